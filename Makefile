@@ -1,0 +1,34 @@
+# make lab: the main job; make test: everything that can be checked without a cloud. Both create .venv from PyPI alone.
+PYTHON ?= python3
+RUN := .venv/bin/python
+
+.PHONY: lab test unit lint golden constraints clean
+
+.venv/ready: requirements.txt requirements-dev.txt constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
+	test -d .venv || $(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
+	$(RUN) -m lab up
+
+test: lint                  ## lint, types, all tests
+	$(RUN) -m pytest tests
+
+unit: .venv/ready           ## the fast part
+	$(RUN) -m pytest tests/unit tests/golden
+
+lint: .venv/ready
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/basedpyright
+
+golden: .venv/ready         ## accept what the program registers now
+	$(RUN) -m tests.golden.update
+
+constraints: .venv/ready    ## pin what the direct dependencies bring along
+	(echo "# All versions of a working set-up; renew with \`make constraints\`."; .venv/bin/pip freeze) > constraints.txt
+
+clean:
+	rm -rf .venv .lab
