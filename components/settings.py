@@ -1,0 +1,279 @@
+"""The stack's settings: every knob of pilotlight, its type, default, unit and reason.
+
+Owns: the values, each for itself. Does not own: reading them from Pulumi's config (`config`), what they must satisfy
+together (`rules`), or what is built from them.
+"""
+
+import re
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from components import rules
+
+PROJECT: Final = "pilotlight"
+CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
+DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
+"""Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
+OWNER: Final = r"^([^@*:\s]+@[^@*:\s]+|autogroup:(admin|owner|it-admin|network-admin|member))$"
+"""A login or a role. Not `*` and no tag: with those, the gateway itself could log in at home."""
+
+
+class Lane(StrEnum):
+    """Where a request can be answered, in the order of the request path."""
+
+    HOME = "home"
+    VM = "vm"
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClientSettings(Section):
+    """One caller of the API."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,29}$", description="Who calls: lower case, shown in the logs.")
+    key: SecretStr | None = Field(
+        default=None,
+        description="The client's bearer key, as a Pulumi secret. Left out, the stack makes one (`api_keys` output).",
+    )
+
+    @field_validator("key")
+    @classmethod
+    def _usable_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        text = key.get_secret_value().strip()
+        if not text:
+            raise rules.Refusal("a key of blanks", "nobody could call with it", "leave `key` out and one is made")
+        if not CLIENT_KEY.fullmatch(text):
+            raise rules.Refusal(
+                "a key has 16 to 128 characters of A-Z a-z 0-9 _ -",
+                "it could be guessed, or not be sent as a header",
+                "leave `key` out and one is made",
+            )
+        return SecretStr(text)
+
+
+class ModelSettings(Section):
+    """The model that every lane serves under one name."""
+
+    name: str = Field(
+        default="Qwen/Qwen2.5-VL-7B-Instruct",
+        pattern=MODEL_NAME,
+        max_length=128,
+        description="The name clients send as `model`; every lane serves it.",
+    )
+
+
+class GatewaySettings(Section):
+    """The public endpoint on Cloud Run."""
+
+    caddy_image: str = Field(default="docker.io/library/caddy:2.11.7", description="Official Caddy image, exact.")
+    tailscale_image: str = Field(
+        default="docker.io/tailscale/tailscale:v1.102.5", description="Official Tailscale image, exact."
+    )
+    min_instances: int = Field(
+        default=0,
+        ge=0,
+        description="Instances kept while nobody calls. 0 costs nothing idle; 1 removes the gateway's own start.",
+    )
+    max_instances: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="Most instances. Capacity, waiting and lane state are per instance: 2 double them.",
+    )
+    concurrency: int = Field(
+        default=80, ge=1, le=1000, description="Requests one instance holds, waiting ones included; the rest gets 429."
+    )
+    timeout_s: int = Field(default=300, ge=10, le=3600, description="Longest a request may take, seconds.")
+    wait_s: int = Field(
+        default=240,
+        ge=1,
+        description="Longest a request waits for a free lane, seconds; then 503 with Retry-After. Below `timeout_s`.",
+    )
+    request_limit_mib: int = Field(
+        default=31,
+        ge=1,
+        le=31,
+        description="Largest request body, MiB; larger gets 413. Cloud Run itself refuses 32 MiB, unreadably.",
+    )
+    replay_limit_mib: int = Field(
+        default=4,
+        ge=1,
+        description="Bodies up to this are kept and replayed on the next lane, MiB; larger stream through once.",
+    )
+    memory_mib: int = Field(
+        default=1024,
+        ge=512,
+        le=rules.CADDY_MOST_MIB,
+        description="Caddy's memory, MiB: must hold concurrency x replay_limit_mib x 2.5. One CPU takes 4096 at most.",
+    )
+
+
+class Weights(Section):
+    """One weights file of the VM lane."""
+
+    url: str = Field(
+        pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/([A-Za-z0-9._~%+@=-]+/)*[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$",
+        description="Where the GGUF file is fetched, once: https, no password and no query in it.",
+    )
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its SHA-256; a file that differs is never served.")
+
+    @property
+    def filename(self) -> str:
+        """Last part of the URL: the file's name on the weights disk."""
+        return self.url.rsplit("/", 1)[1]
+
+
+_QWEN_GGUF: Final = "https://huggingface.co/bartowski/Qwen_Qwen2.5-VL-7B-Instruct-GGUF/resolve/main/"
+
+
+class VmSettings(Section):
+    """The always-on fallback VM: the one part that costs money while idle (leave `vm` out of `lanes` to stop it)."""
+
+    image: str = Field(
+        default="ghcr.io/ggml-org/llama.cpp:server-b11206", description="llama.cpp's official server image, exact."
+    )
+    zone: str = Field(
+        default="", pattern=r"^([a-z]+-[a-z]+[0-9]+-[a-z])?$", description="Zone; empty means `<gcp:region>-b`."
+    )
+    machine_type: str = Field(
+        default="e2-highmem-2",
+        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$",
+        description="Smallest predefined machine that holds the model: 16 GB; weights take 6 GB, then the cache.",
+    )
+    spot: bool = Field(default=False, description="Spot capacity: 60-91 % cheaper, but Google may stop it at any time.")
+    disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
+    context_tokens: int = Field(
+        default=16384,
+        ge=rules.SLOT_TOKENS,
+        le=1_048_576,
+        description="Context of all slots together, tokens; a slot has context / max_requests, at least 2048.",
+    )
+    max_requests: int = Field(
+        default=2,
+        ge=1,
+        le=64,
+        description="Requests the VM answers at a time (llama.cpp slots); what exceeds it waits.",
+    )
+    model: Weights = Field(
+        default=Weights(
+            url=_QWEN_GGUF + "Qwen_Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
+            sha256="3f4513330aa7f109922bd701d773575484ae2b4a4090d6511260a2a4f8e3d069",
+        ),
+        description="GGUF weights of `model.name`.",
+    )
+    projector: Weights | None = Field(
+        default=Weights(
+            url=_QWEN_GGUF + "mmproj-Qwen_Qwen2.5-VL-7B-Instruct-bf16.gguf",
+            sha256="d1c7588c0bdf6e7889737c01cfd54309240d54042e102275880a514ae979aea3",
+        ),
+        description="GGUF image projector (`--mmproj`); null for a text-only model.",
+    )
+
+
+class VllmSettings(Section):
+    """vLLM on the home GPU."""
+
+    image: str = Field(default="docker.io/vllm/vllm-openai:v0.29.0-cu129", description="Official vLLM image, exact.")
+    weights: str = Field(
+        default="Qwen/Qwen2.5-VL-7B-Instruct-AWQ",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="Hugging Face repository of the weights. AWQ (6.9 GB) leaves the card room for other services.",
+    )
+    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context, tokens.")
+    gpu_memory_utilization: float = Field(
+        default=0.5, gt=0, le=0.95, description="vLLM's share of the whole card; slices don't limit memory."
+    )
+    slices: int = Field(default=1, ge=1, description="Time slices of the GPU it asks for.")
+    cache_gib: int = Field(default=40, ge=10, le=10_000, description="Volume for downloaded weights, GiB.")
+
+
+class HomeSettings(Section):
+    """The GPU server at home."""
+
+    owner: bool = Field(
+        default=True,
+        description="Whether this stack deploys onto the home cluster. Exactly one stack may; others only route to it.",
+    )
+    hostname: str = Field(
+        default="home", pattern=DNS_LABEL, description="The home machine's name in the tailnet, without a domain."
+    )
+    namespace: str = Field(
+        default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
+    )
+    gpu_slices: int = Field(default=10, ge=1, le=100, description="Time slices the one GPU is shared in.")
+    max_requests: int = Field(
+        default=8, ge=1, le=1000, description="Requests home answers at a time; what exceeds it goes on."
+    )
+    vllm: VllmSettings = Field(default=VllmSettings(), description="vLLM, the first service.")
+
+
+class TailnetSettings(Section):
+    """The tailnet that joins gateway and home."""
+
+    policy_owner: bool = Field(
+        default=True,
+        description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
+    )
+    overwrite_policy: bool = Field(
+        default=False,
+        description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
+    )
+    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
+        default=("autogroup:admin",),
+        min_length=1,
+        description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
+    )
+    key_expiry_days: int = Field(default=90, ge=1, le=90, description="Life of auth keys, days; Tailscale allows 90.")
+
+
+class Settings(Section):
+    """All settings of one stack."""
+
+    stack: str = Field(
+        pattern=r"^[a-z]([a-z0-9-]{0,9}[a-z0-9])?$",
+        description="Pulumi stack's name, 11 characters at most: cloud names hold it and have 30 in all.",
+    )
+    project: str = Field(
+        pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="Google project's id, not its number or title."
+    )
+    region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="Google Cloud region, like us-central1.")
+    clients: tuple[ClientSettings, ...] = Field(
+        default=(ClientSettings(name="demo"),), description="Who may call: a list of `name` and, if wanted, `key`."
+    )
+    lanes: tuple[Lane, ...] = Field(
+        default=(Lane.HOME, Lane.VM), description="Lanes in the order a request tries them; leave one out to stop it."
+    )
+    model: ModelSettings = Field(default=ModelSettings(), description="The model.")
+    gateway: GatewaySettings = Field(default=GatewaySettings(), description="The public endpoint.")
+    vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
+    home: HomeSettings = Field(default=HomeSettings(), description="The GPU server at home.")
+    tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
+    kubeconfig: SecretStr | None = Field(
+        default=None, description="Kubeconfig of the home cluster, as a Pulumi secret. Missing, home waits for it."
+    )
+
+    @property
+    def prefix(self) -> str:
+        """Prefix of every cloud name: unique per stack, so that stacks can share a Google project."""
+        return f"{PROJECT}-{self.stack}"
+
+    @property
+    def zone(self) -> str:
+        """Zone of the VM lane."""
+        return self.vm.zone or f"{self.region}-b"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        found = rules.broken(self)
+        if found:
+            raise rules.SettingsError(found)
+        return self
