@@ -1,0 +1,164 @@
+"""The home cluster's share of the stack: GPU slices, Traefik's timeouts, and the AI services.
+
+Owns: one namespace and what is in it, and the one HelmChartConfig of K3s' Traefik. Does not own: the machine, its
+driver, K3s and the tailnet (bootstrap), nor which requests come home (gateway). Exactly one stack deploys onto a home.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import pulumi
+import pulumi_kubernetes as k8s
+
+from components.home.gpu import (
+    CONFIG_NAME,
+    PLUGIN_CHART,
+    PLUGIN_REPOSITORY,
+    PLUGIN_VERSION,
+    device_plugin_values,
+    time_slicing,
+)
+from components.home.ingress import traefik_values
+from components.home.vllm import values as vllm_values
+from components.settings import Settings
+
+SERVICE_CHART: Final = "./charts/ai-service"
+"""Path of the chart from the project's folder, where Pulumi runs providers."""
+_PROJECT: Final = Path(__file__).resolve().parents[2]
+_HELM_TIMEOUT_S: Final = 300
+"""For one call to Kubernetes; not for the rollout, which is not awaited."""
+
+
+def chart_digest(chart: Path) -> str:
+    """SHA-256 over the chart's files: Helm compares versions only and would miss an edited template."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in chart.rglob("*") if p.is_file() and "ci" not in p.relative_to(chart).parts[:1]):
+        digest.update(f"{path.relative_to(chart).as_posix()}\0{path.stat().st_size}\0".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class Home(pulumi.ComponentResource):
+    """What runs on the GPU server at home.
+
+    A home that is switched off doesn't stop the rest of the stack: checks of the cluster are skipped with a warning,
+    and no rollout is awaited. Whether home answers is the gateway's to see, every second, not a deployment's.
+    """
+
+    namespace: pulumi.Output[str]
+    """Namespace of everything at home."""
+    services: pulumi.Output[list[str]]
+    """Names of the AI services, which are also their Deployments' and Services' names."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        kubeconfig: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pilotlight:home:Home", name, None, opts)
+        home = settings.home
+
+        provider = k8s.Provider(
+            f"{name}-provider",
+            kubeconfig=pulumi.Output.secret(kubeconfig),
+            # Home may be off: its resources are then left as they are, and preview passes (not with helm.v4.Chart).
+            # Not delete_unreachable: the state is the only record of what still runs there. For a machine that is gone
+            # for good, PULUMI_K8S_DELETE_UNREACHABLE=true is the way out.
+            skip_update_unreachable=True,
+            # The kubeconfig's address and certificates change, the cluster doesn't: without a fixed identity Pulumi may
+            # take it for another one and replace every service.
+            cluster_identifier=name,
+            # A changed slice count edits the ConfigMap in place; Pulumi would delete it under the running plugin.
+            enable_config_map_mutable=True,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        namespace = k8s.core.v1.Namespace(
+            f"{name}-namespace",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=home.namespace),
+            opts=self._child(provider),
+        )
+        k8s.apiextensions.CustomResource(
+            f"{name}-traefik",
+            api_version="helm.cattle.io/v1",
+            kind="HelmChartConfig",
+            # K3s merges the one of this name into its own chart of this name, in this namespace only.
+            metadata=k8s.meta.v1.ObjectMetaArgs(name="traefik", namespace="kube-system"),
+            spec={"valuesContent": traefik_values(settings.gateway.timeout_s)},
+            opts=self._child(provider),
+        )
+
+        slicing = time_slicing(home.gpu_slices)
+        config = k8s.core.v1.ConfigMap(
+            f"{name}-time-slicing",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name="gpu-time-slicing", namespace=home.namespace),
+            data={CONFIG_NAME: slicing},
+            opts=self._child(provider, namespace),
+        )
+        device_plugin = self._release(
+            f"{name}-device-plugin",
+            "nvidia-device-plugin",
+            namespace=home.namespace,
+            chart=PLUGIN_CHART,
+            version=PLUGIN_VERSION,
+            repository=PLUGIN_REPOSITORY,
+            values=device_plugin_values("gpu-time-slicing", slicing),
+            opts=self._child(provider, config),
+        )
+
+        services = {"vllm": vllm_values(settings)}
+        digest = chart_digest(_PROJECT / SERVICE_CHART)
+        releases = {
+            service: self._release(
+                f"{name}-{service}",
+                service,
+                namespace=home.namespace,
+                chart=SERVICE_CHART,
+                description=f"charts/ai-service sha256:{digest}",
+                values=values,
+                opts=self._child(provider, device_plugin),
+            )
+            for service, values in services.items()
+        }
+
+        self.namespace = namespace.metadata.apply(lambda metadata: metadata.name or home.namespace)
+        self.services = pulumi.Output.all(*(release.name for release in releases.values())).apply(list)
+        self.register_outputs({"namespace": self.namespace, "services": self.services})
+
+    def _child(self, provider: k8s.Provider, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        return pulumi.ResourceOptions(parent=self, provider=provider, depends_on=list(after))
+
+    def _release(
+        self,
+        resource_name: str,
+        release: str,
+        *,
+        namespace: str,
+        chart: str,
+        values: dict[str, Any],
+        opts: pulumi.ResourceOptions,
+        version: str | None = None,
+        repository: str | None = None,
+        description: str | None = None,
+    ) -> k8s.helm.v3.Release:
+        return k8s.helm.v3.Release(
+            resource_name,
+            # Explicit: Pulumi would add a random suffix, and the release's name is the Service's name.
+            name=release,
+            namespace=namespace,
+            chart=chart,
+            version=version,
+            repository_opts=k8s.helm.v3.RepositoryOptsArgs(repo=repository) if repository else None,
+            description=description,
+            values=values,
+            # A first start downloads gigabytes and may take half an hour: `up` would stand there, then call the release
+            # failed. Its readiness shows at the endpoint.
+            skip_await=True,
+            # `atomic` would await the rollout and remove a first release that is merely slow.
+            atomic=False,
+            timeout=_HELM_TIMEOUT_S,
+            opts=opts,
+        )
