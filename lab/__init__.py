@@ -1,0 +1,1 @@
+"""Runs the declaration on one machine: the resources that the Pulumi program registers are its only input."""

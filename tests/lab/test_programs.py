@@ -1,0 +1,511 @@
+"""The lab's programs, each as the supervisor starts it: a process on a loopback port, told by args and environment."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import openai
+import pytest
+import requests
+from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+ROOT = Path(__file__).parents[2]
+ALIAS = "Qwen/Qwen2.5-VL-7B-Instruct"
+STOP_SECONDS = 2.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return cast("tuple[str, int]", probe.getsockname())[1]
+
+
+def start(
+    program: str, *args: str, env: dict[str, str] | None = None, stderr: int | None = None
+) -> subprocess.Popen[str]:
+    clean = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"} | (env or {})
+    command = [sys.executable, "-m", f"lab.programs.{program}", *args]
+    return subprocess.Popen(command, cwd=ROOT, env=clean, stderr=stderr, text=True)
+
+
+def stop(process: subprocess.Popen[str]) -> tuple[int, float]:
+    """Send SIGTERM; return exit code and seconds taken."""
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+    return process.returncode, time.monotonic() - began
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.02) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            if condition():
+                return
+        time.sleep(every)
+    pytest.fail(f"not within {seconds} s: {what}")
+
+
+def client(base: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{base}/v1", api_key="lab", max_retries=0, timeout=30)
+
+
+def ask(base: str, **extra: Any) -> Any:
+    messages: Any = [{"role": "user", "content": "What is the capital of France?"}]
+    create: Any = client(base).chat.completions.create
+    return create(model=ALIAS, **({"messages": messages, "max_tokens": 12} | extra))
+
+
+def status(url: str) -> int:
+    return requests.get(url, timeout=5).status_code
+
+
+# --- model_server -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """Two servers started at once on one empty cache; the list holds their addresses, and the cache folder."""
+    cache = tmp_path_factory.mktemp("cache")
+    ports = [free_port(), free_port()]
+    servers = [start("model_server", "--alias", ALIAS, "--port", str(p), "--cache", str(cache)) for p in ports]
+    bases = [f"http://127.0.0.1:{port}" for port in ports]
+    try:
+        wait_for(lambda: status(f"{bases[0]}/health") == 503, 3, "the address answers while the model loads")
+        loading = requests.post(f"{bases[0]}/v1/chat/completions", json={}, timeout=5)
+        assert (loading.status_code, loading.json()["error"]["message"]) == (503, "Loading model")
+        for base in bases:
+            wait_for(lambda base=base: status(f"{base}/health") == 200, 30, f"{base} ready")
+        yield [*bases, str(cache)]
+    finally:
+        ended = [stop(server) for server in servers]
+        for file in cache.iterdir():
+            file.unlink()  # a quarter of a GB, which pytest would keep for three runs
+    for code, seconds in ended:
+        assert code == 0
+        assert seconds < STOP_SECONDS
+
+
+def test_servers_starting_together_assemble_the_model_once(models: list[str]) -> None:
+    assert [f.name for f in Path(models[2]).iterdir() if not f.name.startswith(".")] == ["gemma-3-270m-q4_k_m.gguf"]
+
+
+def test_a_real_model_answers_under_the_served_name(models: list[str]) -> None:
+    assert [model.id for model in client(models[0]).models.list()] == [ALIAS]
+    answer = ask(models[0], temperature=0)
+    assert answer.model == ALIAS
+    assert "Paris" in answer.choices[0].message.content
+    assert answer.usage.completion_tokens > 0
+    plain = client(models[0]).completions.create(model=ALIAS, prompt="1, 2, 3, 4,", max_tokens=4, temperature=0)
+    assert plain.model == ALIAS
+    assert "5" in plain.choices[0].text
+
+
+def test_a_stream_is_not_buffered(models: list[str]) -> None:
+    began = time.monotonic()
+    arrivals: list[float] = []
+    for chunk in ask(models[0], stream=True, max_tokens=16, extra_body={"ignore_eos": True, "stop": ["never"]}):
+        assert chunk.model == ALIAS
+        if chunk.choices and chunk.choices[0].delta.content:
+            arrivals.append(time.monotonic() - began)
+    assert len(arrivals) >= 8
+    assert arrivals[0] < arrivals[-1] * 0.8
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_leaves_ends_the_generation(models: list[str], stream: bool) -> None:
+    base = models[1]
+    body = {"prompt": "1, 2, 3,", "max_tokens": 3000, "ignore_eos": True, "stop": ["never"], "stream": stream}
+
+    def busy() -> bool:
+        return any(slot["is_processing"] for slot in requests.get(f"{base}/slots", timeout=5).json())
+
+    raw = json.dumps(body).encode()
+    with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as leaving:
+        leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
+        wait_for(busy, 5, "generation begun")
+    # llama.cpp looks for a plain request's client only after a second without any other result, so ask rarely.
+    every = 0.1 if stream else 1.5
+    time.sleep(every)
+    wait_for(lambda: not busy(), 8, "generation ended; 3000 tokens would take minutes", every)
+
+
+def picture(kind: str = "JPEG", colour: tuple[int, int, int] = (32, 64, 255)) -> str:
+    out = io.BytesIO()
+    Image.new("RGB", (320, 240), colour).save(out, kind)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(out.getvalue()).decode()
+
+
+def ask_about(base: str, url: str, **extra: Any) -> Any:
+    content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    return ask(base, messages=[{"role": "user", "content": content}], **extra)
+
+
+def test_a_picture_is_decoded_and_the_answer_says_that_no_model_looked(models: list[str]) -> None:
+    answer = ask_about(models[0], picture("PNG"))
+    text = "[lab stand-in: no model looked at this picture] It is a PNG of 320x240 px, RGB, mean colour #2040ff."
+    assert answer.choices[0].message.content == text
+    assert (answer.model, answer.usage.prompt_tokens) == (ALIAS, 3)
+    chunks = list(ask_about(models[0], picture("PNG"), stream=True, stream_options={"include_usage": True}))
+    assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
+    assert chunks[-1].usage == answer.usage
+    assert "It is a JPEG of 320x240" in ask_about(models[0], picture()).choices[0].message.content
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("data:image/png;base64," + base64.b64encode(b"\x89PNG\r\n\x1a\n broken").decode(), "cannot be decoded"),
+        (picture()[:-900], "cannot be decoded"),
+        ("data:image/png;base64,@@@@", "not valid base64"),
+        ("data:image/png,raw", "base64"),
+        ("http://127.0.0.1:1/x.png", "fetches nothing"),
+        ("https://example.org/x.png", "fetches nothing"),
+    ],
+)
+def test_a_picture_that_cannot_be_read_is_the_callers_fault(models: list[str], url: str, message: str) -> None:
+    with pytest.raises(openai.BadRequestError, match=message) as caught:
+        ask_about(models[0], url)
+    assert caught.value.type == "invalid_request_error"
+
+
+def test_the_word_image_url_in_a_text_is_only_text(models: list[str]) -> None:
+    answer = ask(models[0], messages=[{"role": "user", "content": "What is an image_url?"}], max_tokens=2)
+    assert "stand-in" not in answer.choices[0].message.content
+
+
+# --- fake_model -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fake_process() -> Iterator[str]:
+    port = free_port()
+    ignored = ("--parallel", "4", "--ctx-size", "4096", "--cache", "/nowhere")
+    process = start("fake_model", "--alias", ALIAS, "--port", str(port), "--marker", "vm", *ignored)
+    try:
+        wait_for(lambda: status(f"http://127.0.0.1:{port}/health") == 200, 5, "fake ready")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        code, seconds = stop(process)
+    assert code == 0
+    assert seconds < STOP_SECONDS
+
+
+@pytest.fixture
+def fake(fake_process: str) -> str:
+    requests.delete(f"{fake_process}/_fault", timeout=5)
+    requests.delete(f"{fake_process}/_log", timeout=5)
+    return fake_process
+
+
+def fault(base: str, **change: Any) -> None:
+    requests.post(f"{base}/_fault", json=change, timeout=5).raise_for_status()
+
+
+def entries(base: str) -> list[dict[str, Any]]:
+    return requests.get(f"{base}/_log", timeout=5).json()
+
+
+def test_the_fake_says_who_answered(fake: str) -> None:
+    raw = client(fake).chat.completions.with_raw_response.create(model="x", messages=[{"role": "user", "content": "?"}])
+    assert raw.headers["x-fake-backend"] == "vm"
+    assert "BACKEND:vm" in (raw.parse().choices[0].message.content or "")
+    assert raw.parse().model == ALIAS
+    assert "BACKEND:vm" in "".join(c.choices[0].delta.content or "" for c in ask(fake, stream=True))
+    assert client(fake).completions.create(model="x", prompt="?").choices[0].text.startswith("BACKEND:vm")
+    assert [entry["outcome"] for entry in entries(fake)] == ["answered"] * 3
+
+
+def test_20_mb_are_received_byte_for_byte(fake: str) -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": os.urandom(10_000_000).hex()}]}).encode()
+    answer = requests.post(f"{fake}/v1/chat/completions", data=body, timeout=20).json()
+    assert answer["received"] == {"sha256": hashlib.sha256(body).hexdigest(), "length": len(body)}
+    assert entries(fake)[0]["sha256"] == answer["received"]["sha256"]
+
+
+def test_a_stream_sends_headers_at_once_and_tokens_at_the_set_pace(fake: str) -> None:
+    fault(fake, first_token_delay=0.4, token_interval=0.1, tokens=3)
+    began = time.monotonic()
+    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=5) as response:
+        headers = time.monotonic() - began
+        times = [time.monotonic() - began for line in response.iter_lines(1) if b"token" in line or b"BACKEND" in line]
+    assert headers < 0.2
+    assert times[0] >= 0.4
+    assert times[2] - times[0] >= 0.19
+    text = requests.get(f"{fake}/metrics", timeout=5).text
+    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="0.25"}} 0' in text
+    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="+Inf"}} 1' in text
+
+
+def test_a_status_fault_carries_retry_after_until_reset(fake: str) -> None:
+    fault(fake, status=429, retry_after=7, health=503)
+    with pytest.raises(openai.RateLimitError) as caught:
+        ask(fake)
+    assert caught.value.response.headers["retry-after"] == "7"
+    assert status(f"{fake}/health") == 503
+    requests.delete(f"{fake}/_fault", timeout=5)
+    assert status(f"{fake}/health") == 200
+    assert ask(fake).choices[0].message.content.startswith("BACKEND:vm")
+
+
+def test_resets_happen_where_they_are_set(fake: str) -> None:
+    fault(fake, reset="before-headers")
+    with pytest.raises(openai.APIConnectionError):
+        ask(fake)
+    fault(fake, reset="mid-stream")
+    got: list[str] = []
+
+    def read() -> None:
+        for chunk in ask(fake, stream=True):
+            got.append(chunk.choices[0].delta.content or "")
+
+    with pytest.raises((openai.APIConnectionError, OSError)):
+        read()
+    assert got[0] == "BACKEND:vm"
+    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=5) as response:
+        assert b"BACKEND:vm" in response.raw.read(600)
+    assert [entry["outcome"] for entry in entries(fake)] == ["reset"] * 3
+
+
+def test_a_hanging_request_goes_on_when_the_fault_is_lifted_and_a_client_that_left_is_noted(fake: str) -> None:
+    fault(fake, hang=True)
+    with pytest.raises(openai.APITimeoutError):
+        client(fake).with_options(timeout=0.3).completions.create(model="x", prompt="?")
+    wait_for(lambda: entries(fake)[0]["outcome"] == "client-gone", 2, "noted")
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        answers = [pool.submit(ask, fake) for _ in range(3)]
+        stats = f"{fake}/_stats"
+        wait_for(lambda: requests.get(stats, timeout=5).json()["in_flight"] == 3, 3, "three in flight")
+        fault(fake, hang=False)
+        assert all("BACKEND:vm" in answer.result(5).choices[0].message.content for answer in answers)
+    assert requests.get(f"{fake}/_stats", timeout=5).json()["in_flight_peak"] == 3
+
+
+def test_a_body_cut_short_is_logged_with_what_arrived(fake: str) -> None:
+    with socket.create_connection(("127.0.0.1", int(fake.rpartition(":")[2]))) as leaving:
+        leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + b"x" * 10)
+        wait_for(lambda: len(entries(fake)) == 1, 2, "received")
+    wait_for(lambda: entries(fake)[0]["outcome"] == "client-gone", 2, "noted")
+    assert entries(fake)[0]["body_length"] == 10
+
+
+def test_a_misspelt_fault_is_refused_and_headers_are_echoed_on_demand(fake: str) -> None:
+    refused = requests.post(f"{fake}/_fault", json={"first_token_dealy": 1}, timeout=5)
+    assert refused.status_code == 400
+    assert re.search("unknown key first_token_dealy; known: first_token_delay", refused.json()["error"]["message"])
+    fault(fake, echo_headers=True)
+    headers = {"X-Mine": "7"}
+    answer = requests.post(f"{fake}/v1/completions", json={"prompt": "?"}, headers=headers, timeout=5).json()
+    assert ["X-Mine", "7"] in answer["received"]["headers"]
+
+
+# --- containerboot ----------------------------------------------------------------------------------------------------
+
+KEY = "tskey-auth-lab"
+
+
+class Tunnel:
+    """A running containerboot with an echo server as `home:80`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "tailnet.json"
+        self.socks, self.health = free_port(), free_port()
+        self.echo = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._accept, daemon=True).start()
+        self.fault(None)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=self._echo, args=(self.echo.accept()[0],), daemon=True).start()
+
+    @staticmethod
+    def _echo(peer: socket.socket) -> None:
+        with contextlib.suppress(OSError), peer:
+            while data := peer.recv(1 << 16):
+                peer.sendall(data)
+
+    def fault(self, name: str | None) -> None:
+        hosts = {"home:80": f"127.0.0.1:{self.echo.getsockname()[1]}", "gone:80": f"127.0.0.1:{free_port()}"}
+        temporary = self.file.with_suffix(".new")
+        temporary.write_text(json.dumps({"auth_key": KEY, "hosts": hosts, "faults": {"home:80": name}}))
+        temporary.replace(self.file)
+
+    def env(self, **change: str) -> dict[str, str]:
+        return {
+            "LAB_TAILNET": str(self.file),
+            "TS_USERSPACE": "true",
+            "TS_SOCKS5_SERVER": f"127.0.0.1:{self.socks}",
+            "TS_LOCAL_ADDR_PORT": f"127.0.0.1:{self.health}",
+            "TS_ENABLE_HEALTH_CHECK": "true",
+            "TS_AUTHKEY": KEY,
+            "TS_HOSTNAME": "pilotlight-dev",
+            "TS_EXTRA_ARGS": "--advertise-tags=tag:gateway",
+            "TS_DEBUG_MTU": "1280",
+        } | change
+
+    def dial(self, host: str = "home", port: int = 80) -> tuple[int, socket.socket]:
+        """CONNECT through the tunnel; return SOCKS' reply code and the connection."""
+        connection = socket.create_connection(("127.0.0.1", self.socks), timeout=8)
+        connection.sendall(b"\x05\x01\x00")
+        assert receive(connection, 2) == b"\x05\x00"
+        connection.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + struct.pack("!H", port))
+        return receive(connection, 10)[1], connection
+
+    def reply(self, host: str = "home", port: int = 80) -> int:
+        """Return SOCKS' reply code alone."""
+        code, connection = self.dial(host, port)
+        connection.close()
+        return code
+
+
+@pytest.fixture
+def tunnel(tmp_path: Path) -> Iterator[Tunnel]:
+    tunnel = Tunnel(tmp_path)
+    process = start("containerboot", env=tunnel.env())
+    try:
+        wait_for(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, 5, "tunnel healthy")
+        yield tunnel
+    finally:
+        code, seconds = stop(process)
+        tunnel.echo.close()
+    assert code == 0
+    assert seconds < STOP_SECONDS
+
+
+def receive(connection: socket.socket, length: int) -> bytes:
+    """Read exactly `length` bytes; MSG_WAITALL does not on a socket with a timeout."""
+    got = bytearray()
+    while len(got) < length and (data := connection.recv(min(1 << 18, length - len(got)))):
+        got += data
+    return bytes(got)
+
+
+def echoed(connection: socket.socket, data: bytes) -> bytes:
+    sender = threading.Thread(target=connection.sendall, args=(data,))
+    sender.start()
+    got = receive(connection, len(data))
+    sender.join()
+    return got
+
+
+def test_the_tunnel_carries_20_mb_both_ways(tunnel: Tunnel) -> None:
+    code, connection = tunnel.dial()
+    data = os.urandom(20_000_000)
+    with connection:
+        assert code == 0
+        assert echoed(connection, data) == data
+
+
+def test_unknown_and_dead_destinations_are_told_apart(tunnel: Tunnel) -> None:
+    assert tunnel.reply("elsewhere") == 4
+    assert tunnel.reply("home", 22) == 4
+    assert tunnel.reply("127.0.0.1", tunnel.health) == 4
+    assert tunnel.reply("gone") == 5
+
+
+def test_a_refused_destination_refuses_at_once_and_resets_what_is_open(tunnel: Tunnel) -> None:
+    _, connection = tunnel.dial()
+    assert echoed(connection, b"before") == b"before"
+    tunnel.fault("refused")
+    began = time.monotonic()
+    assert tunnel.reply() == 5
+    assert time.monotonic() - began < 0.2
+    with connection, pytest.raises(ConnectionResetError):
+        connection.recv(1)
+    tunnel.fault(None)
+    assert tunnel.reply() == 0
+
+
+def test_a_black_hole_stands_still_and_goes_on_where_it_stopped(tunnel: Tunnel) -> None:
+    _, connection = tunnel.dial()
+    assert echoed(connection, b"before") == b"before"
+    tunnel.fault("blackhole")
+    time.sleep(0.25)  # the tunnel looks at the file every 0.1 s, and this is the one thing that has no sign
+    with connection:
+        connection.sendall(b"during")
+        began = time.monotonic()
+        assert tunnel.reply() == 1
+        assert 4.8 < time.monotonic() - began < 6
+        connection.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            connection.recv(1)
+        connection.settimeout(5)
+        tunnel.fault(None)
+        assert receive(connection, 6) == b"during"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        ({"TS_AUTHKEY": f"{KEY}\n"}, 1, "invalid key"),
+        ({"TS_AUTHKEY": "wrong"}, 1, "invalid key"),
+        ({"TS_AUTHKEY": ""}, 1, "invalid key"),
+        ({"TS_AUTHKEY": "file:/nowhere"}, 1, "invalid key.*nowhere"),
+        ({"TS_STATE_DIR": "/tmp/x"}, 2, "TS_STATE_DIR"),
+        ({"TS_USERSPACE": "false"}, 2, "TS_USERSPACE must be true"),
+    ],
+)
+def test_a_wrong_environment_ends_the_entrypoint(
+    tmp_path: Path, change: dict[str, str], code: int, message: str
+) -> None:
+    process = start("containerboot", env=Tunnel(tmp_path).env(**change), stderr=subprocess.PIPE)
+    _, errors = process.communicate(timeout=5)
+    assert process.returncode == code
+    assert re.search(message, errors)
+    assert KEY not in errors
+
+
+def test_a_key_from_a_file_is_trimmed(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(f" {KEY}\n")
+    tunnel = Tunnel(tmp_path)
+    process = start("containerboot", env=tunnel.env(TS_AUTHKEY=f"file:{tmp_path / 'key'}"))
+    try:
+        wait_for(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, 5, "joined")
+    finally:
+        stop(process)
+
+
+# --- all --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux'")
+def test_a_program_dies_with_its_parent() -> None:
+    port = free_port()
+    command = ["-m", "lab.programs.fake_model", "--alias", "a", "--marker", "m", "--port", str(port)]
+    script = f"import subprocess,sys; subprocess.Popen([sys.executable, *{command!r}]).wait()"
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: status(f"http://127.0.0.1:{port}/health") == 200, 5, "child ready")
+    finally:
+        parent.kill()
+        parent.wait()
+
+    def gone() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) != 0
+
+    wait_for(gone, STOP_SECONDS, "child gone")
