@@ -1,0 +1,378 @@
+"""The lab's K3s: the declared charts through the real Helm and the real Traefik, down to a backend on loopback."""
+
+import hashlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from components.home.ingress import traefik_values
+from lab import cluster
+from lab.errors import LabError
+from lab.kubernetes_api import KubernetesApi
+
+IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
+DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recorded resource, as the lab's recorder makes them."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def release(name: str = "vllm", **values: Any) -> Recorded:
+    """A release of the local chart, with the inputs the Home component sends."""
+    inputs: dict[str, Any] = {
+        "chart": "./charts/ai-service",
+        "name": name,
+        "namespace": "pilotlight",
+        "values": {"image": IMAGE, "ingress": {"prefixes": ["/v1"], "exact": ["/health"]}, **values},
+        "skipAwait": True,
+        "atomic": False,
+        "timeout": 300,
+        "compat": "true",
+        "description": "charts/ai-service",
+    }
+    return Recorded(cluster.RELEASE, f"home-{name}", inputs)
+
+
+def device_plugin() -> Recorded:
+    repo = {"repo": "https://nvidia.github.io/k8s-device-plugin"}
+    inputs: dict[str, Any] = {
+        "chart": "nvidia-device-plugin",
+        "repositoryOpts": repo,
+        "name": "p",
+        "namespace": "pilotlight",
+    }
+    return Recorded(cluster.RELEASE, "home-device-plugin", inputs)
+
+
+def chart_config(content: str, name: str = "traefik") -> Recorded:
+    inputs = {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {"valuesContent": content}}
+    return Recorded(cluster.CHART_CONFIG, "home-traefik", inputs)
+
+
+class Backend(ThreadingHTTPServer):
+    """Says who answered; `/v1/stream` sends three chunks and waits for `proceed` before the last."""
+
+    daemon_threads = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Answer)
+        self.name = name
+        self.proceed = threading.Event()
+        self.hosts: list[str] = []
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.server_address[1]}"
+
+
+class _Answer(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        backend = cast(Backend, self.server)
+        backend.hosts.append(self.headers["Host"])
+        if self.path == "/v1/stream":
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            for index in range(3):
+                if index == 2:
+                    backend.proceed.wait(DEADLINE_S)
+                self.wfile.write(b"%x\r\ndata: %d\n\n\r\n" % (9, index))
+                self.wfile.flush()
+            self.wfile.write(b"0\r\n\r\n")
+            return
+        self._say(f"{backend.name} {self.path}")
+
+    def do_POST(self) -> None:
+        digest = hashlib.sha256()
+        left = int(self.headers["Content-Length"])
+        while left:
+            piece = self.rfile.read(min(left, 65536))
+            if not piece:
+                return
+            digest.update(piece)
+            left -= len(piece)
+        self._say(digest.hexdigest())
+
+    def _say(self, text: str) -> None:
+        body = text.encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@contextmanager
+def backend(name: str) -> Generator[Backend]:
+    server = Backend(name)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.proceed.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def traefik(resources: list[Recorded], api: KubernetesApi, folder: Path) -> Generator[int]:
+    """The real Traefik for the declared resources; yields the port of its `web` entry point."""
+    port, ping_port = free_port(), free_port()
+    command = cluster.traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
+    with (folder / "traefik.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=cluster.traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
+        )
+        try:
+            poll(lambda: get(ping_port, "/ping")[0] == 200, "Traefik answers its ping")
+            yield port
+        finally:
+            os.kill(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def poll(condition: Any, what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
+        time.sleep(0.02)
+
+
+def get(port: int, path: str) -> tuple[int, str]:
+    """Status and body; status 0 when nobody listens yet."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(errors="replace")
+    except OSError:
+        return 0, ""
+    finally:
+        connection.close()
+
+
+@pytest.fixture(scope="module")
+def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Backend, Backend]]:
+    """Traefik with two declared services, the second on a longer prefix and another pod port."""
+    resources = [
+        release(),
+        release("speech", port=8880, ingress={"prefixes": ["/v1/audio"], "exact": []}),
+        chart_config(traefik_values(300)),
+        device_plugin(),
+    ]
+    folder = tmp_path_factory.mktemp("traefik")
+    with backend("vllm") as vllm, backend("speech") as speech, KubernetesApi(cluster.objects(resources)) as api:
+        api.set_endpoint("vllm", vllm.address)
+        api.set_endpoint("speech", speech.address)
+        with traefik(resources, api, folder) as port:
+            poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
+            yield port, vllm, speech
+        assert api.unanswered == []
+        log = (folder / "traefik.log").read_text()
+        assert "ERR" not in log, log
+
+
+def test_a_declared_path_reaches_its_service(routed: tuple[int, Backend, Backend]) -> None:
+    assert get(routed[0], "/v1/models") == (200, "vllm /v1/models")
+    assert get(routed[0], "/health") == (200, "vllm /health")
+
+
+def test_the_longest_prefix_of_all_services_wins(routed: tuple[int, Backend, Backend]) -> None:
+    assert get(routed[0], "/v1/audio/speech") == (200, "speech /v1/audio/speech")
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/health/x", "/tokenize", "/pause", "/v2/models", "/ping"])
+def test_other_paths_are_404(routed: tuple[int, Backend, Backend], path: str) -> None:
+    assert get(routed[0], path)[0] == 404
+
+
+def test_a_stream_is_not_buffered(routed: tuple[int, Backend, Backend]) -> None:
+    port, vllm, _ = routed
+    vllm.proceed.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", "/v1/stream")
+        answer = connection.getresponse()
+        # The backend holds its last chunk back until this has arrived: buffered, it would never come.
+        assert answer.read(18) == b"data: 0\n\ndata: 1\n\n"
+        assert not vllm.proceed.is_set()
+        vllm.proceed.set()
+        assert answer.read() == b"data: 2\n\n"
+    finally:
+        vllm.proceed.set()
+        connection.close()
+
+
+def test_a_20_mb_body_passes_byte_for_byte(routed: tuple[int, Backend, Backend]) -> None:
+    body = os.urandom(20_000_000)
+    connection = http.client.HTTPConnection("127.0.0.1", routed[0], timeout=DEADLINE_S)
+    try:
+        connection.request("POST", "/v1/chat/completions", body)
+        assert connection.getresponse().read().decode() == hashlib.sha256(body).hexdigest()
+    finally:
+        connection.close()
+
+
+def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
+    """503 goes on to the gateway's next lane; a 404 would reach the caller."""
+    resources = [release()]
+    with (
+        backend("vllm") as vllm,
+        KubernetesApi(cluster.objects(resources)) as api,
+        traefik(resources, api, tmp_path) as port,
+    ):
+        poll(lambda: get(port, "/v1/models")[0] == 503, "the route without a pod is loaded")
+        api.set_endpoint("vllm", vllm.address)
+        poll(lambda: get(port, "/v1/models") == (200, "vllm /v1/models"), "the pod is ready")
+        api.set_endpoint("vllm", None)
+        poll(lambda: get(port, "/v1/models")[0] == 503, "the pod is gone again")
+
+
+def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
+    resources = [release(ingress={"prefixes": [], "exact": []})]
+    with backend("vllm") as vllm, KubernetesApi(cluster.objects(resources)) as api:
+        api.set_endpoint("vllm", vllm.address)
+        with traefik(resources, api, tmp_path) as port:
+            poll(lambda: "Starting provider *ingress.Provider" in (tmp_path / "traefik.log").read_text(), "it runs")
+            assert {get(port, path)[0] for path in ("/v1/models", "/health", "/")} == {404}
+
+
+def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
+    """An upload slower than the declared time is cut at that time: the flag is read, not only passed."""
+    resources = [release(), chart_config("ports: {web: {transport: {respondingTimeouts: {readTimeout: 1s}}}}")]
+    with backend("vllm") as vllm, KubernetesApi(cluster.objects(resources)) as api:
+        api.set_endpoint("vllm", vllm.address)
+        with traefik(resources, api, tmp_path) as port:
+            poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
+            with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as slow:
+                slow.sendall(b"POST /v1/x HTTP/1.1\r\nHost: home\r\nContent-Length: 10\r\n\r\nhalf")
+                begun = time.monotonic()
+                while slow.recv(4096):
+                    pass
+                assert 0.5 < time.monotonic() - begun < 5
+
+
+def test_timeouts_become_flags_exactly_as_declared() -> None:
+    command = cluster.traefik_command([chart_config(traefik_values(300))], port=1, ping_port=2, api_url="http://api")
+    prefix = "--entryPoints.web.transport.respondingTimeouts."
+    assert [flag for flag in command if flag.startswith(prefix)] == [
+        f"{prefix}readTimeout=360s",
+        f"{prefix}writeTimeout=0s",
+        f"{prefix}idleTimeout=360s",
+    ]
+    assert "--entryPoints.web.address=127.0.0.1:1/tcp" in command
+    assert "--providers.kubernetesingress.endpoint=http://api" in command
+
+
+def test_without_a_chart_config_traefik_keeps_its_own_timeouts() -> None:
+    assert not [flag for flag in cluster.traefik_command([], port=1, ping_port=2, api_url="") if "Timeout" in flag]
+
+
+@pytest.mark.parametrize(
+    ("resources", "message"),
+    [
+        ([chart_config("ports: {web: {port: 9}}")], r"home-traefik: .* chart value ports\.web\.port"),
+        ([chart_config("ports: {web: {transport: {respondingTimeouts: {readTimeot: 9s}}}}")], "readTimeot"),
+        ([chart_config("logs: {general: {level: DEBUG}}")], r"logs\.general\.level"),
+        ([chart_config("{}", name="nginx")], "ships one chart, kube-system/traefik"),
+    ],
+)
+def test_an_unknown_traefik_setting_stops_the_lab(resources: list[Recorded], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        cluster.traefik_command(resources, port=1, ping_port=2, api_url="")
+
+
+def test_an_unknown_release_input_stops_the_lab() -> None:
+    strange = Recorded(cluster.RELEASE, "home-vllm", {**release().inputs, "postrender": "sed", "valueYamlFiles": []})
+    with pytest.raises(LabError, match=r"home-vllm: .*release input postrender, valueYamlFiles"):
+        cluster.objects([strange])
+
+
+def test_values_helm_refuses_stop_the_lab_with_helms_words() -> None:
+    with pytest.raises(LabError, match=r"(?s)home-vllm: Helm refuses the release: .*'surprise' not allowed"):
+        cluster.objects([release(surprise=1)])
+
+
+def test_an_unknown_kind_stops_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(cluster.KINDS, "NetworkPolicy")
+    with pytest.raises(LabError, match="home-vllm: the lab does not know the kind NetworkPolicy"):
+        cluster.objects([release()])
+
+
+def test_pods_are_read_from_the_rendered_deployments() -> None:
+    args = ["Qwen/x", "--limit-mm-per-prompt", '{"image":2,"video":0}']
+    (pod,) = cluster.pods([release(command=["vllm", "serve"], args=args, env={"HOME": "/cache"}), device_plugin()])
+    assert (pod.namespace, pod.name, pod.service, pod.image) == ("pilotlight", "vllm", "vllm", IMAGE)
+    assert (pod.command, pod.args, pod.env) == (("vllm", "serve"), tuple(args), {"HOME": "/cache"})
+    assert pod.port == 8000
+    assert [(m.path, m.kind) for m in pod.mounts] == [
+        ("/dev/shm", "memory"),
+        ("/tmp", "emptyDir"),
+        ("/cache", "persistentVolumeClaim"),
+    ]
+    assert (pod.startup.path, pod.startup.allowed_s) == ("/health", 1800)
+    assert pod.liveness.allowed_s > pod.readiness.allowed_s
+    assert pod.grace_s >= 300
+
+
+def test_what_is_not_run_is_listed_by_name() -> None:
+    lines = "\n".join(
+        cluster.not_run([release(), device_plugin(), Recorded("kubernetes:core/v1:ConfigMap", "home-time-slicing")])
+    )
+    for name in ("home-device-plugin", "home-time-slicing", "NetworkPolicy vllm", "PersistentVolumeClaim vllm-cache"):
+        assert name in lines
+
+
+def test_an_endpoint_of_an_unknown_service_is_refused() -> None:
+    api = KubernetesApi(cluster.objects([release()]))
+    try:
+        with pytest.raises(LabError, match="0 Services named 'tts'"):
+            api.set_endpoint("tts", "127.0.0.1:1")
+    finally:
+        api.stop()
+
+
+def test_the_api_is_read_only_and_answers_nothing_it_does_not_have() -> None:
+    with KubernetesApi(cluster.objects([release()])) as api:
+        port = int(api.url.rpartition(":")[2])
+        assert get(port, "/api/v1/pods")[0] == 404
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+        connection.request("PUT", "/apis/networking.k8s.io/v1/ingresses", b"")
+        assert connection.getresponse().status == 404
+        connection.close()
+        assert api.unanswered == ["GET /api/v1/pods", "PUT /apis/networking.k8s.io/v1/ingresses"]
