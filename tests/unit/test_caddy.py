@@ -1,0 +1,156 @@
+"""The gateway's Caddy configuration as data: what it holds, what it must not hold, and that Caddy accepts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from components.config import read
+from components.gateway import caddy
+from components.rules import SettingsError
+from components.settings import Settings
+
+CADDY = Path(sys.executable).parent / "caddy"
+VM = "10.20.0.5"
+
+
+def settings(**values: object) -> Settings:
+    config = {"gcp:project": "my-project", "gcp:region": "europe-west4"}
+    return read(config | {f"pilotlight:{key}": json.dumps(value) for key, value in values.items()}, stack="test")
+
+
+def proxies(chosen: Settings) -> list[dict[str, Any]]:
+    """The handlers in front of the lanes: large bodies, then bodies that can be replayed."""
+    found: list[dict[str, Any]] = []
+
+    def look(node: object) -> None:
+        children: list[object] = []
+        if isinstance(node, dict):
+            table = cast(dict[str, Any], node)
+            found.extend([table] if "load_balancing" in table else [])
+            children = list(table.values())
+        elif isinstance(node, list):
+            children = cast(list[object], node)
+        for child in children:
+            look(child)
+
+    look(caddy.render(chosen, vm_address=VM))
+    return found
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"lanes": ["vm"]},
+        {"lanes": ["home"]},
+        {"lanes": ["vm", "home"]},
+        {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
+        {"gateway": {"timeout_s": 3600, "wait_s": 3000, "replay_limit_mib": 1, "request_limit_mib": 1}},
+    ],
+)
+def test_caddy_accepts_it(values: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "caddy.json"
+    path.write_text(caddy.document(settings(**values), vm_address=VM))
+    done = subprocess.run(
+        [CADDY, "validate", "--config", path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": "8080"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lanes", "dials", "environment"),
+    [
+        (["home", "vm"], ["home:80", f"{VM}:9931"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["vm", "home"], [f"{VM}:9931", "home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["vm"], [f"{VM}:9931"], {"NO_PROXY": VM}),
+        (["home"], ["home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055"}),
+    ],
+)
+def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environment: dict[str, str]) -> None:
+    chosen = settings(lanes=lanes)
+    handlers = proxies(chosen)
+    assert len(handlers) == 2
+    for handler in handlers:
+        assert [upstream["dial"] for upstream in handler["upstreams"]] == dials
+    assert caddy.environment(chosen, vm_address=VM) == environment
+
+
+def test_handlers_share_capacity_and_failures() -> None:
+    """Caddy keeps both per dial address; only the handler that can tell a lane's fault from a caller's adds any."""
+    chosen = settings(home={"max_requests": 5}, vm={"max_requests": 3}, gateway={"replay_limit_mib": 2})
+    large, small = proxies(chosen)
+    assert large["upstreams"] == small["upstreams"]
+    assert [upstream["max_requests"] for upstream in small["upstreams"]] == [5, 3]
+    assert large["health_checks"]["active"] == small["health_checks"]["active"]
+    assert large["health_checks"]["passive"] == {"max_fails": 1}
+    assert small["health_checks"]["passive"] == {
+        "max_fails": 1,
+        "fail_duration": "2s",
+        "unhealthy_status": [502, 503, 504],
+    }
+    assert "request_buffers" not in large
+    assert small["request_buffers"] == 2 * 1024 * 1024 + 1
+    assert "retry_match" not in large["load_balancing"]
+    expression = small["load_balancing"]["retry_match"][0]["expression"]
+    assert "[502, 503, 504]" in expression
+    assert "{rp." not in expression
+
+
+def test_nothing_ends_a_request_before_its_time() -> None:
+    chosen = settings(gateway={"wait_s": 100, "timeout_s": 200})
+    text = caddy.document(chosen, vm_address=VM)
+    for handler in proxies(chosen):
+        assert handler["load_balancing"]["try_duration"] == "100s"
+        assert not {"response_header_timeout", "read_timeout", "write_timeout"} & handler["transport"].keys()
+    server = caddy.render(chosen, vm_address=VM)["apps"]["http"]["servers"]["api"]
+    assert not {"read_timeout", "write_timeout"} & server.keys()
+    assert "stream_timeout" not in text
+
+
+def test_a_client_s_key_is_named_and_never_written() -> None:
+    key = "a-key-of-its-own-0123456789"
+    chosen = settings(clients=[{"name": "robot-lab", "key": key}, {"name": "demo"}])
+    text = caddy.document(chosen, vm_address=VM)
+    assert key not in text
+    assert "{env.CLIENT_KEY_ROBOT_LAB}" in text
+    assert caddy.key_variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
+
+
+@pytest.mark.parametrize("name", ["robot_lab", "Robot", "robot.lab", "1robot", ""])
+def test_names_that_could_share_a_variable_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"clients\.0\.name: is refused"):
+        settings(clients=[{"name": name}])
+
+
+def test_nothing_can_be_changed_while_it_runs() -> None:
+    assert caddy.render(settings(), vm_address=VM)["admin"] == {"disabled": True, "config": {"persist": False}}
+
+
+def test_too_many_clients_are_refused() -> None:
+    caddy.require_fits(settings(clients=[{"name": f"c{number}"} for number in range(50)]))
+    crowd = settings(clients=[{"name": f"client-with-a-long-name-{number}"} for number in range(400)])
+    with pytest.raises(SettingsError, match=r"clients: .* at most 65536 bytes.*Consequence: .*Fix: declare fewer"):
+        caddy.require_fits(crowd)
+
+
+def test_the_limit_is_on_what_is_stored() -> None:
+    """The widest address counts: a deployment must not fail because the VM got 10.200.200.200."""
+    chosen = settings()
+    widest = caddy.document(chosen, vm_address="255.255.255.255")
+    assert len(widest) >= len(caddy.document(chosen, vm_address="10.200.200.200"))
+
+
+def test_the_model_list_names_the_declared_model() -> None:
+    text = caddy.document(settings(model={"name": "acme/robot-7b"}), vm_address=VM)
+    assert "/v1/models/acme/robot-7b" in text
+    assert "Qwen" not in text
