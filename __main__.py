@@ -1,0 +1,49 @@
+"""pilotlight, as one stack: settings in, an OpenAI-compatible endpoint out.
+
+One stack because its parts name each other: the gateway's configuration holds the VM's address, the home machine's
+auth key comes from the same tailnet policy that lets the gateway in, and the keys are handed to both ends. Split, each
+would be exported, stored and drift. It reads in the order data flows: keys and network, lanes, gateway, outputs.
+"""
+
+import pulumi
+
+from components import config, next_steps
+from components.clients import Clients
+from components.fallback_vm import FallbackVm
+from components.gateway import Gateway, caddy
+from components.google_apis import GoogleApis
+from components.home import Home
+from components.network import Network
+from components.settings import Lane
+from components.tailnet import Tailnet
+
+settings = config.read_stack(caddy.require_fits)
+
+apis = GoogleApis("apis", settings)
+after_apis = pulumi.ResourceOptions(depends_on=[apis])
+clients = Clients("clients", settings)
+
+network = vm = tailnet = None
+if Lane.VM in settings.lanes:
+    network = Network("network", settings, opts=after_apis)
+    vm = FallbackVm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
+if Lane.HOME in settings.lanes:
+    tailnet = Tailnet("tailnet", settings)
+    if settings.home.owner and settings.kubeconfig:
+        Home("home", settings, kubeconfig=pulumi.Output.secret(settings.kubeconfig.get_secret_value()))
+
+gateway = Gateway(
+    "gateway",
+    settings,
+    client_keys=clients.keys,
+    vm_address=vm.address if vm else None,
+    network=network,
+    auth_key=tailnet.gateway_key if tailnet else None,
+    opts=after_apis,
+)
+
+pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
+pulumi.export("model", settings.model.name)
+pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
+pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
+pulumi.export("next_steps", next_steps.lines(settings))

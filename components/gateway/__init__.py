@@ -1,0 +1,194 @@
+"""The public endpoint: one Cloud Run service of official images, stock Caddy and configuration.
+
+Owns: the service, its identity, its secrets and who may read them. Does not own: the text of Caddy's configuration
+(`caddy`), the tunnel's environment (`tailscale`), the lanes themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
+
+from components.gateway import caddy, tailscale
+from components.network import Network
+from components.settings import Lane, Settings
+
+CONFIG_FOLDER = "/etc/pilotlight/caddy"
+CONFIG_FILE = "caddy.json"
+
+
+class Gateway(pulumi.ComponentResource):
+    """`url` is the service's public HTTPS address."""
+
+    url: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        client_keys: Mapping[str, pulumi.Output[str]],
+        vm_address: pulumi.Input[str] | None,
+        network: Network | None,
+        auth_key: pulumi.Output[str] | None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pilotlight:gcp:Gateway", name, None, opts)
+        self._name, self._settings = name, settings
+        self._cloud_name = f"{settings.prefix}-gateway"
+        self._account = serviceaccount.Account(
+            f"{name}-account",
+            account_id=self._cloud_name,
+            project=settings.project,
+            display_name="pilotlight gateway: reads its own secrets, nothing else",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self._grants: list[pulumi.Resource] = []
+        vm = pulumi.Output.from_input(vm_address or "")
+        config = vm.apply(lambda address: caddy.document(settings, vm_address=address))
+        environment = vm.apply(lambda address: caddy.environment(settings, vm_address=address))
+
+        config_version = self._secret("caddy-config", config)
+        key_versions = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
+        containers = [self._caddy_container(environment, key_versions)]
+        volumes = [_secret_volume("caddy-config", config_version, CONFIG_FILE)]
+        if auth_key is not None:
+            key_version = self._secret("auth-key", auth_key)
+            containers.append(self._tailscale_container())
+            volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
+        self.url = self._service(containers, volumes, network).uri
+        self.register_outputs({"url": self.url})
+
+    def _secret(self, name: str, text: pulumi.Input[str]) -> secretmanager.SecretVersion:
+        """A secret of one version that only the gateway may read. The service pins the version it was tested with."""
+        own = pulumi.ResourceOptions(parent=self)
+        secret = secretmanager.Secret(
+            f"{self._name}-{name}",
+            secret_id=f"{self._cloud_name}-{name}",
+            project=self._settings.project,
+            replication={"auto": {}},
+            opts=own,
+        )
+        version = secretmanager.SecretVersion(
+            f"{self._name}-{name}-version",
+            secret=secret.id,
+            secret_data=pulumi.Output.secret(text),
+            # A revision that still serves reads the version it pins, so the old one goes last.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
+        )
+        self._grants.append(
+            secretmanager.SecretIamMember(
+                f"{self._name}-{name}-reader",
+                project=self._settings.project,
+                secret_id=secret.id,
+                role="roles/secretmanager.secretAccessor",
+                member=self._account.member,
+                opts=own,
+            )
+        )
+        return version
+
+    def _caddy_container(
+        self,
+        environment: pulumi.Output[dict[str, str]],
+        keys: Mapping[str, secretmanager.SecretVersion],
+    ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+        probe: cloudrunv2.ServiceTemplateContainerStartupProbeArgsDict = {
+            "http_get": {"path": caddy.READY_PATH},
+            "period_seconds": 1,
+            "timeout_seconds": 1,
+            "failure_threshold": 60,
+        }
+        plain: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
+            {"name": name, "value": environment[name]} for name in caddy.environment(settings, vm_address="")
+        ]
+        secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
+            {
+                "name": caddy.key_variable(client),
+                "value_source": {"secret_key_ref": {"secret": version.secret, "version": version.version}},
+            }
+            for client, version in keys.items()
+        ]
+        return {
+            "name": "caddy",
+            "image": settings.gateway.caddy_image,
+            "commands": ["caddy"],
+            "args": ["run", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+            "envs": [*plain, *secret],
+            "ports": {"container_port": 8080, "name": "http1"},
+            "resources": {
+                "limits": {"cpu": "1", "memory": f"{settings.gateway.memory_mib}Mi"},
+                # Health checks and the tunnel run between requests, too: without CPU they would see every lane die.
+                "cpu_idle": False,
+                "startup_cpu_boost": True,
+            },
+            "startup_probe": probe,
+            "liveness_probe": {
+                "http_get": {"path": caddy.READY_PATH},
+                "period_seconds": 10,
+                "timeout_seconds": 5,
+                "failure_threshold": 3,
+            },
+            "volume_mounts": [{"name": "caddy-config", "mount_path": CONFIG_FOLDER}],
+        }
+
+    def _tailscale_container(self) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+        command = tailscale.command()
+        return {
+            "name": "tailscale",
+            "image": settings.gateway.tailscale_image,
+            "commands": command[:2],
+            "args": command[2:],
+            "envs": [{"name": key, "value": value} for key, value in tailscale.environment(settings).items()],
+            "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
+            "volume_mounts": [{"name": "auth-key", "mount_path": tailscale.KEY_FOLDER}],
+        }
+
+    def _service(
+        self,
+        containers: Sequence[cloudrunv2.ServiceTemplateContainerArgsDict],
+        volumes: Sequence[cloudrunv2.ServiceTemplateVolumeArgsDict],
+        network: Network | None,
+    ) -> cloudrunv2.Service:
+        settings = self._settings
+        template: cloudrunv2.ServiceTemplateArgsDict = {
+            "service_account": self._account.email,
+            # gen2 is a full Linux: Direct VPC egress and the tunnel's file system need it.
+            "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
+            "timeout": f"{settings.gateway.timeout_s}s",
+            "max_instance_request_concurrency": settings.gateway.concurrency,
+            "scaling": {
+                "min_instance_count": settings.gateway.min_instances,
+                "max_instance_count": settings.gateway.max_instances,
+            },
+            "containers": containers,
+            "volumes": volumes,
+        }
+        if network is not None and Lane.VM in settings.lanes:
+            template["vpc_access"] = {
+                "egress": "PRIVATE_RANGES_ONLY",
+                "network_interfaces": [{"network": network.id, "subnetwork": network.gateway_subnet}],
+            }
+        return cloudrunv2.Service(
+            f"{self._name}-service",
+            name=self._cloud_name,
+            project=settings.project,
+            location=settings.region,
+            ingress="INGRESS_TRAFFIC_ALL",
+            # Callers bring a bearer key that Caddy checks; Google's own check would ask them for a Google identity.
+            invoker_iam_disabled=True,
+            deletion_protection=False,
+            template=template,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants),
+        )
+
+
+def _secret_volume(
+    name: str, version: secretmanager.SecretVersion, file: str
+) -> cloudrunv2.ServiceTemplateVolumeArgsDict:
+    return {
+        "name": name,
+        "secret": {"secret": version.secret, "items": [{"path": file, "version": version.version}]},
+    }

@@ -1,0 +1,35 @@
+"""Google APIs the stack needs.
+
+Owns: switching them on. Does not own: switching them off; other things in the project may use them.
+"""
+
+from typing import Final
+
+import pulumi
+from pulumi_gcp import projects
+
+from components.settings import Lane, Settings
+
+ALWAYS: Final = ("iam", "run", "secretmanager")
+WITH_VM: Final = ("compute",)
+
+
+class GoogleApis(pulumi.ComponentResource):
+    """`enabled` lists the services; whatever calls one of these APIs depends on this component."""
+
+    enabled: pulumi.Output[list[str]]
+
+    def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pilotlight:gcp:GoogleApis", name, None, opts)
+        services = [
+            projects.Service(
+                f"{name}-{api}",
+                project=settings.project,
+                service=f"{api}.googleapis.com",
+                disable_on_destroy=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for api in (*ALWAYS, *(WITH_VM if Lane.VM in settings.lanes else ()))
+        ]
+        self.enabled = pulumi.Output.all(*(service.service for service in services))
+        self.register_outputs({"enabled": self.enabled})

@@ -1,0 +1,116 @@
+"""The tailnet that joins the gateway in the cloud and the GPU server at home, without an open port at home.
+
+Owns: the tailnet's policy (where this stack is its owner) and the two auth keys. Does not own: joining, which the
+gateway's Tailscale container and the home machine do.
+"""
+
+import json
+from typing import Any, Final
+
+import pulumi
+import pulumi_tailscale as tailscale
+
+from components.settings import Lane, Settings
+
+GATEWAY: Final = "tag:gateway"
+HOME: Final = "tag:home"
+CI: Final = "tag:ci"
+INGRESS_PORT: Final = 80
+KUBERNETES_PORT: Final = 6443
+SSH_PORT: Final = 22
+
+
+def policy(settings: Settings) -> dict[str, Any]:
+    """The tailnet's policy file, with tests that Tailscale runs before it accepts an update.
+
+    A policy replaces the whole file, on an untouched tailnet the allow-all default too. So it also gives the owners
+    their way to home, and every member their own devices, or its owner would be locked out.
+    """
+    owners = list(settings.tailnet.owners)
+    own_access = [f"{HOME}:{SSH_PORT}", f"{HOME}:{INGRESS_PORT}", f"{HOME}:{KUBERNETES_PORT}"]
+    denied_to_gateway = [f"{HOME}:{SSH_PORT}", f"{HOME}:{KUBERNETES_PORT}"]
+    denied_to_ci = [f"{HOME}:{SSH_PORT}", f"{HOME}:{INGRESS_PORT}"]
+    return {
+        "tagOwners": dict.fromkeys((GATEWAY, HOME, CI), owners),
+        "acls": [
+            {"action": "accept", "src": [GATEWAY], "dst": [f"{HOME}:{INGRESS_PORT}"]},
+            {"action": "accept", "src": [CI], "dst": [f"{HOME}:{KUBERNETES_PORT}"]},
+            {"action": "accept", "src": owners, "dst": own_access},
+            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+        ],
+        "ssh": [
+            {
+                "action": "check",
+                "src": ["autogroup:member"],
+                "dst": ["autogroup:self"],
+                "users": ["autogroup:nonroot", "root"],
+            }
+        ],
+        "tests": [
+            {"src": GATEWAY, "accept": [f"{HOME}:{INGRESS_PORT}"], "deny": denied_to_gateway},
+            {"src": CI, "accept": [f"{HOME}:{KUBERNETES_PORT}"], "deny": denied_to_ci},
+            {"src": HOME, "deny": [f"{GATEWAY}:{INGRESS_PORT}", f"{CI}:{SSH_PORT}"]},
+            # Tailscale's tests name a user or a tag, never an autogroup: owners given by name are tested, too.
+            *({"src": owner, "accept": own_access} for owner in owners if "@" in owner),
+        ],
+    }
+
+
+class Tailnet(pulumi.ComponentResource):
+    """Policy and keys. `gateway_key` joins the gateway again and again, `home_key` the home machine once."""
+
+    gateway_key: pulumi.Output[str]
+    home_key: pulumi.Output[str | None]
+
+    def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pilotlight:tailnet:Tailnet", name, None, opts)
+        acl: list[pulumi.Resource] = []
+        if settings.tailnet.policy_owner:
+            acl.append(
+                tailscale.Acl(
+                    f"{name}-policy",
+                    acl=json.dumps(policy(settings), indent=2),
+                    # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
+                    overwrite_existing_content=settings.tailnet.overwrite_policy,
+                    # Destroying a stack must not open the tailnet: a reset would bring allow-all back.
+                    reset_acl_on_destroy=False,
+                    opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+                )
+            )
+        # The policy names who owns the tags, so it comes before any key that carries one.
+        after_policy = pulumi.ResourceOptions(parent=self, depends_on=acl)
+        expiry = settings.tailnet.key_expiry_days * 24 * 3600
+        gateway_key = tailscale.TailnetKey(
+            f"{name}-gateway-key",
+            description=f"{settings.prefix} gateway",
+            reusable=True,
+            ephemeral=True,
+            preauthorized=True,
+            expiry=expiry,
+            tags=[GATEWAY],
+            recreate_if_invalid="always",
+            opts=after_policy,
+        )
+        self.gateway_key = _stripped(gateway_key)
+        self.home_key = pulumi.Output.from_input(None)
+        if Lane.HOME in settings.lanes and settings.home.owner:
+            home_key = tailscale.TailnetKey(
+                f"{name}-home-key",
+                description=f"{settings.prefix} home",
+                reusable=False,
+                # An ephemeral machine leaves the tailnet when it is switched off, and its key is used up by then.
+                ephemeral=False,
+                preauthorized=True,
+                expiry=expiry,
+                tags=[HOME],
+                # A single-use key is invalid once used, which is its normal end.
+                recreate_if_invalid="never",
+                opts=after_policy,
+            )
+            self.home_key = _stripped(home_key)
+        self.register_outputs({"gateway_key": self.gateway_key, "home_key": self.home_key})
+
+
+def _stripped(key: tailscale.TailnetKey) -> pulumi.Output[str]:
+    """A newline or blank that crept into a stored key makes Tailscale answer `invalid key`."""
+    return pulumi.Output.secret(key.key.apply(str.strip))
