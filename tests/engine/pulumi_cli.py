@@ -1,0 +1,180 @@
+"""Runs the Pulumi CLI on a copy of this repository, cut off from every cloud and every account.
+
+Owns: the copy, the CLI's home and state (all in a temporary folder), and the providers, whose place one that accepts
+anything takes. Does not own: what is asserted. The repository itself is never written: `pulumi config set` would.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from lab.stack import ROOT
+from tests.engine.anyprovider import UNKNOWN, AnyProvider, debug_providers, secret, serving
+
+PROJECT: Final = "some-project"
+REGION: Final = "us-central1"
+TUNNEL_KEY: Final = "tskey-auth-engine"
+OUTPUTS: Final = {
+    "gcp:compute/address:Address": {"address": "10.80.1.2"},
+    "gcp:serviceaccount/account:Account": {
+        "email": f"$accountId@{PROJECT}.iam.gserviceaccount.com",
+        "member": f"serviceAccount:$accountId@{PROJECT}.iam.gserviceaccount.com",
+    },
+    "gcp:secretmanager/secretVersion:SecretVersion": {"version": "1"},
+    "gcp:cloudrunv2/service:Service": {"uri": "https://gateway.test"},
+    # With the newline that a stored key sometimes carries.
+    "tailscale:index/tailnetKey:TailnetKey": {"key": secret(f"{TUNNEL_KEY}-$id\n")},
+}
+NOT_COPIED: Final = shutil.ignore_patterns(".venv", ".lab", ".git", "__pycache__", ".*_cache")
+TIMEOUT_S: Final = 120
+"""For one call of the CLI; the slowest takes 10 to 15 s on two cores."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished call of the CLI."""
+
+    code: int
+    out: str
+    everything: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What the engine knows of a stack after a change."""
+
+    outputs: dict[str, Any]
+    """As `pulumi stack output --json --show-secrets` prints them."""
+    masked: dict[str, Any]
+    """As `pulumi stack output --json` prints them."""
+    state: str
+    """The state as it is stored, secrets encrypted."""
+    resources: list[dict[str, Any]]
+    """The state's resources, without those the engine adds itself: the stack and default providers."""
+
+
+class Engine:
+    """One stack of a copy of this repository."""
+
+    def __init__(self, tree: Path, environment: Mapping[str, str], provider: AnyProvider, stack: str) -> None:
+        self.tree = tree
+        self.provider = provider
+        self.stack = stack
+        self._environment = environment
+        self.run("stack", "init", stack)
+        self.run("config", "set", "gcp:project", PROJECT)
+        self.run("config", "set", "gcp:region", REGION)
+        self.run("config", "set", "tailscale:tailnet", "example.ts.net")
+
+    def run(self, *arguments: str, text: str | None = None, refused: bool = False) -> Done:
+        """Calls the CLI, which must succeed, or fail if `refused`; `text` is its standard input."""
+        named = (*arguments, "--non-interactive") + (() if arguments[:2] == ("stack", "init") else ("-s", self.stack))
+        done = subprocess.run(
+            ["pulumi", *named],
+            cwd=self.tree,
+            env=self._environment,
+            input=text or "",
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
+        )
+        everything = f"$ pulumi {' '.join(named)}\n{done.stdout}{done.stderr}"
+        assert (done.returncode != 0) == refused, everything
+        return Done(done.returncode, done.stdout, everything)
+
+    def read(self, *arguments: str) -> dict[str, Any]:
+        """The JSON that a call prints."""
+        return json.loads(self.run(*arguments).out)
+
+    def up(self, *arguments: str) -> Snapshot:
+        """`pulumi up`, and what the engine knows then."""
+        self.run("up", "--yes", "--skip-preview", *arguments)
+        return self.snapshot()
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            outputs=self.read("stack", "output", "--json", "--show-secrets"),
+            masked=self.read("stack", "output", "--json"),
+            state=self.run("stack", "export").out,
+            resources=self.resources(),
+        )
+
+    def resources(self) -> list[dict[str, Any]]:
+        deployment = self.read("stack", "export")["deployment"]
+        return [resource for resource in deployment.get("resources", []) if not _of_the_engine(resource["urn"])]
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Adds config by hand, as in an editor: what the CLI would not write can be written so."""
+        path = self.tree / f"Pulumi.{self.stack}.yaml"
+        document: dict[str, Any] = yaml.safe_load(path.read_text())
+        document["config"] = {**document.get("config", {}), **config}
+        path.write_text(yaml.safe_dump(document))
+
+
+@contextmanager
+def engines(folder: Path) -> Generator["Factory"]:
+    """Serves the providers; the factory makes stacks that use them."""
+    # As at Google, switching an API on takes longer than anything that merely needs it.
+    provider = AnyProvider(OUTPUTS, slow={"gcp:projects/service:Service": 2.0})
+    with serving(provider) as port:
+        kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+        environment = kept | {
+            "HOME": str(folder),
+            "NO_COLOR": "1",
+            "PULUMI_BACKEND_URL": f"file://{folder}",
+            "PULUMI_CONFIG_PASSPHRASE": "only-for-this-test",
+            "PULUMI_DEBUG_PROVIDERS": debug_providers(port, "gcp", "kubernetes", "tailscale"),
+            "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
+            "PULUMI_HOME": str(folder / "pulumi-home"),
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+        }
+        yield Factory(folder, environment, provider)
+
+
+@dataclass(frozen=True)
+class Factory:
+    folder: Path
+    environment: Mapping[str, str]
+    provider: AnyProvider
+
+    def stack(self, name: str, *, schema_defaults: Mapping[str, Any] | None = None) -> Engine:
+        """A new stack in a copy of its own; `schema_defaults` change those of Pulumi.yaml."""
+        tree = self.folder / f"tree-{name}"
+        shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
+        (tree / f"Pulumi.{name}.yaml").unlink(missing_ok=True)
+        # Pulumi.yaml names `.venv`; the packages are those this test runs with.
+        (tree / ".venv").symlink_to(sys.prefix)
+        if schema_defaults:
+            project = tree / "Pulumi.yaml"
+            document: dict[str, Any] = yaml.safe_load(project.read_text())
+            for key, default in schema_defaults.items():
+                document["config"][key]["default"] = default
+            project.write_text(yaml.safe_dump(document))
+        return Engine(tree, self.environment, self.provider, name)
+
+
+def types_and_names(urns: list[str]) -> list[tuple[str, str]]:
+    """(type token, name) of the program's own resources among `urns`, sorted."""
+    parts = [urn.split("::", 3) for urn in urns if not _of_the_engine(urn)]
+    return sorted((kind.split("$")[-1], name) for _, _, kind, name in parts)
+
+
+def unknown(value: Any) -> bool:
+    """Whether a value of a preview is not known yet."""
+    return UNKNOWN in json.dumps(value)
+
+
+def _of_the_engine(urn: str) -> bool:
+    _, _, kind, name = urn.split("::", 3)
+    default_provider = kind.startswith("pulumi:providers:") and name.startswith("default")
+    return kind == "pulumi:pulumi:Stack" or default_provider
