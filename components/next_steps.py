@@ -8,7 +8,8 @@ def lines(settings: Settings) -> list[str]:
     steps: list[str] = []
     if Lane.HOME in settings.lanes and settings.home.owner and settings.kubeconfig is None:
         steps += [
-            "Home is not deployed yet: the stack has no kubeconfig. The other lanes serve meanwhile.",
+            "Home is not deployed yet: the stack has no kubeconfig. "
+            + ("The other lanes serve meanwhile." if len(settings.lanes) > 1 else "Nothing serves until then."),
             "On the GPU server: install K3s and Tailscale, then join with "
             + f"`tailscale up --hostname={settings.home.hostname} --advertise-tags=tag:home --auth-key=<key>`; "
             + "the key: `pulumi stack output home_auth_key --show-secrets` (single use).",

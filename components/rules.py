@@ -152,10 +152,10 @@ def _vm(settings: "Settings") -> list[str]:
 
 def _home(settings: "Settings") -> list[str]:
     found: list[str] = []
-    if settings.home.vllm.slices > settings.home.gpu_slices:
+    if settings.home.vllm.slices > 1:
         found.append(
-            problem("home.vllm.slices", f"at most home.gpu_slices ({settings.home.gpu_slices})",
-                    "Kubernetes would never schedule it", "raise gpu_slices or lower slices")
+            problem("home.vllm.slices", "1 at most", "NVIDIA's device plugin refuses a pod that asks for two (they are "
+                    + "no more than one), so the model would never start", "leave it out")
         )  # fmt: skip
     if settings.home.namespace == "default" or settings.home.namespace.startswith("kube-"):
         found.append(
@@ -211,4 +211,4 @@ def _entry(config: dict[str, Any], key: str, name: object) -> dict[str, Any]:
     """The item of the list `key` that has this name, or nothing."""
     items = cast(list[Any], config[key]) if isinstance(config[key], list) else []
     named = (cast(dict[str, Any], item) for item in items if isinstance(item, dict))
-    return next((item for item in named if item.get("name") == name), {})
+    return next((item for item in named if item.get("name") == name), dict[str, Any]())

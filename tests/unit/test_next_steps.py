@@ -1,0 +1,62 @@
+"""`next_steps`: nothing where nothing is left to do, and otherwise commands that name the user's own values."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from components import next_steps
+from components.settings import Settings
+from lab.stack import Stack
+
+Make = Callable[..., Settings]
+KUBECONFIG = yaml.safe_dump(
+    {
+        "clusters": [{"name": "c", "cluster": {"server": "https://home:6443"}}],
+        "users": [{"name": "u", "user": {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"kubeconfig": KUBECONFIG}, []),
+        ({"lanes": ["vm"]}, []),
+        ({"lanes": ["vm"], "home": {"owner": False}, "tailnet": {"policy_owner": False}}, []),
+        ({}, ["Home is not deployed yet", "tailscale up --hostname=home", "kubeconfig"]),
+        (
+            {"home": {"hostname": "garage"}},
+            ["Home is not deployed yet", "--hostname=garage --advertise-tags=tag:home", "https://garage:6443"],
+        ),
+        ({"home": {"owner": False}}, ["Home is deployed by another stack"]),
+        ({"kubeconfig": KUBECONFIG, "tailnet": {"policy_owner": False}}, ["let tag:gateway reach tag:home:80"]),
+        (
+            {"home": {"owner": False}, "tailnet": {"policy_owner": False}},
+            ["Home is deployed by another stack", "The tailnet's policy belongs to another stack"],
+        ),
+    ],
+)
+def test_each_open_step_is_named_in_order(settings_of: Make, changes: dict[str, Any], parts: list[str]) -> None:
+    kubeconfig = changes.get("kubeconfig")
+    rest = {name: value for name, value in changes.items() if name != "kubeconfig"}
+    settings = settings_of(**rest)
+    if kubeconfig:
+        settings = Settings.model_validate(settings.model_dump() | {"kubeconfig": kubeconfig})
+    lines = next_steps.lines(settings)
+    assert len(lines) == len(parts)
+    for line, part in zip(lines, parts, strict=True):
+        assert part in line
+
+
+def test_a_key_is_shown_by_the_command_that_reads_it_never_by_value(stack_of: Callable[..., Stack]) -> None:
+    lines = stack_of(kubeconfig=False).outputs["next_steps"]
+    assert any("pulumi stack output home_auth_key --show-secrets" in line for line in lines)
+    assert not any("tskey-" in line for line in lines)
+
+
+def test_the_stack_says_that_nothing_is_left(stack_of: Callable[..., Stack]) -> None:
+    assert stack_of().outputs["next_steps"] == []
