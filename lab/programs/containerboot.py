@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lab.programs import die_with_parent, log_to_stderr, stop_event
+from lab.programs import die_with_parent, localapi, log_to_stderr, stop_event
 
 if TYPE_CHECKING:
     import asyncio
@@ -34,6 +34,8 @@ KNOWN_ENV = frozenset(
         "TS_HOSTNAME",
         "TS_EXTRA_ARGS",
         "TS_DEBUG_MTU",
+        "TS_SOCKET",
+        "TS_TAILSCALED_EXTRA_ARGS",
     }
 )
 """What is understood here. Anything else stops the program: a setting that is silently ignored would prove nothing."""
@@ -245,13 +247,20 @@ async def run(env: dict[str, str], tailnet: Tailnet) -> None:
     """Serve SOCKS5 and health until SIGTERM."""
     import asyncio
 
-    stop, tunnel = stop_event(), Tunnel(tailnet)
+    stop, tunnel, shut_down = stop_event(), Tunnel(tailnet), asyncio.Event()
     watcher = asyncio.create_task(tunnel.watch())
     servers = [await asyncio.start_server(tunnel.serve, *host_port(env["TS_SOCKS5_SERVER"]), limit=_CHUNK_BYTES)]
     if is_true(env.get("TS_ENABLE_HEALTH_CHECK")) and env.get("TS_LOCAL_ADDR_PORT"):
         servers.append(await asyncio.start_server(_healthz, *host_port(env["TS_LOCAL_ADDR_PORT"])))
     log.info("joined as %s; SOCKS5 on %s", env.get("TS_HOSTNAME", "(unnamed)"), env["TS_SOCKS5_SERVER"])
-    await stop.wait()
+    if env.get("TS_SOCKET"):
+        servers.append(await localapi.serve(env["TS_SOCKET"], env.get("TS_TAILSCALED_EXTRA_ARGS", ""), shut_down))
+    ends = [asyncio.create_task(event.wait()) for event in (stop, shut_down)]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    if shut_down.is_set():
+        # The entrypoint ends with its daemon, at once and without a word to open connections.
+        log.error("tailscaled was shut down through its local API")
+        os._exit(1)
     watcher.cancel()
     for server in servers:
         server.close()

@@ -1,0 +1,310 @@
+"""`python -m lab`: plan | up [--detach] | outputs [--json] | status [--json] | fault NAME on|off | down.
+
+Owns: the command line and what it prints. Does not own: what runs (`supervisor`), how a running lab is found and asked
+(`control`).
+"""
+
+import argparse
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+import pulumi
+
+from lab import control, supervisor, tables
+from lab import plan as plans
+from lab.cloud import Cloud
+from lab.errors import LabError
+from lab.faults import FAULTS
+from lab.plan import Plan
+from lab.ports import free_port, is_free
+from lab.stack import PROJECT, ROOT, Stack, config_of, render
+
+PREFERRED_PORT: Final = 8787
+DETACH_LIMIT_S: Final = 180.0
+DOWN_LIMIT_S: Final = 30.0
+
+
+def main() -> int:
+    """Exit status: 0 done, 1 the lab can't (told in a sentence), 2 unusable arguments."""
+    arguments = _parser().parse_args()
+    try:
+        return cast(int, arguments.run(arguments))
+    except (LabError, pulumi.RunError) as error:
+        print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m lab", description="Runs the declaration on this machine.")
+    parser.add_argument("--stack", default="dev", help="which Pulumi.<stack>.yaml (default: dev)")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text)
+        sub.add_argument("--stack", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        sub.set_defaults(run=run)
+        return sub
+
+    plan = command("plan", _plan, "show the three tables and what is not proven; start nothing")
+    up = command("up", _up, "start everything and serve until Ctrl-C")
+    up.add_argument("--detach", action="store_true", help="serve in the background; end it with `down`")
+    up.add_argument("--port", type=int, default=0, help=f"public port (default: {PREFERRED_PORT}, or a free one)")
+    up.add_argument("--fake-models", action="store_true", help="scripted model servers instead of real ones (tests)")
+    up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
+    up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
+    up.add_argument("--answer-time", type=float, default=0.0, help="seconds a fake answer takes (default: 0)")
+    for sub in (plan, up):
+        sub.add_argument(
+            "--config",
+            action="append",
+            default=[],
+            metavar="KEY=JSON",
+            help="a setting, for this run alone",
+        )
+    outputs = command("outputs", _outputs, "the stack's outputs, as `pulumi stack output --show-secrets`")
+    outputs.add_argument("--json", action="store_true")
+    status = command("status", _status, "what runs")
+    status.add_argument("--json", action="store_true")
+    fault = command("fault", _fault, f"switch a fault: {', '.join(FAULTS)}")
+    fault.add_argument("name", choices=sorted(FAULTS))
+    fault.add_argument("switch", choices=("on", "off"))
+    command("down", _down, "end a detached lab")
+    return parser
+
+
+def _folder(stack: str) -> Path:
+    return ROOT / ".lab" / stack
+
+
+def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan]:
+    """`given` are settings for this run, `key=value`, over those of the stack's file."""
+    pairs = [item.partition("=") for item in given]
+    if any(not equals for _, equals, _ in pairs):
+        raise LabError(f"--config takes KEY=JSON, not {' '.join(given)}")
+    declared = config_of(stack) | {f"{PROJECT}:{key}": value for key, _, value in pairs}
+    filled = {key: value for key, value in cloud.config().items() if key not in declared}
+    rendered = render(stack, {**filled, **declared}, cloud.compute)
+    print(f"stack {stack}: {len(rendered.resources)} resources; the lab filled in {', '.join(sorted(filled))}")
+    return rendered, plans.read(rendered)
+
+
+def _plan(arguments: argparse.Namespace) -> int:
+    _, plan = _render(arguments.stack, Cloud(port=PREFERRED_PORT), arguments.config)
+    ports = {pod.name: 0 for pod in plan.pods}
+    table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pod_ports=ports, traefik_port=0)
+    print(tables.tables(plan, {here: there.replace(":0", ":<free>") for here, there in table.items()}))
+    print(_unproven(plan))
+    return 0
+
+
+def _unproven(plan: Plan) -> str:
+    return "\nnot proven here, resource by resource:\n" + "\n".join(f"   {line}" for line in plan.unproven)
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    folder = _folder(arguments.stack)
+    if arguments.detach:
+        if control.is_up(folder):
+            raise LabError(f"stack {arguments.stack} is already up; end it with `python -m lab down`")
+        return _detach(arguments, folder)
+    with control.held(folder):
+        return asyncio.run(_serve(arguments, folder))
+
+
+async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
+    """Serves until Ctrl-C or `down`, which also end it while it is still starting."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    port = arguments.port or (PREFERRED_PORT if is_free("127.0.0.1", PREFERRED_PORT) else free_port())
+    cloud = Cloud(port=port, burst_port=free_port())
+    stack, plan = await asyncio.to_thread(_render, arguments.stack, cloud, arguments.config)
+    lab = supervisor.Lab(
+        stack,
+        plan,
+        folder,
+        port=port,
+        burst_port=cloud.burst_port,
+        fake_models=arguments.fake_models,
+        idle_s=arguments.idle,
+        cold_start_s=arguments.cold_start,
+        answer_s=arguments.answer_time,
+        say=_say,
+    )
+    starting = asyncio.create_task(_start(lab, stack, plan, folder, no_first_answer=arguments.no_first_answer))
+    stopping = [asyncio.create_task(event.wait()) for event in (stop, lab.stopped)]
+    try:
+        await asyncio.wait({starting, *stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await asyncio.wait(stopping, return_when=asyncio.FIRST_COMPLETED)
+        _say("ending")
+        return 0
+    finally:
+        starting.cancel()
+        await asyncio.wait({starting})
+        await lab.stop()
+
+
+async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path, *, no_first_answer: bool) -> None:
+    """Everything up to the line `ready`."""
+    _say("starting: models load, nothing answers yet")
+    await lab.control.start()
+    control.publish(folder, lab.control, stack.outputs)
+    await lab.start()
+    if not no_first_answer:
+        await _first_answer(stack)
+    print(_unproven(plan))
+    print(_snippet(stack))
+    print("ready", flush=True)
+
+
+async def _first_answer(stack: Stack) -> None:
+    """Streams one real answer through the whole path; the first request also starts the gateway's instance."""
+    import openai
+
+    began, first = time.monotonic(), 0.0
+    # The user's proxy settings are for the internet; this is loopback.
+    direct = openai.DefaultAsyncHttpxClient(trust_env=False)
+    try:
+        async with openai.AsyncOpenAI(
+            base_url=stack.outputs["base_url"], api_key=_first_key(stack), timeout=300, http_client=direct
+        ) as client:
+            stream = await client.chat.completions.create(
+                model=stack.outputs["model"],
+                messages=[{"role": "user", "content": "Say hello in one short sentence."}],
+                max_tokens=40,
+                stream=True,
+            )
+            print("\nfirst answer: ", end="", flush=True)
+            async for chunk in stream:
+                text = chunk.choices[0].delta.content if chunk.choices else None
+                if text:
+                    first = first or time.monotonic() - began
+                    print(text, end="", flush=True)
+    except openai.OpenAIError as error:
+        raise LabError(f"the first answer failed: {error}; see the lab's folder `logs`") from None
+    served = stream.response.headers.get("X-Served-By")
+    print(f"\n(first token after {first:.2f} s, the gateway's own start included; served by {served})")
+
+
+def _first_key(stack: Stack) -> str:
+    return next(iter(stack.outputs["api_keys"].values()))
+
+
+def _snippet(stack: Stack) -> str:
+    return f"""
+from openai import OpenAI
+
+client = OpenAI(base_url="{stack.outputs["base_url"]}", api_key="{_first_key(stack)}", timeout=300)
+answer = client.chat.completions.create(
+    model="{stack.outputs["model"]}", messages=[{{"role": "user", "content": "Hello!"}}]
+)
+print(answer.choices[0].message.content)
+"""
+
+
+def _detach(arguments: argparse.Namespace, folder: Path) -> int:
+    """Starts the same command in the background and shows its progress until it is ready."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "lab.log"
+    words = [sys.executable, "-u", "-m", "lab", "--stack", arguments.stack, "up", "--idle", str(arguments.idle)]
+    words += ["--port", str(arguments.port)] if arguments.port else []
+    words += ["--fake-models"] if arguments.fake_models else []
+    words += ["--no-first-answer"] if arguments.no_first_answer else []
+    words += ["--cold-start", str(arguments.cold_start), "--answer-time", str(arguments.answer_time)]
+    words += [word for item in arguments.config for word in ("--config", item)]
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            words, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        )
+    ready = False
+    try:
+        for line in _lines(log, process):
+            print(line, end="", flush=True)
+            ready = line == "ready\n"
+            if ready:
+                return 0
+    finally:
+        if not ready and process.poll() is None:
+            process.terminate()
+            process.wait()
+    raise LabError(f"not ready, it ended with status {process.returncode}; see {log}")
+
+
+def _lines(log: Path, process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """The log's lines as they are finished, until the process has ended or `DETACH_LIMIT_S` is over."""
+    deadline = time.monotonic() + DETACH_LIMIT_S
+    unfinished = ""
+    with log.open() as shown:
+        while time.monotonic() < deadline:
+            ended = process.poll() is not None
+            unfinished += shown.readline()
+            if unfinished.endswith("\n"):
+                yield unfinished
+                unfinished = ""
+            elif ended:
+                return
+            else:
+                time.sleep(0.05)
+
+
+def _outputs(arguments: argparse.Namespace) -> int:
+    outputs = control.state(_folder(arguments.stack))["outputs"]
+    if arguments.json:
+        print(json.dumps(outputs, indent=2))
+    else:
+        for name, value in outputs.items():
+            print(f"{name}: {value}")
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    status = control.call(_folder(arguments.stack), "GET", "/status")
+    if arguments.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    gateway = status["gateway"]
+    print(
+        f"gateway: {gateway['instances']} instance(s), {gateway['in_flight']} in flight, starts {gateway['starts_s']} s"
+    )
+    for title, process in status["processes"].items():
+        print(f"{title}: {'running' if process['running'] else 'ended'} (pid {process['pid']})")
+    print(f"faults: {', '.join(status['faults']) or 'none'}")
+    return 0
+
+
+def _fault(arguments: argparse.Namespace) -> int:
+    wanted = {"name": arguments.name, "on": arguments.switch == "on"}
+    status = control.call(_folder(arguments.stack), "POST", "/fault", wanted)
+    print(f"faults: {', '.join(status['faults']) or 'none'}")
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    folder = _folder(arguments.stack)
+    if not control.is_up(folder):
+        print(f"stack {arguments.stack} is not up")
+        return 0
+    control.call(folder, "POST", "/down")
+    if not control.wait_down(folder, DOWN_LIMIT_S):
+        raise LabError(f"it does not end; see {folder / 'lab.log'}")
+    print(f"stack {arguments.stack} is down")
+    return 0
+
+
+def _say(line: str) -> None:
+    print(f"lab: {line}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""What Google Cloud and Tailscale would answer: the computed outputs of the mocked resources, and the user's accounts.
+
+Owns: addresses, generated keys and names that no declaration can know. Does not own: any behaviour; those parts that
+behave are processes (`plan`) or simulations (`cloudrun`).
+"""
+
+import secrets
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import yaml
+
+VM_ADDRESS: Final = "127.0.0.2"
+"""The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
+PROJECT: Final = "lab-project"
+
+
+def _random_key(prefix: str) -> str:
+    return f"{prefix}{secrets.token_urlsafe(32)}"
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """One account's answers. `port` is where the gateway's public address listens on this machine."""
+
+    port: int
+    burst_port: int = 8788
+    """Where the burst lane's address listens."""
+    kubernetes_url: str = "http://127.0.0.1:6443"
+    auth_key: str = field(default_factory=lambda: _random_key("tskey-auth-lab-"))
+    client_key: str = field(default_factory=lambda: _random_key("sk-lab-"))
+
+    def config(self) -> dict[str, str]:
+        """Config that only a user with accounts has: project, region, and the home cluster's kubeconfig."""
+        kubeconfig = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "lab", "cluster": {"server": self.kubernetes_url}}],
+            "users": [{"name": "lab", "user": {"token": "lab"}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "lab"}}],
+            "current-context": "lab",
+        }
+        return {
+            "gcp:project": PROJECT,
+            "gcp:region": "us-central1",
+            "pilotlight:kubeconfig": yaml.safe_dump(kubeconfig),
+        }
+
+    def compute(self, token: str, inputs: dict[str, Any]) -> dict[str, Any]:
+        """Computed outputs of one resource, by type token."""
+        project = inputs.get("project", PROJECT)
+        match token:
+            case "gcp:serviceaccount/account:Account":
+                email = f"{inputs['accountId']}@{project}.iam.gserviceaccount.com"
+                return {"email": email, "member": f"serviceAccount:{email}", "name": f"projects/-/accounts/{email}"}
+            case "gcp:compute/network:Network":
+                return {"id": f"projects/{project}/global/networks/{inputs['name']}"}
+            case "gcp:compute/subnetwork:Subnetwork":
+                return {"id": f"projects/{project}/regions/{inputs['region']}/subnetworks/{inputs['name']}"}
+            case "gcp:compute/disk:Disk":
+                return {"id": f"projects/{project}/zones/{inputs['zone']}/disks/{inputs['name']}"}
+            case "gcp:compute/address:Address":
+                return {"address": VM_ADDRESS}
+            case "gcp:secretmanager/secret:Secret":
+                return {"id": f"projects/{project}/secrets/{inputs['secretId']}", "name": inputs["secretId"]}
+            case "gcp:secretmanager/secretVersion:SecretVersion":
+                return {
+                    "id": f"{inputs['secret']}/versions/1",
+                    "version": "1",
+                    "name": f"{inputs['secret']}/versions/1",
+                }
+            case "gcp:compute/instanceTemplate:InstanceTemplate":
+                link = f"projects/{project}/global/instanceTemplates/{inputs['name']}"
+                return {"id": link, "selfLinkUnique": f"{link}?uniqueId=1"}
+            case "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager":
+                place = f"projects/{project}/regions/{inputs['region']}"
+                return {
+                    "id": f"{place}/instanceGroupManagers/{inputs['name']}",
+                    "instanceGroup": f"{place}/instanceGroups/{inputs['name']}",
+                }
+            case "gcp:compute/regionHealthCheck:RegionHealthCheck":
+                return {"id": f"projects/{project}/regions/{inputs['region']}/healthChecks/{inputs['name']}"}
+            case "gcp:compute/regionBackendService:RegionBackendService":
+                return {"id": f"projects/{project}/regions/{inputs['region']}/backendServices/{inputs['name']}"}
+            case "gcp:storage/bucket:Bucket":
+                return {"id": inputs["name"], "url": f"gs://{inputs['name']}"}
+            case "gcp:cloudrunv2/job:Job":
+                return {"id": f"projects/{project}/locations/{inputs['location']}/jobs/{inputs['name']}"}
+            case "gcp:cloudrunv2/service:Service":
+                # Only a service with a GPU is the burst lane.
+                port = self.burst_port if "nodeSelector" in inputs["template"] else self.port
+                return {"uri": f"http://127.0.0.1:{port}"}
+            case "tailscale:index/tailnetKey:TailnetKey":
+                return {"key": f"{self.auth_key}{'' if inputs['reusable'] else '-once'}\n"}
+            case "pulumi-python:dynamic/clients:ClientKey":
+                return {"key": self.client_key}
+            case _:
+                return {}

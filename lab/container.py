@@ -1,0 +1,36 @@
+"""A declared container, wherever it was declared: on Cloud Run or in the VM's user data.
+
+Owns: the plain data both readers produce. Does not own: reading (`plan`, `virtual_machine`) or starting (`supervisor`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A declared mount and the files a secret puts there (empty: a writable folder)."""
+
+    path: str
+    files: Mapping[str, str]
+    shared: str = ""
+    """Name of a volume that containers of one group share; empty: the mount is the container's own."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """One declared container."""
+
+    group: str
+    name: str
+    image: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    mounts: tuple[Mount, ...]
+    working_dir: str = ""
+
+    @property
+    def title(self) -> str:
+        """`group/name`, as it stands in tables and logs."""
+        return f"{self.group}/{self.name}"

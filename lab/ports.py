@@ -1,0 +1,38 @@
+"""Loopback ports: free ones for what the lab may place, and a clear word when a declared one is taken.
+
+Owns: choosing and probing. Does not own: which addresses are declared (`plan`, `supervisor`).
+"""
+
+import contextlib
+import random
+import socket
+from typing import Final
+
+from lab.errors import LabError
+
+_CHOSEN_FROM: Final = range(20_000, 32_000)
+"""Below what Linux and macOS give to outgoing connections: the gateway's port is used again at every cold start."""
+
+
+def free_port() -> int:
+    """A loopback port that nobody uses now."""
+    while True:
+        port = random.choice(_CHOSEN_FROM)
+        if is_free("127.0.0.1", port):
+            return port
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now."""
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+        return True
+    return False
+
+
+def require_free(address: str) -> None:
+    """Raises `LabError` if `host:port` is taken."""
+    host, _, port = address.rpartition(":")
+    if not is_free(host, int(port)):
+        raise LabError(f"{address} is in use; is another lab up? End it with `python -m lab down`")

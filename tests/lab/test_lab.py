@@ -1,0 +1,583 @@
+"""The lab as its user meets it: the command line, the stock client, and no process left behind."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import openai
+import pytest
+from PIL import Image
+
+from lab import control
+from lab.stack import ROOT
+
+FOLDER = ROOT / ".lab" / "dev"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+"""The tests' own calls go to loopback, whatever the machine's proxy is."""
+UP = (sys.executable, "-u", "-m", "lab", "up")
+
+pytestmark = pytest.mark.usefixtures("declared_addresses")
+
+
+def lab(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
+    """One command of the real command line."""
+    return subprocess.run(
+        [sys.executable, "-m", "lab", *words],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
+
+
+def until(true: Callable[[], bool], told: str, seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A process as /proc shows it; the start time tells it from a later one of the same number."""
+
+    pid: int
+    parent: int
+    session: int
+    started: int
+
+
+def running_processes() -> list[Seen]:
+    """All processes but zombies: nobody may be there to reap an orphan."""
+    found: list[Seen] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if fields[0] not in "ZX":
+                found.append(Seen(int(stat.parent.name), int(fields[1]), int(fields[3]), int(fields[19])))
+    return found
+
+
+def family(pid: int) -> set[Seen]:
+    """`pid`, its descendants, and whoever is in a session that one of them leads."""
+    everyone = running_processes()
+    found = {seen for seen in everyone if seen.pid == pid}
+    while True:
+        pids = {seen.pid for seen in found}
+        grown = found | {seen for seen in everyone if seen.parent in pids or seen.session in pids}
+        if grown == found:
+            return found
+        found = grown
+
+
+def left_of(before: set[Seen]) -> set[int]:
+    """Those of `before` that still run."""
+    now = {(seen.pid, seen.started) for seen in running_processes()}
+    return {seen.pid for seen in before if (seen.pid, seen.started) in now}
+
+
+def none_left(before: set[Seen], seconds: float) -> None:
+    until(lambda: not left_of(before), f"still there: {left_of(before)}", seconds)
+
+
+@contextlib.contextmanager
+def detached(*options: str) -> Generator[str]:
+    """A lab in the background; ends it with `down`, or by force if that fails."""
+    up = lab("up", "--detach", *options, limit_s=150)
+    assert up.returncode == 0, up.stdout + up.stderr
+    before = family(status()["pid"])
+    try:
+        yield up.stdout
+    finally:
+        with contextlib.suppress(control.LabError):
+            before |= family(status()["pid"])
+        lab("down")
+        for seen in left_of(before):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seen, signal.SIGKILL)
+
+
+def status() -> dict[str, Any]:
+    return control.call(FOLDER, "GET", "/status")
+
+
+# --- one running lab with fake models --------------------------------------------------------------------------------
+
+
+class Running:
+    """A caller of the running lab, with the first client's key, and the fakes behind it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.outputs: dict[str, Any] = json.loads(lab("outputs", "--json").stdout)
+        self.key: str = self.outputs["api_keys"]["demo"]
+        self.model: str = self.outputs["model"]
+        self.http = httpx.Client(base_url=self.outputs["base_url"], trust_env=False, timeout=60)
+        self.authorized = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
+        addresses = status()["addresses"]
+        self.fakes = {
+            "vm": f"http://{addresses['vm: 0.0.0.0:9931']}",
+            "home": f"http://{addresses['home/vllm: pod port 8000']}",
+        }
+
+    def client(self, key: str | None = None) -> openai.OpenAI:
+        """The stock SDK without its retries, so that every failure shows."""
+        direct = openai.DefaultHttpxClient(trust_env=False)
+        return openai.OpenAI(
+            base_url=self.outputs["base_url"], api_key=key or self.key, max_retries=0, timeout=30, http_client=direct
+        )
+
+    def ask(self, client: openai.OpenAI) -> tuple[str, str]:
+        """(lane by header, text) of one plain answer."""
+        raw = client.chat.completions.with_raw_response.create(
+            model=self.model, messages=[{"role": "user", "content": "hello"}]
+        )
+        return raw.headers["X-Served-By"], raw.parse().choices[0].message.content or ""
+
+    def lane(self, limit_s: float = 30) -> str:
+        """Who serves now; empty after `limit_s`: a request that a black hole has swallowed never comes back."""
+        with self.client() as client, contextlib.suppress(openai.APITimeoutError):
+            return self.ask(client.with_options(timeout=limit_s))[0]
+        return ""
+
+    def settle(self, lane: str) -> None:
+        until(lambda: self.lane(2) == lane, f"{lane} never served")
+
+    def fault(self, name: str, on: bool) -> None:
+        control.call(FOLDER, "POST", "/fault", {"name": name, "on": on})
+
+    @contextlib.contextmanager
+    def broken(self, name: str) -> Generator[None]:
+        self.fault(name, True)
+        try:
+            yield
+        finally:
+            self.fault(name, False)
+
+    def behave(self, lane: str, **change: object) -> None:
+        self.http.post(f"{self.fakes[lane]}/_fault", json=change).raise_for_status()
+
+
+@pytest.fixture(scope="class")
+def running() -> Iterator[Running]:
+    with detached("--fake-models") as text:
+        here = Running(text)
+        here.settle("home")
+        yield here
+        here.http.close()
+
+
+@pytest.fixture
+def here(running: Running) -> Iterator[Running]:
+    """The lab as it should be between tests: no fault, home serves."""
+    yield running
+    for name in status()["faults"]:
+        running.fault(name, False)
+    for lane in running.fakes:
+        running.http.delete(f"{running.fakes[lane]}/_fault").raise_for_status()
+    running.settle("home")
+
+
+class TestRunningLab:
+    def test_start_says_what_it_did(self, running: Running) -> None:
+        text = running.text
+        assert "model ready after" in text
+        assert "first answer: BACKEND:" in text
+        assert "not proven here, resource by resource:" in text
+        url = running.outputs["base_url"]
+        assert f'client = OpenAI(base_url="{url}", api_key="{running.key}", timeout=300)' in text
+        assert text.endswith("ready\n")
+
+    def test_outputs_are_the_stack_s(self, running: Running) -> None:
+        assert set(running.outputs) == {"base_url", "model", "api_keys", "home_auth_key", "next_steps"}
+        assert running.outputs["base_url"].startswith("http://127.0.0.1:")
+        assert running.outputs["base_url"].endswith("/v1")
+        assert running.outputs["model"] == "Qwen/Qwen2.5-VL-7B-Instruct"
+        assert list(running.outputs["api_keys"]) == ["demo"]
+        assert running.key.startswith("sk-")
+        assert running.outputs["home_auth_key"].startswith("tskey-auth-")
+        plain = lab("outputs").stdout
+        assert f"base_url: {running.outputs['base_url']}\n" in plain
+
+    def test_status_lists_every_process(self, running: Running) -> None:
+        found = json.loads(lab("status", "--json").stdout)
+        assert set(found) == {"pid", "gateway", "processes", "addresses", "faults"}
+        assert set(found["processes"]) == {
+            "vm/model", "home/vllm", "home/traefik", "gateway/caddy", "gateway/tailscale",
+        }  # fmt: skip
+        assert all(process["running"] for process in found["processes"].values())
+        assert found["gateway"]["instances"] == 1
+        assert found["faults"] == []
+        assert "gateway/caddy: running (pid " in lab("status").stdout
+        assert running.outputs["base_url"] == f"{found['addresses']['gateway: public HTTPS address']}/v1"
+
+    def test_unknown_fault_names_the_known_ones(self, running: Running) -> None:
+        del running
+        answer = lab("fault", "home-refuzed", "on")
+        assert answer.returncode == 2
+        assert "'home-refuzed' (choose from" in answer.stderr
+        assert "home-blackhole" in answer.stderr
+        with pytest.raises(control.LabError, match="no fault named 'x'; there are: home-refused, home-blackhole"):
+            control.call(FOLDER, "POST", "/fault", {"name": "x", "on": True})
+
+    def test_second_up_is_refused(self, running: Running) -> None:
+        del running
+        for words in (["up"], ["up", "--detach"]):
+            again = lab(*words, "--fake-models")
+            assert again.returncode == 1
+            assert again.stderr == "lab: stack dev is already up; end it with `python -m lab down`\n"
+        assert status()["gateway"]["instances"] == 1
+
+    def test_control_port_wants_the_token(self, running: Running) -> None:
+        found = control.state(FOLDER)
+        answer = running.http.post(f"{found['control']}/down", headers={"Authorization": "Bearer no"})
+        assert answer.status_code == 401
+        assert (FOLDER / "state.json").stat().st_mode & 0o077 == 0
+
+    # --- requests ---
+
+    def test_plain_answer(self, here: Running) -> None:
+        with here.client() as client:
+            lane, text = here.ask(client)
+        assert lane == "home"
+        assert text.startswith("BACKEND:home token1 ")
+
+    @pytest.mark.parametrize("lane", ["home", "vm"])
+    def test_tokens_arrive_as_they_are_made(self, here: Running, lane: str) -> None:
+        here.behave(lane, token_interval=0.15, tokens=8)
+        with here.broken("home-refused") if lane == "vm" else contextlib.nullcontext(), here.client() as client:
+            here.settle(lane)
+            stream = client.chat.completions.create(
+                model=here.model, messages=[{"role": "user", "content": "hello"}], stream=True
+            )
+            began = time.monotonic()
+            came = [
+                (time.monotonic() - began, chunk.choices[0].delta.content)
+                for chunk in stream
+                if chunk.choices and chunk.choices[0].delta.content
+            ]
+        assert stream.response.headers["X-Served-By"] == lane
+        assert [text for _, text in came] == [f"BACKEND:{lane}", *(f" token{number}" for number in range(1, 8))]
+        times = [at for at, _ in came]
+        gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+        assert sum(gap > 0.05 for gap in gaps) >= 6, f"several tokens came at once: {times}"
+        assert times[0] < 0.5 < times[-1]
+
+    def test_wrong_and_missing_key(self, here: Running) -> None:
+        with here.client("sk-wrong-0123456789abcdef") as client, pytest.raises(openai.AuthenticationError) as refused:
+            here.ask(client)
+        assert refused.value.code == "invalid_api_key"
+        answer = here.http.post("/chat/completions", json={"model": here.model, "messages": []})
+        assert answer.status_code == 401
+        assert answer.json()["error"]["code"] == "invalid_api_key"
+
+    def test_unknown_path(self, here: Running) -> None:
+        with here.client() as client, pytest.raises(openai.NotFoundError) as refused:
+            client.embeddings.create(model=here.model, input="x")
+        assert refused.value.code == "not_found"
+        assert here.http.get("/metrics", headers=here.authorized).status_code == 404
+
+    def test_body_over_the_gateway_s_limit(self, here: Running) -> None:
+        with here.client() as client, pytest.raises(openai.APIStatusError) as refused:
+            client.chat.completions.create(
+                model=here.model, messages=[{"role": "user", "content": "x" * (31 * 1024 * 1024)}]
+            )
+        assert refused.value.status_code == 413
+        assert refused.value.response.headers["X-Served-By"] == "gateway"
+        assert refused.value.response.json()["error"]["code"] == "request_too_large"
+
+    def test_body_over_cloud_run_s_limit(self, here: Running) -> None:
+        answer = here.http.post("/chat/completions", content=b"x" * (32 * 1024 * 1024 + 1), headers=here.authorized)
+        assert answer.status_code == 413
+        assert "X-Served-By" not in answer.headers, "Google's front end says it, the request never gets to the gateway"
+        assert answer.headers["Content-Type"].startswith("text/html")
+
+    @pytest.mark.parametrize("size", [3_000_000, 20_000_000])
+    @pytest.mark.parametrize("lane", ["home", "vm"])
+    def test_large_body_arrives_byte_for_byte(self, here: Running, lane: str, size: int) -> None:
+        """Below and above the replay limit, through SOCKS hop and Traefik, and straight."""
+        frame = '{"model":"m","messages":[{"role":"user","content":"%s"}]}'
+        body = (frame % os.urandom((size - len(frame) + 2) // 2).hex()).encode()
+        with here.broken("home-refused") if lane == "vm" else contextlib.nullcontext():
+            here.settle(lane)
+            answer = here.http.post("/chat/completions", content=body, headers=here.authorized)
+        assert (answer.status_code, answer.headers["X-Served-By"]) == (200, lane)
+        assert answer.json()["received"] == {"sha256": hashlib.sha256(body).hexdigest(), "length": len(body)}
+
+    # --- lanes ---
+
+    @pytest.mark.parametrize(("fault", "lane"), [("home-refused", "vm"), ("vm-down", "home"), ("home-blackhole", "vm")])
+    def test_each_lane_alone(self, here: Running, fault: str, lane: str) -> None:
+        with here.broken(fault), here.client() as client:
+            here.settle(lane)
+            for _ in range(10):
+                served, text = here.ask(client)
+                assert (served, text.split()[0]) == (lane, f"BACKEND:{lane}")
+        if fault == "vm-down":
+            with here.broken("home-refused"):
+                here.settle("vm")
+
+    def test_caller_waits_while_no_lane_is_there(self, here: Running) -> None:
+        said: list[str] = []
+        with here.broken("home-refused"):
+            here.settle("vm")
+            here.fault("vm-down", True)
+            asking = threading.Thread(target=lambda: said.append(here.lane()))
+            asking.start()
+            asking.join(2)
+            assert asking.is_alive(), "a caller waits for a lane"
+            here.fault("home-refused", False)
+            asking.join(20)
+            assert said == ["home"]
+
+    def test_refused_home_and_its_return_cost_no_request(self, here: Running) -> None:
+        load = Load(here)
+        with load.running():
+            load.mark("before", 1.5)
+            load.mark("turning")
+            assert lab("fault", "home-refused", "on").stdout == "faults: home-refused\n"
+            time.sleep(1)
+            load.mark("during", 1.5)
+            load.mark("returning")
+            assert lab("fault", "home-refused", "off").stdout == "faults: none\n"
+            time.sleep(3)
+            load.mark("after", 1.5)
+        assert load.failed == []
+        assert len(load.cut) <= 0.03 * len(load.answers), load.cut
+        shares = load.shares()
+        assert shares["before"]["home"] > 20
+        assert shares["during"].keys() == {"vm"}
+        assert shares["during"]["vm"] > 20
+        assert shares["after"]["home"] > 0.9 * shares["after"].total()
+
+    def test_tunnel_lost_and_found_keeps_the_instance(self, here: Running) -> None:
+        before = status()
+        log = FOLDER / "logs" / "gateway-tailscale.log"
+        told = log.read_text().count("the tailnet is away")
+        with here.broken("tunnel-down"):
+            here.settle("vm")
+            until(lambda: log.read_text().count("the tailnet is away") >= told + 2, "the loop did not try again")
+            assert here.lane() == "vm"
+        here.settle("home")
+        after = status()
+        assert after["processes"] == before["processes"], "no container ended"
+        assert after["gateway"]["starts_s"] == before["gateway"]["starts_s"]
+
+    def test_killed_gateway_is_started_again_by_the_next_request(self, here: Running) -> None:
+        before = status()
+        old = family(before["processes"]["gateway/tailscale"]["pid"])
+        os.kill(before["processes"]["gateway/caddy"]["pid"], signal.SIGKILL)
+        until(lambda: status()["gateway"]["instances"] == 0, "nobody noticed")
+        assert here.lane() in ("home", "vm")
+        after = status()
+        assert len(after["gateway"]["starts_s"]) == len(before["gateway"]["starts_s"]) + 1
+        assert after["processes"]["gateway/caddy"]["pid"] != before["processes"]["gateway/caddy"]["pid"]
+        assert not left_of(old), "the other containers of a dead instance end with it"
+
+    def test_down_leaves_no_process(self, running: Running) -> None:
+        """Last, for it ends the lab of this class."""
+        del running
+        found = status()
+        before = family(found["pid"])
+        assert {process["pid"] for process in found["processes"].values()} < {seen.pid for seen in before}
+        assert len(before) >= 7, "the supervisor, five programs, and the entrypoint in the gateway's loop"
+        down = lab("down")
+        assert (down.returncode, down.stdout) == (0, "stack dev is down\n")
+        assert not left_of(before)
+        assert lab("down").stdout == "stack dev is not up\n"
+        asked = lab("status")
+        assert asked.returncode == 1
+        assert asked.stderr == "lab: stack dev is not up; start it with `python -m lab up`\n"
+
+
+class Load:
+    """Callers that never stop asking, half of them for streams."""
+
+    def __init__(self, here: Running) -> None:
+        self._here = here
+        self._phase = "before"
+        self._over = threading.Event()
+        self.answers: list[tuple[str, str, str]] = []
+        """(phase at the beginning, phase at the end, lane)"""
+        self.failed: list[str] = []
+        self.cut: list[str] = []
+        """Streams of home that broke after their headers; nobody can repeat those.
+
+        Some always do with the fake: it answers within microseconds, and Go's reverse proxy (Traefik) then may close
+        the request's body before its own writer has seen the end, which aborts the answer. With 10 ms before the
+        headers, less than any model needs, none of 3,000 broke.
+        """
+
+    @contextlib.contextmanager
+    def running(self) -> Generator[None]:
+        callers = [threading.Thread(target=self._call, args=(number % 2 == 0,)) for number in range(4)]
+        for caller in callers:
+            caller.start()
+        try:
+            yield
+        finally:
+            self._over.set()
+            for caller in callers:
+                caller.join(60)
+
+    def mark(self, phase: str, seconds: float = 0) -> None:
+        """For so long, requests that begin and end belong to `phase`."""
+        self._phase = phase
+        time.sleep(seconds)
+
+    def shares(self) -> dict[str, Counter[str]]:
+        found: dict[str, Counter[str]] = {}
+        for began, ended, lane in self.answers:
+            if began == ended:
+                found.setdefault(began, Counter())[lane] += 1
+        return found
+
+    def _call(self, stream: bool) -> None:
+        with self._here.client() as client:
+            while not self._over.wait(0.02):
+                phase, begun, lane = self._phase, False, ""
+                try:
+                    if stream:
+                        answer = client.chat.completions.create(
+                            model=self._here.model, messages=[{"role": "user", "content": "hello"}], stream=True
+                        )
+                        begun = True
+                        lane = answer.response.headers["X-Served-By"]
+                        text = "".join(chunk.choices[0].delta.content or "" for chunk in answer)
+                        assert text.endswith(" token7")
+                    else:
+                        lane, text = self._here.ask(client)
+                    assert text.startswith(f"BACKEND:{lane} ")
+                    self.answers.append((phase, self._phase, lane))
+                except (openai.OpenAIError, httpx.HTTPError, AssertionError) as error:
+                    told = f"{phase}: {error!r}"
+                    (self.cut if begun and lane == "home" else self.failed).append(told)
+
+
+# --- beginning and end -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told by Linux only")
+def test_killed_supervisor_leaves_no_process() -> None:
+    with detached("--fake-models"):
+        before = family(status()["pid"])
+        os.kill(status()["pid"], signal.SIGKILL)
+        none_left(before, 5)
+        assert lab("status").returncode == 1
+
+
+@contextlib.contextmanager
+def foreground(*options: str) -> Generator[subprocess.Popen[str]]:
+    """`up` as in a terminal: in a process group of its own, its output in a pipe."""
+    process = subprocess.Popen(
+        [*UP, *options],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        with process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+    finally:
+        assert process.poll() is not None
+
+
+def read_until(process: subprocess.Popen[str], beginning: str) -> None:
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith(beginning):
+            return
+    raise AssertionError(f"it ended before it said {beginning!r}")
+
+
+@pytest.mark.parametrize("options", [["--fake-models"], []], ids=["serving", "loading"])
+def test_ctrl_c_ends_everything(options: list[str]) -> None:
+    """When it serves, and before: while real models load."""
+    with foreground(*options) as process:
+        read_until(process, "ready" if options else "lab: starting")
+        if not options:
+            until(lambda: len(family(process.pid)) >= 5, "nothing was started")
+        before = family(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.stdout
+        rest = process.stdout.read()
+        assert process.wait(15) == 0
+        assert "lab: ending\n" in rest
+        assert "ready\n" not in rest
+        assert "Traceback" not in rest
+        assert not left_of(before)
+    assert not (FOLDER / "state.json").exists()
+
+
+def test_taken_address_is_a_sentence() -> None:
+    with socket.socket() as taken:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind(("127.0.0.1", 1055))
+        taken.listen()
+        up = lab("up", "--detach", "--fake-models")
+    assert up.returncode == 1
+    assert "lab: 127.0.0.1:1055 is in use; is another lab up? End it with `python -m lab down`\n" in up.stdout
+    assert "Traceback" not in up.stdout + up.stderr
+
+
+# --- the main job ----------------------------------------------------------------------------------------------------
+
+
+def test_examples_get_real_answers(tmp_path: Path) -> None:
+    picture = tmp_path / "photo.jpg"
+    Image.new("RGB", (2000, 1000), (200, 30, 30)).save(picture)
+
+    def example(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with detached() as text:
+        first = text.partition("first answer: ")[2].partition("\n")[0]
+        assert any(letter.isalpha() for letter in first)
+        assert "BACKEND:" not in first
+        assert "(first token after " in text
+        chat = example("examples/chat.py", "hello")
+        assert chat.returncode == 0, chat.stderr
+        assert any(letter.isalpha() for letter in chat.stdout)
+        assert "(served by home)" in chat.stderr
+        seen = example("examples/describe_image.py", str(picture))
+        assert seen.returncode == 0, seen.stderr
+        assert "no model looked" in seen.stdout
+        assert "1024" in seen.stdout, "it was resized before it was sent"
+        assert "(served by home)" in seen.stderr
+    refused = example("examples/chat.py", "hello")
+    assert refused.returncode == 1
+    assert "start it with `python -m lab up`" in refused.stderr
