@@ -12,6 +12,14 @@ from components.settings import Lane, Settings
 
 ALWAYS: Final = ("iam", "run", "secretmanager")
 WITH_VM: Final = ("compute",)
+WITH_BURST: Final = ("storage",)
+"""The weights bucket; Google enables it in new projects, not in all."""
+
+
+def needed(settings: Settings) -> tuple[str, ...]:
+    """The APIs that the stack's lanes call."""
+    vm = WITH_VM if Lane.VM in settings.lanes else ()
+    return (*ALWAYS, *vm, *(WITH_BURST if Lane.BURST in settings.lanes else ()))
 
 
 class GoogleApis(pulumi.ComponentResource):
@@ -29,7 +37,7 @@ class GoogleApis(pulumi.ComponentResource):
                 disable_on_destroy=False,
                 opts=pulumi.ResourceOptions(parent=self),
             )
-            for api in (*ALWAYS, *(WITH_VM if Lane.VM in settings.lanes else ()))
+            for api in needed(settings)
         ]
         self.enabled = pulumi.Output.all(*(service.service for service in services))
         self.register_outputs({"enabled": self.enabled})

@@ -23,4 +23,14 @@ def lines(settings: Settings) -> list[str]:
             "The tailnet's policy belongs to another stack or to you (`tailnet.policy_owner: false`): "
             + "it must own tag:gateway and tag:home, and let tag:gateway reach tag:home:80."
         )
+    if Lane.BURST in settings.lanes:
+        weights_job = f"{settings.prefix}-weights --region={settings.region} --project={settings.project}"
+        steps += [
+            f"Burst needs Cloud Run quota for L4 GPUs without zonal redundancy in {settings.region} "
+            + "(`NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion`; others report that a deployment asks for three "
+            + "per instance): see and request it at https://g.co/cloudrun/gpu-quota. Without it, `pulumi up` fails.",
+            "Burst stays cold until its weights are in the bucket, which takes minutes after the first `pulumi up`: "
+            + f"`gcloud run jobs executions list --job={weights_job}`. "
+            + f"If it failed, start it again: `gcloud run jobs execute {weights_job}`.",
+        ]
     return steps

@@ -20,6 +20,18 @@ CADDY_MOST_MIB: Final = 4096
 """Cloud Run gives a container with one CPU no more."""
 SLOT_TOKENS: Final = 2048
 """Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
+L4_REGIONS: Final = ("asia-south1", "asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4")
+"""Where Cloud Run has L4 GPUs (cloud.google.com/run/docs/configuring/services/gpu; asia-south1 by invitation)."""
+STARTUP_MOST_S: Final = 480
+"""Cloud Run's longest start: 240 s before the first startup probe and 240 s of probes."""
+CPU_MOST_GIB: Final = 4
+"""Memory that one CPU takes on Cloud Run, GiB."""
+BURST_WEIGHTS: Final = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
+"""Weights of the default model that fit half a card: 6.9 GB."""
+BURST_REVISION: Final = "536a35794df8831aa814970ee8f89eff577e7718"
+"""`main` of the default weights, as many public projects pin it, vLLM 0.29.0 users among them."""
+VM_MOST: Final = 8
+"""Machines that fit the VM's subnet (`network`: 12 addresses) with the balancer's and three of a rolling update."""
 EXACT_IMAGE: Final = re.compile(
     r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/[a-z0-9][a-z0-9._-]*)+"  # registry/name, the registry not left to a default
     + r":(?!.*(latest|nightly))[A-Za-z0-9._-]*(\d+\.\d+\.\d+|b\d{4,})[A-Za-z0-9._-]*"  # 1.2.3, llama.cpp's b1234
@@ -50,7 +62,7 @@ def problem(field: str, rule: str, consequence: str, fix: str) -> str:
 
 def broken(settings: "Settings") -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_clients, _lanes, _gateway, _images, _vm, _home)
+    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _vm, _home)
     return [found for part in parts for found in part(settings)]
 
 
@@ -117,6 +129,9 @@ def _images(settings: "Settings") -> list[str]:
     images = {
         "gateway.caddy_image": settings.gateway.caddy_image,
         "gateway.tailscale_image": settings.gateway.tailscale_image,
+        "gateway.pilot_image": settings.gateway.pilot_image,
+        "burst.image": settings.burst.image,
+        "burst.fetch_image": settings.burst.fetch_image,
         "vm.image": settings.vm.image,
         "home.vllm.image": settings.home.vllm.image,
     }
@@ -128,9 +143,63 @@ def _images(settings: "Settings") -> list[str]:
     ]  # fmt: skip
 
 
+def _burst(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    burst = settings.burst
+    if burst.idle_s <= burst.wake_deadline_s:
+        found.append(
+            problem("burst.idle_s", f"above wake_deadline_s ({burst.wake_deadline_s})", "the lane could be cold again "
+                    + "before a request that waited for its start is answered", "raise idle_s or lower wake_deadline_s")
+        )  # fmt: skip
+    if burst.recovered_s >= burst.slow_s:
+        found.append(
+            problem("burst.recovered_s", f"below slow_s ({burst.slow_s:g})", "the lane would be slow and recovered at "
+                    + "once, and change with every request", "lower recovered_s or raise slow_s")
+        )  # fmt: skip
+    if burst.weights != BURST_WEIGHTS and burst.revision == BURST_REVISION:
+        found.append(
+            problem("burst.revision", f"a commit of burst.weights ({burst.weights}), it is one of {BURST_WEIGHTS}",
+                    "the job that fills the bucket would find no such weights", "set the commit, as shown under "
+                    + f"https://huggingface.co/{burst.weights}/commits/main")
+        )  # fmt: skip
+    return found
+
+
+def _burst_machine(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    burst = settings.burst
+    if "burst" in settings.lanes and settings.region not in L4_REGIONS:
+        found.append(
+            problem("gcp:region", f"one with L4 GPUs on Cloud Run ({', '.join(L4_REGIONS)}) while `lanes` has burst, "
+                    + f"{settings.region} has none", "Google Cloud would refuse the service half-way",
+                    "choose one of them, or leave burst out of `lanes`")
+        )  # fmt: skip
+    if burst.min_instances > burst.max_instances:
+        found.append(
+            problem("burst.min_instances", f"at most max_instances ({burst.max_instances})",
+                    "Cloud Run refuses the service", "raise max_instances or lower min_instances")
+        )  # fmt: skip
+    if burst.memory_gib > CPU_MOST_GIB * burst.cpu:
+        found.append(
+            problem("burst.memory_gib", f"at most {CPU_MOST_GIB} for each of the {burst.cpu} CPUs",
+                    "Cloud Run refuses the service", "raise cpu or lower memory_gib")
+        )  # fmt: skip
+    return found
+
+
 def _vm(settings: "Settings") -> list[str]:
     found: list[str] = []
     vm = settings.vm
+    if vm.max_replicas is not None and vm.max_replicas < vm.replicas:
+        found.append(
+            problem("vm.max_replicas", f"at least replicas ({vm.replicas})", "the group could not hold the machines "
+                    + "that always run", "raise it, or leave it out")
+        )  # fmt: skip
+    if vm.large_request_mib > settings.gateway.request_limit_mib:
+        found.append(
+            problem("vm.large_request_mib", f"at most gateway.request_limit_mib ({settings.gateway.request_limit_mib})",
+                    "no request would ever be large: bigger ones are refused anyway", "lower it")
+        )  # fmt: skip
     if not settings.zone.startswith(f"{settings.region}-"):
         found.append(
             problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "

@@ -8,9 +8,12 @@ import re
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from components import rules
+from components.burst_settings import REPOSITORY, BurstSettings
+from components.section import Section
+from components.vm_settings import VmSettings
 
 PROJECT: Final = "pilotlight"
 CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
@@ -25,13 +28,8 @@ class Lane(StrEnum):
     """Where a request can be answered, in the order of the request path."""
 
     HOME = "home"
+    BURST = "burst"
     VM = "vm"
-
-
-class Section(BaseModel):
-    """A group of settings: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class ClientSettings(Section):
@@ -78,6 +76,9 @@ class GatewaySettings(Section):
     tailscale_image: str = Field(
         default="docker.io/tailscale/tailscale:v1.102.5", description="Official Tailscale image, exact."
     )
+    pilot_image: str = Field(
+        default="docker.io/library/python:3.13.14-slim", description="Official Python image for the pilot, exact."
+    )
     min_instances: int = Field(
         default=0,
         ge=0,
@@ -117,75 +118,13 @@ class GatewaySettings(Section):
     )
 
 
-class Weights(Section):
-    """One weights file of the VM lane."""
-
-    url: str = Field(
-        pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/([A-Za-z0-9._~%+@=-]+/)*[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$",
-        description="Where the GGUF file is fetched, once: https, no password and no query in it.",
-    )
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its SHA-256; a file that differs is never served.")
-
-    @property
-    def filename(self) -> str:
-        """Last part of the URL: the file's name on the weights disk."""
-        return self.url.rsplit("/", 1)[1]
-
-
-_QWEN_GGUF: Final = "https://huggingface.co/bartowski/Qwen_Qwen2.5-VL-7B-Instruct-GGUF/resolve/main/"
-
-
-class VmSettings(Section):
-    """The always-on fallback VM: the one part that costs money while idle (leave `vm` out of `lanes` to stop it)."""
-
-    image: str = Field(
-        default="ghcr.io/ggml-org/llama.cpp:server-b11206", description="llama.cpp's official server image, exact."
-    )
-    zone: str = Field(
-        default="", pattern=r"^([a-z]+-[a-z]+[0-9]+-[a-z])?$", description="Zone; empty means `<gcp:region>-b`."
-    )
-    machine_type: str = Field(
-        default="e2-highmem-2",
-        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$",
-        description="Smallest predefined machine that holds the model: 16 GB; weights take 6 GB, then the cache.",
-    )
-    spot: bool = Field(default=False, description="Spot capacity: 60-91 % cheaper, but Google may stop it at any time.")
-    disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
-    context_tokens: int = Field(
-        default=16384,
-        ge=rules.SLOT_TOKENS,
-        le=1_048_576,
-        description="Context of all slots together, tokens; a slot has context / max_requests, at least 2048.",
-    )
-    max_requests: int = Field(
-        default=2,
-        ge=1,
-        le=64,
-        description="Requests the VM answers at a time (llama.cpp slots); what exceeds it waits.",
-    )
-    model: Weights = Field(
-        default=Weights(
-            url=_QWEN_GGUF + "Qwen_Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-            sha256="3f4513330aa7f109922bd701d773575484ae2b4a4090d6511260a2a4f8e3d069",
-        ),
-        description="GGUF weights of `model.name`.",
-    )
-    projector: Weights | None = Field(
-        default=Weights(
-            url=_QWEN_GGUF + "mmproj-Qwen_Qwen2.5-VL-7B-Instruct-bf16.gguf",
-            sha256="d1c7588c0bdf6e7889737c01cfd54309240d54042e102275880a514ae979aea3",
-        ),
-        description="GGUF image projector (`--mmproj`); null for a text-only model.",
-    )
-
-
 class VllmSettings(Section):
     """vLLM on the home GPU."""
 
     image: str = Field(default="docker.io/vllm/vllm-openai:v0.29.0-cu129", description="Official vLLM image, exact.")
     weights: str = Field(
-        default="Qwen/Qwen2.5-VL-7B-Instruct-AWQ",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$",
+        default=rules.BURST_WEIGHTS,
+        pattern=REPOSITORY,
         description="Hugging Face repository of the weights. AWQ (6.9 GB) leaves the card room for other services.",
     )
     max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context, tokens.")
@@ -254,6 +193,7 @@ class Settings(Section):
     )
     model: ModelSettings = Field(default=ModelSettings(), description="The model.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="The public endpoint.")
+    burst: BurstSettings = Field(default=BurstSettings(), description="The serverless GPU lane.")
     vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
     home: HomeSettings = Field(default=HomeSettings(), description="The GPU server at home.")
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")

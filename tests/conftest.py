@@ -9,3 +9,4 @@ import pulumi_gcp
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     assert pulumi_gcp.compute.Instance
+    assert pulumi_gcp.storage.Bucket

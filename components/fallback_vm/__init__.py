@@ -1,19 +1,22 @@
 """The VM lane: an always-on small machine with the same model, so that no caller waits for a cold one.
 
-Owns: machine, weights disk, internal address, its identity, and the one firewall rule. Does not own: the network it
-stands in (`network`), or when a request is sent to it (`gateway`).
+Owns: machine, weights disk, internal address, its identity, and the one firewall rule; with more than one replica the
+machines are a group of their own (`group`). Does not own: the network they stand in (`network`), or when a request is
+sent there (`gateway`).
 """
 
 import pulumi
 from pulumi_gcp import compute, serviceaccount
 
 from components.fallback_vm import cloud_init
+from components.fallback_vm.group import HEALTH_CHECK_RANGES, ReplicaGroup
 from components.network import GATEWAY_RANGE
-from components.settings import Settings, VmSettings
+from components.settings import Settings
+from components.vm_settings import VmSettings
 
 
 class FallbackVm(pulumi.ComponentResource):
-    """One Container-Optimized OS machine without an external address. `address` is its internal IP."""
+    """Container-Optimized OS without an external address: one machine, or a group. `address` is its internal IP."""
 
     address: pulumi.Output[str]
 
@@ -27,8 +30,9 @@ class FallbackVm(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:gcp:FallbackVm", name, None, opts)
+        self._name, self._settings = name, settings
+        self._cloud_name = cloud_name = f"{settings.prefix}-vm"
         own = pulumi.ResourceOptions(parent=self)
-        cloud_name = f"{settings.prefix}-vm"
         account = serviceaccount.Account(
             f"{name}-account",
             account_id=cloud_name,
@@ -36,6 +40,31 @@ class FallbackVm(pulumi.ComponentResource):
             display_name="pilotlight fallback VM: no roles, it only serves",
             opts=own,
         )
+        # The gateway's subnet, a group's health checks, nobody else: a VPC of its own denies what no rule allows.
+        compute.Firewall(
+            f"{name}-firewall",
+            name=cloud_name,
+            project=settings.project,
+            network=network,
+            direction="INGRESS",
+            source_ranges=[GATEWAY_RANGE, *(HEALTH_CHECK_RANGES if settings.vm.grouped else ())],
+            target_service_accounts=[account.email],
+            allows=[{"protocol": "tcp", "ports": [str(cloud_init.PORT)]}],
+            opts=own,
+        )
+        if settings.vm.grouped:
+            group = ReplicaGroup(
+                f"{name}-group", settings, network=network, subnet=subnet, account=account.email, opts=own
+            )
+            self.address = group.address
+        else:
+            self.address = self._machine(account, subnet)
+        self.register_outputs({"address": self.address})
+
+    def _machine(self, account: serviceaccount.Account, subnet: pulumi.Input[str]) -> pulumi.Output[str]:
+        """The one plain machine; returns its address."""
+        name, settings, cloud_name = self._name, self._settings, self._cloud_name
+        own = pulumi.ResourceOptions(parent=self)
         address = compute.Address(
             f"{name}-address",
             name=cloud_name,
@@ -54,18 +83,6 @@ class FallbackVm(pulumi.ComponentResource):
             size=settings.vm.disk_gib,
             opts=own,
         )
-        # The gateway's subnet and nobody else: a VPC of its own denies what no rule allows.
-        compute.Firewall(
-            f"{name}-firewall",
-            name=cloud_name,
-            project=settings.project,
-            network=network,
-            direction="INGRESS",
-            source_ranges=[GATEWAY_RANGE],
-            target_service_accounts=[account.email],
-            allows=[{"protocol": "tcp", "ports": [str(cloud_init.PORT)]}],
-            opts=own,
-        )
         compute.Instance(
             f"{name}-machine",
             name=cloud_name,
@@ -74,18 +91,19 @@ class FallbackVm(pulumi.ComponentResource):
             machine_type=settings.vm.machine_type,
             deletion_protection=False,
             allow_stopping_for_update=True,
-            boot_disk={"initialize_params": {"image": "cos-cloud/cos-stable", "size": 20, "type": "pd-balanced"}},
+            boot_disk={
+                "initialize_params": {
+                    "image": cloud_init.BOOT_IMAGE,
+                    "size": cloud_init.BOOT_GIB,
+                    "type": "pd-balanced",
+                }
+            },
             attached_disks=[{"source": weights.id, "device_name": cloud_init.DEVICE}],
             network_interfaces=[{"subnetwork": subnet, "network_ip": address.address}],
             service_account={"email": account.email, "scopes": ["cloud-platform"]},
             shielded_instance_config={"enable_secure_boot": True, "enable_vtpm": True},
             scheduling=_scheduling(settings.vm),
-            metadata={
-                "user-data": cloud_init.user_data(settings),
-                # COS patches itself: it downloads the new release beside the running one and boots it next time.
-                "cos-update-strategy": "update_enabled",
-                "block-project-ssh-keys": "true",
-            },
+            metadata=cloud_init.metadata(settings),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # User data is read at boot only: without a new machine a changed setting would never arrive. The old
@@ -94,8 +112,7 @@ class FallbackVm(pulumi.ComponentResource):
                 delete_before_replace=True,
             ),
         )
-        self.address = address.address
-        self.register_outputs({"address": self.address})
+        return address.address
 
 
 def _scheduling(vm: VmSettings) -> compute.InstanceSchedulingArgsDict:

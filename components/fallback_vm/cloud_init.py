@@ -13,12 +13,15 @@ from typing import Any, Final
 
 import yaml
 
-from components.settings import Settings, Weights
+from components.settings import Settings
+from components.vm_settings import Weights
 
 PORT: Final = 9931
 """llama.cpp's newest default; set explicitly because the default is moving (llama.cpp#26508)."""
 DEVICE: Final = "weights"
 DIRECTORY: Final = "/mnt/disks/weights"
+BOOT_IMAGE: Final = "cos-cloud/cos-stable"
+BOOT_GIB: Final = 20
 _FETCH: Final = "/etc/pilotlight/fetch_weights.sh"
 
 
@@ -37,6 +40,16 @@ def server_arguments(settings: Settings) -> list[str]:
     if vm.projector:
         arguments += ["--mmproj", f"/models/{vm.projector.filename}"]
     return arguments
+
+
+def metadata(settings: Settings) -> dict[str, str]:
+    """A machine's metadata."""
+    return {
+        "user-data": user_data(settings),
+        # COS patches itself: it downloads the new release beside the running one and boots it next time.
+        "cos-update-strategy": "update_enabled",
+        "block-project-ssh-keys": "true",
+    }
 
 
 def user_data(settings: Settings) -> str:

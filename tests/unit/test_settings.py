@@ -55,7 +55,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     # lanes
     ({"lanes": []}, ("lanes: at least one lane", "503", "set `[home, vm]`")),
     ({"lanes": ["vm", "vm"]}, ("lanes: a lane stands once", "counted twice", "remove the repeat")),
-    ({"lanes": ["vm", "hoem"]}, ("lanes.1: is refused", "'home' or 'vm'")),
+    ({"lanes": ["vm", "hoem"]}, ("lanes.1: is refused", "'home', 'burst' or 'vm'")),
     ({"lanes": "vm"}, ("lanes: must be a list",)),
     ({"lanes": None}, ("lanes: must be a list",)),
     # model

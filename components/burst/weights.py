@@ -1,0 +1,160 @@
+"""The burst lane's weights: a bucket, and the Cloud Run job that fills it once.
+
+Owns: the bucket and who may write it, the job, its script and its identity. Does not own: who reads (`burst`), nor how
+a file is checked (`fetch_weights`, which is the job's whole program).
+
+The job starts by itself when it is created and when model, commit, image or script change; `up` doesn't wait for it.
+If it fails four times, the lane stays cold until it is started again by hand (`next_steps` has the command).
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Final
+
+import pulumi
+from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount, storage
+
+from components.burst import server
+from components.settings import Settings
+
+SCRIPT_FOLDER: Final = "/etc/pilotlight/weights"
+SCRIPT_FILE: Final = "fetch_weights.py"
+MEMORY: Final = "8Gi"
+"""Cloud Run holds a file in the container's memory until it is written to the bucket; shards have 5 GB at most."""
+
+
+def script() -> str:
+    """The job's program."""
+    return (Path(__file__).parent / SCRIPT_FILE).read_text()
+
+
+def arguments(settings: Settings) -> list[str]:
+    """The job's command line, after `python3`."""
+    return [f"{SCRIPT_FOLDER}/{SCRIPT_FILE}", settings.burst.weights, settings.burst.revision, server.FOLDER]
+
+
+def token(settings: Settings) -> str:
+    """Suffix of the execution's name: another model, commit, image or script is another execution, all else is none."""
+    text = "\0".join((settings.burst.fetch_image, *arguments(settings), script()))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class WeightStore(pulumi.ComponentResource):
+    """`bucket` is the bucket's name; `grants` are what a reader has to wait for."""
+
+    bucket: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        reader: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pilotlight:gcp:WeightStore", name, None, opts)
+        self._name, self._settings = name, settings
+        self._own = pulumi.ResourceOptions(parent=self)
+        self._cloud_name = f"{settings.prefix}-weights"
+        bucket = storage.Bucket(
+            f"{name}-bucket",
+            # Bucket names are unique in the whole world: the project's is, too.
+            name=f"{settings.project}-{self._cloud_name}",
+            project=settings.project,
+            # Beside the GPU. Upper case is what Google answers; otherwise every preview would show a difference.
+            location=settings.region.upper(),
+            storage_class="STANDARD",
+            uniform_bucket_level_access=True,
+            public_access_prevention="enforced",
+            # Everything in it can be fetched again, so nothing is kept twice and `destroy` may delete it as it is.
+            versioning={"enabled": False},
+            soft_delete_policy={"retention_duration_seconds": 0},
+            force_destroy=True,
+            opts=self._own,
+        )
+        account = serviceaccount.Account(
+            f"{name}-account",
+            account_id=self._cloud_name,
+            project=settings.project,
+            display_name="pilotlight weights job: writes the weights bucket, nothing else",
+            opts=self._own,
+        )
+        self.bucket = bucket.name
+        self.grants: list[pulumi.Resource] = [self._grant("reader", "roles/storage.objectViewer", reader)]
+        writer = self._grant("writer", "roles/storage.objectUser", account.member)
+        self._job(account, writer)
+        self.register_outputs({"bucket": self.bucket})
+
+    def _grant(self, who: str, role: str, member: pulumi.Input[str]) -> storage.BucketIAMMember:
+        return storage.BucketIAMMember(
+            f"{self._name}-{who}", bucket=self.bucket, role=role, member=member, opts=self._own
+        )
+
+    def _job(self, account: serviceaccount.Account, writer: pulumi.Resource) -> None:
+        settings = self._settings
+        # The program is no secret; Secret Manager is where Cloud Run mounts a file from without an image being built.
+        secret = secretmanager.Secret(
+            f"{self._name}-script",
+            secret_id=f"{self._cloud_name}-script",
+            project=settings.project,
+            replication={"auto": {}},
+            opts=self._own,
+        )
+        version = secretmanager.SecretVersion(
+            f"{self._name}-script-version",
+            secret=secret.id,
+            secret_data=pulumi.Output.secret(script()),
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
+        )
+        may_read = secretmanager.SecretIamMember(
+            f"{self._name}-script-reader",
+            project=settings.project,
+            secret_id=secret.id,
+            role="roles/secretmanager.secretAccessor",
+            member=account.member,
+            opts=self._own,
+        )
+        container: cloudrunv2.JobTemplateTemplateContainerArgsDict = {
+            "name": "fetch",
+            "image": settings.burst.fetch_image,
+            "commands": ["python3"],
+            "args": arguments(settings),
+            # 8 GiB want two CPUs.
+            "resources": {"limits": {"cpu": "2", "memory": MEMORY}},
+            "volume_mounts": [
+                {"name": "script", "mount_path": SCRIPT_FOLDER},
+                {"name": "weights", "mount_path": server.FOLDER},
+            ],
+        }
+        cloudrunv2.Job(
+            f"{self._name}-job",
+            name=self._cloud_name,
+            project=settings.project,
+            location=settings.region,
+            deletion_protection=False,
+            start_execution_token=token(settings),
+            template={
+                "task_count": 1,
+                "template": {
+                    "service_account": account.email,
+                    "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
+                    "timeout": "3600s",
+                    "max_retries": 3,
+                    "containers": [container],
+                    "volumes": [
+                        {
+                            "name": "script",
+                            "secret": {
+                                "secret": version.secret,
+                                "items": [{"path": SCRIPT_FILE, "version": version.version}],
+                            },
+                        },
+                        {
+                            "name": "weights",
+                            "gcs": {"bucket": self.bucket, "read_only": False, "mount_options": ["implicit-dirs"]},
+                        },
+                    ],
+                },
+            },
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[writer, may_read]),
+        )
