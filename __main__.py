@@ -8,6 +8,7 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 import pulumi
 
 from components import config, next_steps
+from components.burst import Burst
 from components.clients import Clients
 from components.fallback_vm import FallbackVm
 from components.gateway import Gateway, caddy
@@ -31,6 +32,7 @@ if Lane.HOME in settings.lanes:
     tailnet = Tailnet("tailnet", settings)
     if settings.home.owner and settings.kubeconfig:
         Home("home", settings, kubeconfig=pulumi.Output.secret(settings.kubeconfig.get_secret_value()))
+burst = Burst("burst", settings, opts=after_apis) if Lane.BURST in settings.lanes else None
 
 gateway = Gateway(
     "gateway",
@@ -39,6 +41,7 @@ gateway = Gateway(
     vm_address=vm.address if vm else None,
     network=network,
     auth_key=tailnet.gateway_key if tailnet else None,
+    burst=burst,
     opts=after_apis,
 )
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
 
-from components.gateway import caddy, tailscale
+from components.burst import Burst
+from components.gateway import caddy, lanes, pilot, tailscale
+from components.gateway.sidecar import SHARED_FOLDER
 from components.network import Network
 from components.settings import Lane, Settings
 
@@ -31,6 +33,7 @@ class Gateway(pulumi.ComponentResource):
         vm_address: pulumi.Input[str] | None,
         network: Network | None,
         auth_key: pulumi.Output[str] | None,
+        burst: Burst | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:gcp:Gateway", name, None, opts)
@@ -44,9 +47,13 @@ class Gateway(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._grants: list[pulumi.Resource] = []
-        vm = pulumi.Output.from_input(vm_address or "")
-        config = vm.apply(lambda address: caddy.document(settings, vm_address=address))
-        environment = vm.apply(lambda address: caddy.environment(settings, vm_address=address))
+        # In memory, between the containers: Caddy's admin socket, the ID token, the tunnel daemon's socket.
+        self._shared: list[cloudrunv2.ServiceTemplateContainerVolumeMountArgsDict] = (
+            [{"name": "shared", "mount_path": SHARED_FOLDER}] if burst else []
+        )
+        found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
+        config = found.apply(lambda at: caddy.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
+        environment = found.apply(lambda at: caddy.environment(settings, vm_address=at["vm"]))
 
         config_version = self._secret("caddy-config", config)
         key_versions = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
@@ -56,6 +63,15 @@ class Gateway(pulumi.ComponentResource):
             key_version = self._secret("auth-key", auth_key)
             containers.append(self._tailscale_container())
             volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
+            if burst:
+                policy = self._secret("tailscaled-policy", tailscale.POLICY)
+                volumes.append(_secret_volume("tailscaled-policy", policy, tailscale.POLICY_FILE))
+        if burst:
+            self._grants.append(burst.allow(self._account.member))
+            program = self._secret("pilot", pilot.source())
+            containers.append(self._pilot_container(found))
+            volumes.append(_secret_volume("pilot", program, pilot.FILE))
+            volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
 
@@ -110,7 +126,7 @@ class Gateway(pulumi.ComponentResource):
             }
             for client, version in keys.items()
         ]
-        return {
+        container: cloudrunv2.ServiceTemplateContainerArgsDict = {
             "name": "caddy",
             "image": settings.gateway.caddy_image,
             "commands": ["caddy"],
@@ -130,8 +146,12 @@ class Gateway(pulumi.ComponentResource):
                 "timeout_seconds": 5,
                 "failure_threshold": 3,
             },
-            "volume_mounts": [{"name": "caddy-config", "mount_path": CONFIG_FOLDER}],
+            "volume_mounts": [{"name": "caddy-config", "mount_path": CONFIG_FOLDER}, *self._shared],
         }
+        if self._shared:
+            # The configuration names the token and the admin socket relative to here.
+            container["working_dir"] = SHARED_FOLDER
+        return container
 
     def _tailscale_container(self) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
@@ -143,7 +163,30 @@ class Gateway(pulumi.ComponentResource):
             "args": command[2:],
             "envs": [{"name": key, "value": value} for key, value in tailscale.environment(settings).items()],
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
-            "volume_mounts": [{"name": "auth-key", "mount_path": tailscale.KEY_FOLDER}],
+            "volume_mounts": [
+                {"name": "auth-key", "mount_path": tailscale.KEY_FOLDER},
+                *([{"name": "tailscaled-policy", "mount_path": tailscale.POLICY_FOLDER}] if self._shared else []),
+                *self._shared,
+            ],
+        }
+
+    def _pilot_container(self, found: pulumi.Output[dict[str, str]]) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+
+        def environment_at(vm: str, burst: str) -> dict[str, str]:
+            dials = {upstream.lane: upstream.dial for upstream in lanes.upstreams(settings, vm_address=vm)}
+            return pilot.environment(settings, burst_url=burst, dials=dials)
+
+        environment = found.apply(lambda at: environment_at(at["vm"], at["burst"]))
+        command = pilot.command()
+        return {
+            "name": "pilot",
+            "image": settings.gateway.pilot_image,
+            "commands": command[:2],
+            "args": command[2:],
+            "envs": [{"name": name, "value": environment[name]} for name in environment_at("", "")],
+            "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
+            "volume_mounts": [{"name": "pilot", "mount_path": pilot.FOLDER}, *self._shared],
         }
 
     def _service(

@@ -3,10 +3,10 @@
 Owns: the container's command and environment, as plain data. Does not own: the auth key's value.
 """
 
-from pathlib import Path
 from typing import Final
 
-from components.settings import Settings
+from components.gateway.sidecar import SHARED_FOLDER, kept_running
+from components.settings import Lane, Settings
 from components.tailnet import GATEWAY
 
 SOCKS5: Final = "127.0.0.1:1055"
@@ -14,11 +14,16 @@ SOCKS5: Final = "127.0.0.1:1055"
 HEALTH: Final = "127.0.0.1:9002"
 KEY_FOLDER: Final = "/etc/pilotlight/tailnet"
 KEY_FILE: Final = "auth-key"
+SOCKET: Final = f"{SHARED_FOLDER}/tailscaled.sock"
+POLICY_FOLDER: Final = "/etc/pilotlight/tailscaled"
+POLICY_FILE: Final = "syspolicy.json"
+POLICY: Final = '{"AllowTailscaledRestart": true}'
+"""Lets root in the instance shut the daemon down through its local API (v1.102.5: refused without, run and seen)."""
 
 
 def command() -> list[str]:
-    """A shell loop around the image's own entrypoint, which must not take the instance down with it."""
-    return ["/bin/sh", "-c", (Path(__file__).parent / "join_tailnet.sh").read_text()]
+    """The image's own entrypoint, which must not take the instance down with it."""
+    return kept_running("the tailnet is away, only the home lane needs it", "containerboot")
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -27,7 +32,7 @@ def environment(settings: Settings) -> dict[str, str]:
     TS_STATE_DIR stays unset: then state is in memory and the node ephemeral. The key comes as a file, because a secret
     in an environment variable that can't be read would keep the whole instance from starting.
     """
-    return {
+    found = {
         "TS_USERSPACE": "true",
         "TS_SOCKS5_SERVER": SOCKS5,
         "TS_HOSTNAME": f"{settings.prefix}-gateway",
@@ -38,3 +43,11 @@ def environment(settings: Settings) -> dict[str, str]:
         # Larger packets are lost on Cloud Run and big uploads hang (tailscale#9894).
         "TS_DEBUG_MTU": "1280",
     }
+    if Lane.BURST in settings.lanes:
+        # The pilot ends the daemon when home's packets vanish: that breaks what hangs, and Caddy sends it elsewhere.
+        found |= {
+            "TS_SOCKET": SOCKET,
+            # Refused by default (`shutdown access denied by policy`).
+            "TS_TAILSCALED_EXTRA_ARGS": f"--syspolicy-file={POLICY_FOLDER}/{POLICY_FILE}",
+        }
+    return found

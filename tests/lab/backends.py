@@ -1,30 +1,17 @@
-"""Toy lanes with switchable faults, and the real Caddy in front of them, on the declared addresses.
+"""Toys around a gateway: model servers with switchable faults, a scripted pilot, a SOCKS5 server as the tunnel.
 
-Owns: what a fault test needs around Caddy's rendered configuration: two model servers that say who they are and record
-what reached them, a SOCKS5 server as the tunnel, the Caddy process. Does not own: the lab, which runs the declaration.
+Owns: what stands behind Caddy in a fault test; the servers say who they are and record what reached them. Does not own:
+Caddy itself (`world`), the lab, which runs the declaration.
 """
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import json
-import os
-import socket
-import subprocess
-import sys
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse
-from pathlib import Path
 from typing import Any, TypeVar
 
-CADDY = Path(sys.executable).parent / "caddy"
-VM_ADDRESS = "127.0.0.2"
-KEY = "test-key-0123456789"
 CHUNK = 64 * 1024
 T = TypeVar("T")
 
@@ -52,6 +39,8 @@ class Behaviour:
     """Stream: pauses before each event, seconds."""
     die_after: int | None = None
     """Reset the connection after so many bytes of the request's body."""
+    die_in_stream: bool = False
+    """Reset the connection after the last token, before the stream's end."""
     hold: bool = False
     """Answer only after `release`."""
     check_delay: float = 0
@@ -67,13 +56,16 @@ class Lane:
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._released = asyncio.Event()
+        self.running = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget faults and records."""
         self.behaviour = Behaviour()
-        self.begun = self.checks = self.gone = self.running = self.most = 0
+        self.begun = self.checks = self.gone = self.most = 0
         self.received: list[Received] = []
+        self.seen: list[dict[str, str]] = []
+        """Headers of the checks."""
 
     def up(self) -> None:
         self._run(self._start())
@@ -117,7 +109,9 @@ class Lane:
         if method == "GET":
             self.checks += 1
             await asyncio.sleep(self.behaviour.check_delay)
-            return await self._write(writer, 200 if self.behaviour.healthy else 503, {}, b"{}")
+            status, body = self.checked(path)
+            self.seen.append(headers)
+            return await self._write(writer, status, {}, body)
         self.begun += 1
         self.running += 1
         self.most = max(self.most, self.running)
@@ -125,6 +119,10 @@ class Lane:
             return await self._complete(path, headers, reader, writer)
         finally:
             self.running -= 1
+
+    def checked(self, path: str) -> tuple[int, bytes]:
+        """Answer to a GET: the one path that home's Ingress lets through to the engine's health."""
+        return (404 if path != "/health" else 200 if self.behaviour.healthy else 503), b"{}"
 
     async def _complete(
         self, path: str, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -147,7 +145,7 @@ class Lane:
         if now.delay and not await self._unless_gone(reader, asyncio.sleep(now.delay)):
             return False
         if now.tokens is not None:
-            return await self._stream(writer, now.tokens)
+            return await self._stream(writer, now)
         body = now.body if now.body is not None else json.dumps(_completion(self.name)).encode()
         return await self._write(writer, now.status, now.headers, body)
 
@@ -170,16 +168,32 @@ class Lane:
         await writer.drain()
         return True
 
-    async def _stream(self, writer: asyncio.StreamWriter, pauses: list[float]) -> bool:
+    async def _stream(self, writer: asyncio.StreamWriter, now: Behaviour) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for index, pause in enumerate(pauses):
+        for index, pause in enumerate(now.tokens or ()):
             await asyncio.sleep(pause)
             event = f"data: {json.dumps({'index': index})}\n\n".encode()
             writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
             await writer.drain()
+        if now.die_in_stream:
+            writer.transport.abort()
+            return False
         writer.write(b"0\r\n\r\n")
         await writer.drain()
         return True
+
+
+class Pilot(Lane):
+    """A pilot that says what the test tells it to, and nothing while it is wedged (`behaviour.check_delay`)."""
+
+    def reset(self) -> None:
+        super().reset()
+        self.asked: list[str] = []
+        self.says = {"/ready": 200, "/lane/burst": 503, "/lane/vm-large": 503, "/status": 200}
+
+    def checked(self, path: str) -> tuple[int, bytes]:
+        self.asked.append(path)
+        return self.says[path], b'{"burst": "as scripted"}'
 
 
 def _completion(name: str) -> dict[str, Any]:
@@ -234,195 +248,3 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         writer.transport.abort()
     finally:
         writer.close()
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a caller got; status 0: the connection broke."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    seconds: float
-
-    @property
-    def lane(self) -> str:
-        return self.headers.get("x-served-by", "")
-
-    @property
-    def error(self) -> dict[str, Any]:
-        """The `error` object of an OpenAI-style answer; empty if it is none."""
-        with contextlib.suppress(ValueError):
-            return {"code": None} | json.loads(self.body).get("error", {})
-        return {"code": None}
-
-
-class World:
-    """Both lanes, the tunnel, and one Caddy with a given configuration."""
-
-    def __init__(self, home: Lane, vm: Lane, tunnel: Tunnel) -> None:
-        self.home, self.vm, self.tunnel = home, vm, tunnel
-        self.port = 0
-        self.patience = 3.5
-        """Seconds a caller waits for the next byte."""
-        self.log = ""
-
-    def call(
-        self,
-        method: str = "POST",
-        path: str = "/v1/chat/completions",
-        body: bytes | None = b'{"model":"m"}',
-        **headers: str,
-    ) -> Answer:
-        """One request with the right key (`Authorization` overrides it; underscores in names become dashes)."""
-        sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        start = time.monotonic()
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
-        try:
-            connection.connect()
-            # As the SDK's client does: a server may answer before it has read everything.
-            with contextlib.suppress(ConnectionError):
-                connection.request(method, path, body, sent)
-            return _read(connection.getresponse(), start)
-        except (OSError, HTTPException) as error:
-            return Answer(0, {}, repr(error).encode(), time.monotonic() - start)
-        finally:
-            connection.close()
-
-    def raw(self, head: str, *pieces: bytes, until: Callable[[], bool] | None = None) -> bytes:
-        """Bytes as they are, after `head` with Host and key. With `until`, hangs up once it is true."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
-            connection.sendall(f"{head}\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
-            for piece in pieces:
-                connection.sendall(piece)
-            if until is not None:
-                self._until(until, 3)
-                return b""
-            with contextlib.suppress(TimeoutError):
-                return connection.recv(65536)
-            return b""
-
-    def settle(self) -> None:
-        """Until both lanes answer again: failures are remembered for a while."""
-        self._heal()
-        self._until(lambda: self.call().lane == "home")
-        self.home.behaviour = Behaviour(hold=True)
-        with self.held(self.home, 2):
-            self._until(lambda: self.call().lane == "vm")
-        self.home.reset()
-        self.vm.reset()
-
-    def _heal(self) -> None:
-        for lane in (self.home, self.vm):
-            lane.release()
-            lane.up()
-            lane.reset()
-
-    @contextlib.contextmanager
-    def held(self, lane: Lane, count: int) -> Generator[list[threading.Thread]]:
-        """`count` callers whose requests a lane with `hold` keeps until the block ends."""
-        callers = [threading.Thread(target=self.call) for _ in range(count)]
-        for caller in callers:
-            caller.start()
-        self._until(lambda: lane.running >= count, 3)
-        try:
-            yield callers
-        finally:
-            lane.release()
-            for caller in callers:
-                caller.join(30)
-            lane.up()
-
-    def _until(self, true: Callable[[], bool], seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, "the lanes never got there"
-            time.sleep(0.02)
-
-    @contextlib.contextmanager
-    def caddy(
-        self, config: dict[str, Any], environment: dict[str, str], *, first: str = "home"
-    ) -> Generator[subprocess.Popen[bytes]]:
-        """Caddy with this configuration, until the block ends. One at a time: it would share its ports silently."""
-        self._heal()
-        self.port = _free_port()
-        with tempfile.TemporaryDirectory() as folder:
-            path, log = Path(folder) / "caddy.json", Path(folder) / "log"
-            path.write_text(json.dumps(config))
-            env = {"PATH": os.environ["PATH"], "HOME": folder, "PORT": str(self.port), **environment}
-            with log.open("wb") as stderr:
-                process = subprocess.Popen([CADDY, "run", "--config", path], env=env, stderr=stderr, stdout=stderr)
-            try:
-                self._wait_ready(process, log, first)
-                yield process
-            finally:
-                process.terminate()
-                try:
-                    process.wait(12)
-                except subprocess.TimeoutExpired:
-                    process.kill()
-                    process.wait()
-                self.log = log.read_text()
-
-    def _wait_ready(self, process: subprocess.Popen[bytes], log: Path, first: str) -> None:
-        deadline = time.monotonic() + 15
-        while self.call("GET", "/ready", None).status != 200:
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"Caddy did not start:\n{log.read_text()}")
-            time.sleep(0.02)
-        # Checks that ran before the listeners were up found every lane down.
-        self._until(lambda: self.call().lane == first)
-        self.home.reset()
-        self.vm.reset()
-
-
-def _read(response: HTTPResponse, start: float) -> Answer:
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read(), time.monotonic() - start)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextlib.contextmanager
-def declared_addresses() -> Generator[None]:
-    """The declaration's ports are fixed: one test run on this machine at a time."""
-    with (Path(tempfile.gettempdir()) / "pilotlight-lab.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def world() -> Generator[World]:
-    """Two lanes and a tunnel, without Caddy."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    with declared_addresses():
-        home, vm = Lane(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
-        home.up()
-        vm.up()
-        tunnel = Tunnel(loop, home)
-        try:
-            yield World(home, vm, tunnel)
-        finally:
-            home.down()
-            vm.down()
-            tunnel.close()
-            asyncio.run_coroutine_threadsafe(_finish(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5)
-            loop.close()
-
-
-async def _finish() -> None:
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    # A closed transport closes its socket in the loop's next round.
-    await asyncio.sleep(0.05)

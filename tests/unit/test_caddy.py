@@ -10,12 +10,14 @@ from typing import Any, cast
 import pytest
 
 from components.config import read
-from components.gateway import caddy
+from components.gateway import caddy, hop, lanes
 from components.rules import SettingsError
 from components.settings import Settings
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM = "10.20.0.5"
+BURST_URL = "https://pilotlight-burst-abc-ew.a.run.app"
+ALL = ["home", "burst", "vm"]
 
 
 def settings(**values: object) -> Settings:
@@ -24,7 +26,7 @@ def settings(**values: object) -> Settings:
 
 
 def proxies(chosen: Settings) -> list[dict[str, Any]]:
-    """The handlers in front of the lanes: large bodies, then bodies that can be replayed."""
+    """The handlers in front of the lanes, those of the largest bodies first."""
     found: list[dict[str, Any]] = []
 
     def look(node: object) -> None:
@@ -38,8 +40,12 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
         for child in children:
             look(child)
 
-    look(caddy.render(chosen, vm_address=VM))
+    look(caddy.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]["routes"][2:])
     return found
+
+
+def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
+    return caddy.render(settings(lanes=ALL), vm_address=VM, burst_url=url)["apps"]["http"]["servers"][name]
 
 
 @pytest.mark.parametrize(
@@ -49,16 +55,20 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
         {"lanes": ["vm"]},
         {"lanes": ["home"]},
         {"lanes": ["vm", "home"]},
+        {"lanes": ALL},
+        {"lanes": ["burst", "vm"], "vm": {"large_request_mib": 8}},
+        {"lanes": ["burst"]},
         {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
         {"gateway": {"timeout_s": 3600, "wait_s": 3000, "replay_limit_mib": 1, "request_limit_mib": 1}},
     ],
 )
 def test_caddy_accepts_it(values: dict[str, object], tmp_path: Path) -> None:
     path = tmp_path / "caddy.json"
-    path.write_text(caddy.document(settings(**values), vm_address=VM))
+    path.write_text(caddy.document(settings(**values), vm_address=VM, burst_url=BURST_URL))
     done = subprocess.run(
         [CADDY, "validate", "--config", path],
         env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": "8080"},
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=30,
@@ -154,3 +164,87 @@ def test_the_model_list_names_the_declared_model() -> None:
     text = caddy.document(settings(model={"name": "acme/robot-7b"}), vm_address=VM)
     assert "/v1/models/acme/robot-7b" in text
     assert "Qwen" not in text
+
+
+# --- with burst ------------------------------------------------------------------------------------------------------
+
+
+def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
+    values = {"lanes": ALL, "burst": {"max_requests": 7}, "vm": {"max_requests": 2, "replicas": 3}}
+    for handler in proxies(settings(**values)):
+        assert handler["upstreams"] == [
+            {"dial": "home:80", "max_requests": 8},
+            {"dial": "127.0.0.1:9181", "max_requests": 7},
+            {"dial": f"{VM}:9931", "max_requests": 6},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("large", "replay", "sizes"),
+    [
+        (1, 4, [("large-streamed", 4), ("large-replayed", 1), ("small-replayed", None)]),
+        (4, 4, [("large-streamed", 4), ("small-replayed", None)]),
+        (8, 4, [("large-streamed", 8), ("small-streamed", 4), ("small-replayed", None)]),
+    ],
+)
+def test_size_decides_on_replay_and_on_the_vm(large: int, replay: int, sizes: list[tuple[str, int | None]]) -> None:
+    chosen = settings(lanes=ALL, vm={"large_request_mib": large}, gateway={"replay_limit_mib": replay})
+    found = lanes.walks(chosen, lanes.upstreams(chosen, vm_address=VM))
+    mib = 1024 * 1024
+    assert [(walk.name, walk.above and walk.above // mib) for walk in found] == sizes
+    for walk in found:
+        size, handling = walk.name.split("-")
+        asked = walk.handler["health_checks"]["active"]["headers"]
+        assert asked.get("X-Handler") == (["large"] if size == "large" else None)
+        assert ("request_buffers" in walk.handler) == ("retry_match" in walk.handler["load_balancing"])
+        assert ("request_buffers" in walk.handler) == (handling == "replayed")
+
+
+def test_the_hop_alone_knows_token_and_tls() -> None:
+    found = server("burst")
+    assert found["listen"] == ["127.0.0.1:9181"]
+    proxy = found["routes"][2]["handle"][0]
+    assert proxy["upstreams"] == [{"dial": "pilotlight-burst-abc-ew.a.run.app:443"}]
+    assert proxy["transport"]["tls"] == {"server_name": "pilotlight-burst-abc-ew.a.run.app", "handshake_timeout": "2s"}
+    request = proxy["headers"]["request"]
+    assert request["delete"] == ["*"]
+    assert request["set"]["Host"] == ["pilotlight-burst-abc-ew.a.run.app"]
+    assert request["set"]["X-Serverless-Authorization"] == ["Bearer {http.vars.token}"]
+    assert "Authorization" not in request["set"]
+    refused = [entry["match"] for entry in proxy["handle_response"]]
+    assert refused[0] == {"status_code": [401, 403, 429, 502, 503, 504]}
+    assert refused[1] == {"status_code": [500], "headers": {"Content-Type": ["text/*"]}}
+    assert "token" not in json.dumps([server("api"), server("checks")])
+
+
+@pytest.mark.parametrize("url", ["", "http://burst.example.com", "http://10.0.0.1:80", "burst.example.com", "https://"])
+def test_the_token_never_travels_in_the_clear(url: str) -> None:
+    with pytest.raises(ValueError, match="burst's address must be https://"):
+        server("burst", url=url)
+
+
+def test_on_this_machine_burst_may_be_plain() -> None:
+    proxy = server("burst", url="http://127.0.0.3:8799")["routes"][2]["handle"][0]
+    assert (proxy["upstreams"], "tls" in proxy["transport"]) == ([{"dial": "127.0.0.3:8799"}], False)
+
+
+def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
+    config = caddy.render(settings(lanes=ALL), vm_address=VM, burst_url=BURST_URL)
+    assert config["admin"] == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
+    assert config["apps"]["http"]["metrics"] == {}
+    assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
+        "api": [":{env.PORT}"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
+    }  # fmt: skip
+
+
+def test_without_burst_there_is_no_pilot() -> None:
+    text = caddy.document(settings(), vm_address=VM, burst_url=BURST_URL)
+    for word in ("9181", "9182", "run.app", "id-token", "admin.sock", "metrics", "/v1/lanes", "X-Handler", "group"):
+        assert word not in text
+
+
+def test_the_limit_counts_burst_s_widest_address() -> None:
+    assert len(hop.WIDEST_URL) > len(BURST_URL)
+    chosen = settings(lanes=ALL, clients=[{"name": f"client-with-a-long-name-{number}"} for number in range(400)])
+    with pytest.raises(SettingsError, match="at most 65536 bytes"):
+        caddy.require_fits(chosen)

@@ -1,4 +1,4 @@
-"""The loop around Tailscale's entrypoint, run by the shell: a bad key costs the home lane, never the instance."""
+"""The loop around a sidecar, run by the shell: a bad key costs the home lane, never the instance."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ class Loop:
             path.chmod(0o755)
         command = tailscale.command()
         self._process = subprocess.Popen(
-            [*command[:2], script or command[2]],
+            [*command[:2], script or command[2], *command[3:]],
             env={"PATH": f"{self._bin}:/usr/bin:/bin", "STATE": str(self.state)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -120,7 +120,7 @@ def check_tries_again(loop: Loop, script: str | None = None) -> None:
     pauses = ["1", "2", "4", "8", "16", "32", "64", "64", "64"]
     assert loop.traces("pauses") == pauses
     assert told == [
-        "pilotlight: the tailnet is away (entrypoint ended with status 3), only the home lane needs it; "
+        "pilotlight: the tailnet is away, only the home lane needs it (containerboot ended with status 3); "
         + f"next try in {pause} s"
         for pause in pauses
     ]

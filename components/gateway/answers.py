@@ -1,0 +1,96 @@
+"""What the gateway itself says: error bodies, response headers and logs, as parts of Caddy's JSON.
+
+Owns: the form of every answer that no lane gave, and what the log holds. Does not own: when they are given (`caddy`).
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any, Final, TypeAlias
+
+RETRY_AFTER_S: Final = 5
+
+Json: TypeAlias = dict[str, Any]
+
+
+def errors() -> list[Json]:
+    """Errors that Caddy raises: a lane's fault is a 503, for the stock SDK retries that after `Retry-After`."""
+    reason: Json = {"handler": "log_append", "key": "error", "value": "{http.error.message}"}
+    return [
+        {
+            "match": [{"expression": "{http.error.status_code} >= 400 && {http.error.status_code} < 500"}],
+            "handle": [reason, error(400, "bad_request", "The request could not be read.")],
+        },
+        {
+            "handle": [
+                reason,
+                error(503, "no_lane", "No model server could answer in time. Try again.", retry_after=RETRY_AFTER_S),
+            ]
+        },
+    ]
+
+
+def wrong_method(allowed: str) -> Json:
+    """405 for every method but one."""
+    return error(405, "method_not_allowed", f"Use {allowed} here.", allow=allowed)
+
+
+def error(status: int, code: str, message: str, **headers: str | int) -> Json:
+    """An answer that the stock `openai` SDK turns into its own exception."""
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    body = json_body({"error": {"message": message, "type": kind, "param": None, "code": code}})
+    body["headers"] |= {name.replace("_", "-").title(): [str(value)] for name, value in headers.items()}
+    return {"handler": "static_response", "status_code": status, **body}
+
+
+def json_body(content: Json) -> Json:
+    """Body and type of a static answer."""
+    return {"headers": {"Content-Type": ["application/json"]}, "body": json.dumps(content)}
+
+
+def headers(values: dict[str, str], *, deferred: bool = False, delete: Sequence[str] = ("Server",)) -> Json:
+    """Response headers; `deferred` waits for the lane's own and wins over them."""
+    changes: Json = {"set": {name: [value] for name, value in values.items()}, "delete": list(delete)}
+    return {"handler": "headers", "response": {**changes, "deferred": deferred}}
+
+
+def subroute(routes: Sequence[Json], *, on_error: Sequence[Json] = ()) -> Json:
+    """Routes as a handler. `on_error` takes what they raise, before the server's own error bodies would."""
+    found: Json = {"handler": "subroute", "routes": list(routes)}
+    return {**found, "errors": {"routes": list(on_error)}} if on_error else found
+
+
+def logging(*, admin: bool) -> Json:
+    """JSON lines on stderr, without headers and query strings: they may hold what a caller should not have sent."""
+    encoder: Json = {
+        "format": "filter",
+        "wrap": {
+            "format": "json",
+            "time_format": "rfc3339_nano",
+            # The names Cloud Logging looks for.
+            "time_key": "time",
+            "level_key": "severity",
+            "message_key": "message",
+        },
+        "fields": {
+            "request>headers": {"filter": "delete"},
+            "resp_headers": {"filter": "delete"},
+            "request>uri": {"filter": "regexp", "regexp": "[?#].*", "value": ""},
+        },
+    }
+    lane_checks = "http.handlers.reverse_proxy.health_checker"
+    base: Json = {"writer": {"output": "stderr"}, "encoder": encoder}
+    quiet = ["http.log.access.checks", "http.log.error.checks", lane_checks]
+    logs: Json = {
+        "default": {**base, "exclude": quiet},
+        # A lane that is down says so twice a second; one such line a minute is enough.
+        "lanes": {
+            **base,
+            "include": [lane_checks],
+            "sampling": {"interval": 60_000_000_000, "first": 2, "thereafter": 1_000_000},
+        },
+    }
+    if admin:
+        # The pilot asks several times a second, and Caddy would log every time.
+        quiet.append("admin.api")
+        logs["admin"] = {**base, "include": ["admin.api"], "level": "WARN"}
+    return {"logs": logs}

@@ -1,0 +1,51 @@
+"""The pilot: knows burst's state, wakes it, and tells Caddy whether to send requests there.
+
+Owns: the pilot's command and environment, as plain data; what it does is in `pilot.py`, one file that is mounted as it
+is into a stock Python image. Does not own: any request.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from components.gateway import tailscale
+from components.gateway.sidecar import SHARED_FOLDER, kept_running
+from components.settings import Lane, Settings
+
+LISTEN: Final = "127.0.0.1:9182"
+FOLDER: Final = "/etc/pilotlight/pilot"
+FILE: Final = "pilot.py"
+
+
+def source() -> str:
+    """The program's text."""
+    return (Path(__file__).parent / FILE).read_text()
+
+
+def command() -> list[str]:
+    """The program in a loop: without it burst gets nothing, and home and vm serve on."""
+    return kept_running("the pilot is away, burst gets no requests", "python", f"{FOLDER}/{FILE}")
+
+
+def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -> dict[str, str]:
+    """The pilot's settings. `dials` are the lanes' addresses exactly as they stand in Caddy's configuration."""
+    burst = settings.burst
+    home = dials.get(Lane.HOME, "")
+    return {
+        "PILOT_LISTEN": LISTEN,
+        "PILOT_FOLDER": SHARED_FOLDER,
+        "PILOT_WAKE": burst.wake.value,
+        "PILOT_IDLE_S": str(burst.idle_s),
+        "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),
+        "PILOT_RETRY_S": str(burst.retry_s),
+        "PILOT_SLOW_S": str(burst.slow_s),
+        "PILOT_RECOVERED_S": str(burst.recovered_s),
+        "BURST_URL": burst_url,
+        "HOME_ADDRESS": home,
+        "HOME_DIAL": home,
+        "BURST_DIAL": dials[Lane.BURST],
+        "VM_DIAL": dials.get(Lane.VM, ""),
+        "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
+        "SOCKS5": tailscale.SOCKS5,
+        "TAILSCALED_SOCKET": tailscale.SOCKET if home else "",
+        "PYTHONUNBUFFERED": "1",
+    }
