@@ -1,0 +1,130 @@
+"""Texts that are made from the code and kept in the repository, so that a change shows in review.
+
+Owns: the inventory of a stack, the config schema in Pulumi.yaml, the settings table in README.md. `update` writes them,
+`test_golden` compares them.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+
+import yaml
+from pydantic_core import PydanticUndefined
+
+from components.config import CONFIGURABLE
+from components.settings import Section, Settings
+from lab.cloud import Cloud
+from lab.stack import ROOT, Resource, Stack, config_of, render
+
+HERE: Final = Path(__file__).parent
+PULUMI_YAML: Final = ROOT / "Pulumi.yaml"
+README: Final = ROOT / "README.md"
+TABLE_START, TABLE_END = "<!-- settings: made by `make golden` -->", "<!-- settings end -->"
+STACKS: Final = {
+    "dev": {},
+    "burst": {"pilotlight:lanes": '["home", "burst", "vm"]'},
+    "vm-only": {"pilotlight:lanes": '["vm"]'},
+    "home-only": {"pilotlight:lanes": '["home"]'},
+}
+"""Golden inventories: name -> config on top of Pulumi.dev.yaml."""
+HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"
+
+
+def rendered(name: str, *, preview: bool = False) -> Stack:
+    """The stack of one golden inventory, with fixed keys."""
+    cloud = Cloud(port=8787, auth_key="tskey-auth-golden", client_key="sk-golden")
+    return render("dev", {**cloud.config(), **config_of("dev"), **STACKS[name]}, cloud.compute, preview=preview)
+
+
+def inventory(stack: Stack) -> str:
+    """Every resource with parent, options and inputs, sorted by type and name; secret inputs masked."""
+    resources = sorted(stack.resources, key=lambda resource: (resource.type, resource.name))
+    document = {"resources": [_entry(resource) for resource in resources], "outputs": sorted(stack.outputs)}
+    return HEADER + yaml.safe_dump(document, sort_keys=False, width=110, allow_unicode=True)
+
+
+def _entry(resource: Resource) -> dict[str, Any]:
+    inputs = {key: _masked(value, key, resource) for key, value in sorted(resource.inputs.items())}
+    found = {"type": resource.type, "name": resource.name, "parent": resource.parent}
+    return found | {"options": resource.options, "inputs": inputs}
+
+
+def _masked(value: Any, path: str, resource: Resource) -> Any:
+    if path in resource.secrets:
+        text = value if isinstance(value, str) else ""
+        # Caddy's configuration is stored as a secret and holds none: keys are placeholders. It is shown as data.
+        return {"<secret>": json.loads(text)} if text.startswith('{\n "admin"') else "<secret>"
+    if isinstance(value, dict):
+        # Sorted: the wire format keeps no order, and mixes it anew in every process.
+        mapping = sorted(cast(dict[str, Any], value).items())
+        return {key: _masked(item, f"{path}.{key}", resource) for key, item in mapping}
+    if isinstance(value, list):
+        return [_masked(item, f"{path}.{i}", resource) for i, item in enumerate(cast(list[Any], value))]
+    return value
+
+
+def config_schema() -> dict[str, Any]:
+    """Pulumi.yaml's `config`: type, description and default of every key, from the settings."""
+    schema: dict[str, Any] = {}
+    for key in CONFIGURABLE:
+        field = Settings.model_fields[key]
+        default = Settings(stack="dev", project="project", region="us-east1").model_dump(mode="json", exclude_none=True)
+        entry: dict[str, Any] = {"description": field.description}
+        if key == "kubeconfig":
+            # No default: a declared type without one would make the key required.
+            continue
+        if isinstance(default[key], list):
+            kind = "object" if isinstance(default[key][0], dict) else "string"
+            entry |= {"type": "array", "items": {"type": kind}, "default": default[key]}
+        else:
+            entry |= {"type": "object", "default": {}}
+        schema[key] = entry
+    return schema
+
+
+def pulumi_yaml() -> str:
+    """Pulumi.yaml with its config schema renewed; what stands above it is kept."""
+    above = PULUMI_YAML.read_text().partition("config:\n")[0]
+    body = yaml.safe_dump({"config": config_schema()}, sort_keys=False, width=110, allow_unicode=True)
+    return above + body
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, one row per leaf."""
+    rows = ["| setting | default | meaning |", "|---|---|---|"]
+    for name, default, text in _rows(Settings, ""):
+        rows.append(f"| `{name}` | {default} | {text} |")
+    return "\n".join(rows)
+
+
+def readme() -> str:
+    """README.md with its settings table renewed."""
+    before, _, rest = README.read_text().partition(TABLE_START)
+    after = rest.partition(TABLE_END)[2]
+    return f"{before}{TABLE_START}\n{settings_table()}\n{TABLE_END}{after}"
+
+
+def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for key, field in section.model_fields.items():
+        if section is Settings and key not in CONFIGURABLE:
+            continue
+        candidates = [c for c in (field.annotation, *get_args(field.annotation)) if isinstance(c, type)]
+        inner = next((c for c in candidates if issubclass(c, Section)), None)
+        text = (field.description or "").replace("|", "\\|")
+        if inner is None:
+            yield prefix + key, _shown(field.default), text
+        else:
+            item = "[]" if isinstance(field.default, tuple) else ""
+            yield prefix + key + item, "", text
+            yield from _rows(inner, f"{prefix}{key}{item}.")
+
+
+def _shown(default: Any) -> str:
+    if default is PydanticUndefined:
+        return "required"
+    if default is None or default == "":
+        return "none"
+    if isinstance(default, tuple):
+        return f"`[{', '.join(str(item) for item in cast(tuple[object, ...], default))}]`"
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

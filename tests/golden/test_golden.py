@@ -1,0 +1,155 @@
+"""What is made from the code equals what the repository holds: inventories, config schema, settings table."""
+
+import difflib
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab.cloud import Cloud
+from lab.stack import Stack
+from tests.golden import rendered as golden
+
+Render = Callable[[str], Stack]
+
+
+@pytest.fixture(scope="module")
+def render() -> Render:
+    """Each stack of the goldens, rendered once."""
+    rendered: dict[str, Stack] = {}
+
+    def build(name: str) -> Stack:
+        if name not in rendered:
+            rendered[name] = golden.rendered(name)
+        return rendered[name]
+
+    return build
+
+
+def require_same(kept: str, made: str, path: Path) -> None:
+    """Fails with the difference, and the command that accepts it."""
+    if kept == made:
+        return
+    lines = difflib.unified_diff(
+        kept.splitlines(), made.splitlines(), f"{path.name} as kept", f"{path.name} as made now", lineterm="", n=2
+    )
+    pytest.fail("\n".join([*lines, "", "If that is what you want: make golden"]), pytrace=False)
+
+
+def golden_file(name: str) -> Path:
+    return golden.HERE / f"{name}.yaml"
+
+
+@pytest.mark.parametrize("name", golden.STACKS)
+def test_the_program_registers_exactly_what_is_kept(name: str, render: Render) -> None:
+    require_same(golden_file(name).read_text(), golden.inventory(render(name)), golden_file(name))
+
+
+def test_no_golden_file_is_left_over() -> None:
+    assert {path.stem for path in golden.HERE.glob("*.yaml")} == set(golden.STACKS)
+
+
+def test_pulumis_config_schema_is_made_from_the_settings() -> None:
+    require_same(golden.PULUMI_YAML.read_text(), golden.pulumi_yaml(), golden.PULUMI_YAML)
+
+
+def test_the_readmes_settings_table_is_made_from_the_settings() -> None:
+    readme = golden.README.read_text()
+    assert readme.count(golden.TABLE_START) == 1
+    assert readme.count(golden.TABLE_END) == 1
+    require_same(readme, golden.readme(), golden.README)
+
+
+@pytest.mark.parametrize("name", golden.STACKS)
+def test_rendering_twice_gives_the_same(name: str, render: Render) -> None:
+    """Random values or unstable order would make every golden red, now and then."""
+    assert golden.inventory(golden.rendered(name)) == golden.inventory(render(name))
+
+
+def check_nothing_twice(stack: Stack) -> None:
+    twice = [key for key, count in Counter((r.type, r.name) for r in stack.resources).items() if count > 1]
+    assert twice == []
+
+
+@pytest.mark.parametrize("name", golden.STACKS)
+def test_no_resource_is_registered_twice(name: str, render: Render) -> None:
+    check_nothing_twice(render(name))
+    kept = yaml.safe_load(golden_file(name).read_text())["resources"]
+    assert len({(entry["type"], entry["name"]) for entry in kept}) == len(kept)
+
+
+def secret_texts() -> list[str]:
+    """Every secret the goldens are rendered with, and recognizable parts of the kubeconfig."""
+    kubeconfig = Cloud(port=1).config()["pilotlight:kubeconfig"]
+    return [
+        "tskey-auth-golden",
+        "sk-golden",
+        kubeconfig,
+        *(line.strip() for line in kubeconfig.splitlines() if ": " in line),
+    ]
+
+
+def check_no_secret(text: str) -> None:
+    """Neither as it is, nor as YAML or JSON would write it within a longer text."""
+    # A line such as `name: lab` is no secret; what only a kubeconfig says is.
+    telling = [
+        part for part in secret_texts() if "\n" in part or part.startswith(("tskey-", "sk-", "token:", "server:"))
+    ]
+    assert len(telling) >= 5
+    for part in telling:
+        for written in (part, part.replace("\n", "\\n"), part.replace(": ", '": "')):
+            assert written not in text, written[:30]
+
+
+@pytest.mark.parametrize("name", golden.STACKS)
+def test_no_secret_is_in_a_golden(name: str, render: Render) -> None:
+    check_no_secret(golden_file(name).read_text())
+    check_no_secret(golden.inventory(render(name)))
+
+
+def test_secrets_are_in_the_stack_that_is_rendered(render: Render) -> None:
+    """Else the test above would look for what never was there."""
+    whole = str([resource.inputs for resource in render("dev").resources])
+    for text in ("tskey-auth-golden", "sk-golden", "current-context: lab"):
+        assert text in whole
+
+
+# --- planted mistakes -------------------------------------------------------------------------------------------------
+
+
+def test_a_difference_is_shown_with_the_command_that_accepts_it(tmp_path: Path) -> None:
+    with pytest.raises(pytest.fail.Exception) as caught:
+        require_same("a\nb\nc\n", "a\nB\nc\n", tmp_path / "dev.yaml")
+    told = str(caught.value).splitlines()
+    assert told[:2] == ["--- dev.yaml as kept", "+++ dev.yaml as made now"]
+    assert {"-b", "+B", " a", " c"} <= set(told)
+    assert told[-1] == "If that is what you want: make golden"
+
+
+def test_a_changed_input_is_seen(render: Render) -> None:
+    text = golden.inventory(render("vm-only"))
+    assert "machineType: e2-highmem-2" in text
+    with pytest.raises(pytest.fail.Exception, match=r"\+    machineType: e2-micro"):
+        require_same(text, text.replace("e2-highmem-2", "e2-micro"), golden_file("vm-only"))
+
+
+def test_a_resource_registered_twice_is_seen(render: Render) -> None:
+    stack = render("vm-only")
+    with pytest.raises(AssertionError):
+        check_nothing_twice(Stack(stack.name, [*stack.resources, stack.resources[-1]], stack.outputs))
+
+
+@pytest.mark.parametrize("name", ["gateway-auth-key-version", "gateway-key-demo-version", "home-provider"])
+def test_a_secret_that_is_not_marked_is_seen(name: str, render: Render) -> None:
+    stack = render("dev")
+    [resource] = [resource for resource in stack.resources if resource.name == name]
+    marked = resource.secrets
+    assert marked
+    object.__setattr__(resource, "secrets", frozenset[str]())
+    try:
+        with pytest.raises(AssertionError):
+            check_no_secret(golden.inventory(stack))
+    finally:
+        object.__setattr__(resource, "secrets", marked)

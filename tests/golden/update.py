@@ -1,0 +1,8 @@
+"""`python -m tests.golden.update`: accept what the program registers and declares now."""
+
+from tests.golden import rendered as golden
+
+for name in golden.STACKS:
+    (golden.HERE / f"{name}.yaml").write_text(golden.inventory(golden.rendered(name)))
+golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
+golden.README.write_text(golden.readme())
