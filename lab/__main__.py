@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--fake-models", action="store_true", help="scripted model servers instead of real ones (tests)")
     up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
     up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
+    up.add_argument("--no-first-answer", action="store_true", help="send nothing: the gateway's instance isn't started")
     up.add_argument("--answer-time", type=float, default=0.0, help="seconds a fake answer takes (default: 0)")
     for sub in (plan, up):
         sub.add_argument(

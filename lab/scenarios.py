@@ -27,6 +27,8 @@ QUICK_BURST: Final = 'burst={"idle_s":60,"wake_deadline_s":50,"retry_s":5,"slow_
 """Burst's times shortened, so that one scenario takes a minute; the cold start stays as it is asked for."""
 
 
+FOUND_S: Final = 2.0
+"""Within this the checks find a home whose packets vanish, seconds."""
 _ANSWERS: Final = ("--answer-time", "0.6")
 """Seconds the fake models take for an answer, half of them until its first token."""
 
@@ -49,12 +51,13 @@ class Scenario:
 
 
 SCENARIOS: Final = (
+    Scenario("vm alone", 'lanes=["vm"]', before=0.0, during=30.0, rate=2.0),
     Scenario("cold start", HYBRID, before=0.0, stretch=True, rate=2.0),
     Scenario("home refused", ALL, "home-refused"),
     Scenario("home black-holed", ALL, "home-blackhole"),
     Scenario("home slow", ALL, "home-slow"),
     Scenario("tunnel down", ALL, "tunnel-down"),
-    Scenario("burst never starts", HYBRID, "burst-never", rate=2.0),
+    Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=20.0, rate=2.0),
     Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True, rate=2.0),
     Scenario("burst slow", HYBRID, "burst-slow", warm=True, during=20.0, rate=2.0),
     Scenario("vm full", HYBRID, "vm-full", warm=True),
@@ -190,12 +193,43 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(rows)
 
 
+def promises(results: Sequence[Result]) -> str:
+    """What the product promises, as measured in these results; a scenario that was not run is left out."""
+    found = {result.scenario.name: result for result in results}
+    lines: list[str] = []
+
+    def judge(text: str, value: float, limit: float, *, least: bool = False) -> None:
+        kept = value >= limit if least else value <= limit
+        lines.append(f"| {text} | {value:.3g} | {'>=' if least else '<='} {limit:.3g} | {'yes' if kept else 'NO'} |")
+
+    if "cold start" in found:
+        cold = found["cold start"]
+        judge("warm: share of burst", shares(cold.phase(2)).get("burst", 0.0), 0.9, least=True)
+        if "vm alone" in found:
+            alone = percentile(found["vm alone"].samples, 0.99)
+            judge("cold start: p99 first token, in p99 of the VM alone", percentile(cold.samples, 0.99) / alone, 1.2)
+    if "home refused" in found:
+        refused = found["home refused"]
+        added = percentile(refused.phase(1), 0.5) - percentile(refused.phase(0), 0.5)
+        judge("home refused: added to the median first token, s", added, 0.1)
+    if "home black-holed" in found:
+        hole = found["home black-holed"]
+        late = [sample for sample in hole.phase(1) if sample.sent >= hole.marks[1] + FOUND_S]
+        judge(
+            f"home black-holed: slowest first token of requests sent {FOUND_S:.0f} s later, s", percentile(late, 1), 2
+        )
+        judge("home black-holed: slowest first token of all, s", percentile(hole.samples, 1), 10)
+    if "pilot down" in found:
+        judge("pilot killed: requests lost", len(found["pilot down"].lost), 0)
+    return "\n".join(["| promise | measured | limit | kept |", "|---|---|---|---|", *lines])
+
+
 def _shares(samples: Sequence[Sample]) -> str:
     return ", ".join(f"{lane} {share:.0%}" for lane, share in shares(samples).items()) or "-"
 
 
 def main() -> int:
-    """Exit status 1 when a request was lost in any scenario."""
+    """Exit status 1 when a request was lost in any scenario, or a promise was not kept."""
     parser = argparse.ArgumentParser(prog="python -m lab.scenarios", description=__doc__)
     parser.add_argument("--cold-start", type=float, default=45.0, help="seconds until burst's model answers")
     parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
@@ -212,8 +246,9 @@ def main() -> int:
                 arguments.samples.mkdir(parents=True, exist_ok=True)
                 path = arguments.samples / f"{scenario.name.replace(' ', '-')}.json"
                 path.write_text(json.dumps({"marks": result.marks, "samples": [vars(s) for s in result.samples]}))
-    print(table(results))
-    return int(any(result.lost for result in results))
+    kept = promises(results)
+    print(f"{table(results)}\n\n{kept}")
+    return int(any(result.lost for result in results) or "| NO |" in kept)
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class World:
         lines = [
             f"# TYPE {gauge} gauge",
             f'{gauge}{{handler="map",server="api"}} {total + 3}',
-            f'{gauge}{{handler="subroute",server="api"}} {total}',
+            f'{gauge}{{handler="reverse_proxy",server="api"}} {total}',
             f'{gauge}{{handler="reverse_proxy",server="checks"}} 7',
             "go_goroutines 31",
         ]
@@ -311,6 +311,7 @@ def environment(world: World, port: int, **changes: object) -> dict[str, str]:
         "HOME_ADDRESS": "home:80",
         "SOCKS5": f"127.0.0.1:{world.socks_port}",
         **{f"{lane.upper()}_DIAL": dial for lane, dial in DIALS.items()},
+        "HOME_CAPACITY": 0,
         "VM_CAPACITY": 2,
         "PILOT_WAKE": "pressure",
         "PILOT_IDLE_S": 60,
@@ -663,7 +664,7 @@ def test_demand_as_a_real_caddy_shows_it(world: World) -> None:
     }
     checks = {"handler": "reverse_proxy", "upstreams": [{"dial": f"tcp/{dial}"}]}
     servers = {
-        "api": {"listen": [f"127.0.0.1:{port}"], "routes": [{"handle": [_sub([_sub([proxy])])]}]},
+        "api": {"listen": [f"127.0.0.1:{port}"], "routes": [{"handle": [proxy]}]},
         "checks": {"listen": [f"127.0.0.1:{free_port()}"], "routes": [{"handle": [checks]}]},
     }
     config = {
@@ -706,7 +707,3 @@ def test_demand_as_a_real_caddy_shows_it(world: World) -> None:
         world.loop.call_soon_threadsafe(release.set)
         caddy.terminate()
         caddy.wait(10)
-
-
-def _sub(handle: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"handler": "subroute", "routes": [{"handle": handle}]}

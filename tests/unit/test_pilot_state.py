@@ -624,6 +624,7 @@ ENV = {
     "HOME_DIAL": "home:80",
     "BURST_DIAL": "127.0.0.1:9181",
     "VM_DIAL": "10.0.0.2:9931",
+    "HOME_CAPACITY": "8",
     "VM_CAPACITY": "4",
     "PILOT_WAKE": "pressure",
     "PILOT_IDLE_S": "600",
@@ -680,3 +681,10 @@ def test_file_fits_a_secret() -> None:
         line.split()[1].split(".")[0] for line in SOURCE.read_text().splitlines() if line[:5] in ("impor", "from ")
     }
     assert names <= set(sys.stdlib_module_names)
+
+
+def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
+    policy = pilot.settings(ENV).policy
+    assert not pilot.demand(policy, 0, 4, 1, home_free=True)
+    assert pilot.demand(policy, 0, 4, 1, home_free=False)
+    assert pilot.demand(policy, 4, 4, 0, home_free=True)

@@ -44,6 +44,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
         "HOME_DIAL": home,
         "BURST_DIAL": dials[Lane.BURST],
         "VM_DIAL": dials.get(Lane.VM, ""),
+        "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
         "SOCKS5": tailscale.SOCKS5,
         "TAILSCALED_SOCKET": tailscale.SOCKET if home else "",

@@ -174,12 +174,15 @@ def spares_vm(state: Burst, policy: Policy) -> bool:
     return state.phase in (Phase.COLD, Phase.WARMING) and policy.wake != "never" and not state.unproven
 
 
-def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int) -> bool:
-    """Whether there is work for burst that home does not take. Without a VM (capacity 0) it shows as waiting."""
+def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int, *, home_free: bool = False) -> bool:
+    """Whether there is work for burst that home does not take. Without a VM (capacity 0) it shows as waiting.
+
+    While home is up and has a free slot (`home_free`) nobody waits for a lane: who seems to is still sending a body.
+    """
     if policy.wake == "never":
         return False
     enough = 1 if policy.wake == "first-fallback" else vm_capacity
-    return waiting > 0 or (vm_capacity > 0 and vm_running >= enough)
+    return (waiting > 0 and not home_free) or (vm_capacity > 0 and vm_running >= enough)
 
 
 def step(state: Burst, event: Event, now: float, policy: Policy) -> tuple[Burst, tuple[Action, ...]]:
@@ -428,6 +431,7 @@ class Settings:
     home: tuple[str, int] | None
     socks: tuple[str, int]
     dials: dict[str, str]
+    home_capacity: int
     vm_capacity: int
     policy: Policy
     tailscaled: str
@@ -466,6 +470,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         home=take("HOME_ADDRESS", lambda text: _address(text) if text else None, "host:port, or empty"),
         socks=take("SOCKS5", _address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
+        home_capacity=take("HOME_CAPACITY", _count, "a whole number, 0 without a home lane"),
         vm_capacity=take("VM_CAPACITY", _count, "a whole number, 0 without a VM"),
         policy=policy,
         tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
@@ -785,7 +790,11 @@ class Pilot:
         # Requests shorter than a sample are use, too.
         short = bool(text) and self._served is not None and served > self._served
         self._served = served if text else self._served
-        wanted = demand(self.policy, self.in_flight.get("vm", 0), self.settings.vm_capacity, self.waiting)
+        home = self.lanes.get("home")
+        free = home is not None and home.phase is Phase.WARM
+        free = free and self.in_flight.get("home", 0) < self.settings.home_capacity
+        running_on_vm = self.in_flight.get("vm", 0)
+        wanted = demand(self.policy, running_on_vm, self.settings.vm_capacity, self.waiting, home_free=free)
         self.feed(Load(max(self.in_flight.get("burst", 0), int(short)), wanted, failures))
 
     async def _caddy(self, path: str) -> str:
@@ -1011,8 +1020,8 @@ class Pilot:
 
 
 _CADDY: Final = {"caddy_http_requests_in_flight": "", "caddy_http_requests_total": ""}
-_COMPLETIONS: Final = {'handler="subroute"', 'server="api"'}
-"""Caddy counts per top-level route, under the name of its first handler: this is everything under /v1."""
+_COMPLETIONS: Final = {'handler="reverse_proxy"', 'server="api"'}
+"""Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
 
 
 def _plain(yes: bool) -> tuple[int, str, str]:
