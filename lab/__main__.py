@@ -17,7 +17,7 @@ from typing import Final, cast
 
 import pulumi
 
-from lab import control, supervisor, tables
+from lab import control, greeting, supervisor, tables
 from lab import plan as plans
 from lab.cloud import Cloud
 from lab.errors import LabError
@@ -163,55 +163,10 @@ async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path, *,
     control.publish(folder, lab.control, stack.outputs)
     await lab.start()
     if not no_first_answer:
-        await _first_answer(stack)
+        await greeting.first_answer(stack)
     print(_unproven(plan))
-    print(_snippet(stack))
+    print(greeting.snippet(stack))
     print("ready", flush=True)
-
-
-async def _first_answer(stack: Stack) -> None:
-    """Streams one real answer through the whole path; the first request also starts the gateway's instance."""
-    import openai
-
-    began, first = time.monotonic(), 0.0
-    # The user's proxy settings are for the internet; this is loopback.
-    direct = openai.DefaultAsyncHttpxClient(trust_env=False)
-    try:
-        async with openai.AsyncOpenAI(
-            base_url=stack.outputs["base_url"], api_key=_first_key(stack), timeout=300, http_client=direct
-        ) as client:
-            stream = await client.chat.completions.create(
-                model=stack.outputs["model"],
-                messages=[{"role": "user", "content": "Say hello in one short sentence."}],
-                max_tokens=40,
-                stream=True,
-            )
-            print("\nfirst answer: ", end="", flush=True)
-            async for chunk in stream:
-                text = chunk.choices[0].delta.content if chunk.choices else None
-                if text:
-                    first = first or time.monotonic() - began
-                    print(text, end="", flush=True)
-    except openai.OpenAIError as error:
-        raise LabError(f"the first answer failed: {error}; see the lab's folder `logs`") from None
-    served = stream.response.headers.get("X-Served-By")
-    print(f"\n(first token after {first:.2f} s, the gateway's own start included; served by {served})")
-
-
-def _first_key(stack: Stack) -> str:
-    return next(iter(stack.outputs["api_keys"].values()))
-
-
-def _snippet(stack: Stack) -> str:
-    return f"""
-from openai import OpenAI
-
-client = OpenAI(base_url="{stack.outputs["base_url"]}", api_key="{_first_key(stack)}", timeout=300)
-answer = client.chat.completions.create(
-    model="{stack.outputs["model"]}", messages=[{{"role": "user", "content": "Hello!"}}]
-)
-print(answer.choices[0].message.content)
-"""
 
 
 def _detach(arguments: argparse.Namespace, folder: Path) -> int:
@@ -270,7 +225,10 @@ def _outputs(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    status = control.call(_folder(arguments.stack), "GET", "/status")
+    folder = _folder(arguments.stack)
+    status = control.call(folder, "GET", "/status")
+    if status["gateway"]["instances"]:
+        status["lanes"] = control.lanes(folder)
     if arguments.json:
         print(json.dumps(status, indent=2))
         return 0
@@ -280,6 +238,10 @@ def _status(arguments: argparse.Namespace) -> int:
     )
     for title, process in status["processes"].items():
         print(f"{title}: {'running' if process['running'] else 'ended'} (pid {process['pid']})")
+    for lane, shown in status.get("lanes", {}).items():
+        first = shown.get("first_token_s")
+        told = f", first token {first:.2f} s" if first else ""
+        print(f"lane {lane}: {shown['state']} for {shown['seconds']:.0f} s, {shown['in_flight']} in flight{told}")
     print(f"faults: {', '.join(status['faults']) or 'none'}")
     return 0
 

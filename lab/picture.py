@@ -1,6 +1,6 @@
 """`python -m lab.picture SAMPLES.json OUT.svg`: one scenario over time, as its callers saw it.
 
-Owns: the drawing: first-token time of every request by lane, and how many callers wait for their first token. Does not
+Owns: the drawing: first-token time of every request by lane, and how many callers wait for one. Does not
 own: the samples (`scenarios --samples`). Plain SVG, so that it stands in the README without any tool.
 """
 
@@ -18,7 +18,7 @@ RIGHT: Final = 20
 PLOT: Final = 180
 """Height of each of the two charts, pixels."""
 GAP: Final = 50
-TOP: Final = 60
+TOP: Final = 80
 
 Sample = dict[str, Any]
 
@@ -36,23 +36,24 @@ def svg(samples: Sequence[Sample], marks: Sequence[float], title: str) -> str:
         f'<text x="{LEFT}" y="22" font-size="15">{title}</text>',
         *_legend(begun),
         *_axes(TOP, slowest, end, "first token, s"),
-        *_axes(TOP + PLOT + GAP, max(waiting), end, "callers waiting"),
+        *_axes(TOP + PLOT + GAP, max(waiting), end, "callers waiting for their first token, mean of a second"),
     ]
     for sample in begun:
         x, y = _x(sample["sent"], end), _y(TOP, sample["first_token_s"], slowest)
         parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{COLOURS.get(sample["lane"], "#555")}"/>')
     path = " ".join(
-        f"{_x(i / 4, end):.1f},{_y(TOP + PLOT + GAP, count, max(waiting)):.1f}" for i, count in enumerate(waiting)
+        f"{_x(second + 0.5, end):.1f},{_y(TOP + PLOT + GAP, mean, max(waiting)):.1f}"
+        for second, mean in enumerate(waiting)
     )
     parts.append(f'<polyline points="{path}" fill="none" stroke="#555" stroke-width="1.5"/>')
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _waiting(begun: Sequence[Sample], end: float) -> list[int]:
-    """Callers between sending and their first token, every quarter of a second."""
+def _waiting(begun: Sequence[Sample], end: float) -> list[float]:
+    """Callers between sending and their first token: the mean of every whole second."""
+    spans = [(sample["sent"], sample["sent"] + sample["first_token_s"]) for sample in begun]
     return [
-        sum(sample["sent"] <= i / 4 < sample["sent"] + sample["first_token_s"] for sample in begun)
-        for i in range(int(end * 4) + 1)
+        sum(max(0.0, min(stop, second + 1) - max(start, second)) for start, stop in spans) for second in range(int(end))
     ]
 
 
