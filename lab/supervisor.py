@@ -9,18 +9,16 @@ import contextlib
 import json
 import os
 import re
-import shlex
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from lab import cloudrun, cluster, images, processes, tables
+from lab import cloudrun, cluster, folders, images, processes, tables
 from lab.container import Container, Mount
 from lab.control import Control
-from lab.faults import PILOT_BROKEN, Faults
+from lab.faults import Faults
 from lab.kubernetes_api import KubernetesApi
 from lab.metadata import Identities
 from lab.plan import Plan
@@ -97,7 +95,7 @@ class Lab:
             require_free(address)
         for path in (self._run, self._logs, self._bin, self._cache):
             path.mkdir(parents=True, exist_ok=True)
-        self._write_programs()
+        folders.write_programs(self._folder, self._bin)
         self.faults.write_tailnet()
         if self._api:
             self._api.start()
@@ -195,41 +193,6 @@ class Lab:
             *([f"{machine.address}:{machine.port}"] if machine else []),
         })  # fmt: skip
 
-    def _write_programs(self) -> None:
-        """The programs that stand in for those of an image, found by name on PATH as in the image.
-
-        Each leaves its process id, so that a fault can end the program and not its container.
-        """
-        python, root = shlex.quote(sys.executable), shlex.quote(str(ROOT))
-        folder = shlex.quote(str(self._folder))
-        programs = {
-            "containerboot": f"echo $$ > {folder}/containerboot.pid\nPYTHONPATH={root} exec {python} "
-            + '-m lab.programs.containerboot "$@"\n',
-            "python": f'[ -e {folder}/{PILOT_BROKEN} ] && exit 1\necho $$ > {folder}/pilot.pid\nexec {python} "$@"\n',
-        }
-        (self._folder / PILOT_BROKEN).unlink(missing_ok=True)
-        for name, body in programs.items():
-            path = self._bin / name
-            path.write_text(f"#!/bin/sh\n{body}")
-            path.chmod(0o755)
-
-    def _mount(self, container: Container, *, fresh: bool) -> dict[str, str]:
-        """Writes the mounts; declared path -> folder (table 2). `fresh`: nothing of an earlier one stays."""
-        folders: dict[str, str] = {}
-        for mount in container.mounts:
-            folder = self._run / container.title / mount.path.lstrip("/")
-            if mount.shared:
-                folder = self._run / container.group / "volumes" / mount.shared
-            elif fresh:
-                shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, text in mount.files.items():
-                file = folder / name
-                file.touch(mode=0o600)
-                file.write_text(text)
-            folders[mount.path] = str(folder)
-        return folders
-
     async def _launch_gateway(self) -> cloudrun.Instance:
         """Starts the gateway's containers as Cloud Run does, all at once, and waits for the startup probe."""
         gateway = self.plan.gateway
@@ -237,15 +200,15 @@ class Lab:
         shutil.rmtree(self._run / "gateway" / "volumes", ignore_errors=True)
         try:
             for container in gateway.containers:
-                folders = self._mount(container, fresh=True)
-                env = {key: _translate(value, folders) for key, value in container.env.items()}
+                mounted = folders.mount(self._run, container, fresh=True)
+                env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
                 env["LAB_TAILNET"] = str(self._folder / "tailnet.json")
                 # Google's own variable for another metadata server; on Cloud Run it has a fixed name.
                 env["GCE_METADATA_HOST"] = f"127.0.0.1:{self._metadata_port}"
                 if container.name == gateway.ingress:
                     env["PORT"] = str(self._instance_port)
-                argv = [_translate(word, folders) for word in (*container.command, *container.args)]
-                cwd = Path(_translate(container.working_dir, folders)) if container.working_dir else self._run
+                argv = [folders.translate(word, mounted) for word in (*container.command, *container.args)]
+                cwd = Path(folders.translate(container.working_dir, mounted)) if container.working_dir else self._run
                 started = await processes.start(
                     container.title, argv, processes.environment(env, self._bin), cwd=cwd, logs=self._logs
                 )
@@ -270,8 +233,8 @@ class Lab:
         )
         if self.fake_models:
             command = [word.replace("model_server", "fake_model") for word in command] + ["--marker", marker]
-        folders = self._mount(container, fresh=False)
-        env = {key: _translate(value, folders) for key, value in container.env.items()}
+        mounted = folders.mount(self._run, container, fresh=False)
+        env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()
         process = await processes.start(
             container.title, command, processes.environment(env, self._bin), logs=self._logs
@@ -314,10 +277,3 @@ class _GatewayInstance:
 
     async def stop(self) -> None:
         await asyncio.gather(*(container.stop(cloudrun.STOP_S) for container in self.containers))
-
-
-def _translate(text: str, folders: Mapping[str, str]) -> str:
-    """Replaces mount paths by their folders, longest first."""
-    for path in sorted(folders, key=len, reverse=True):
-        text = re.sub(re.escape(path) + r"(?![\w.-])", lambda _, here=folders[path]: here, text)
-    return text
