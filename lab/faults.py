@@ -105,10 +105,13 @@ class Faults:
         """Tells the lane's fake model at `address` its pace, and which faults are on."""
         slow = {key: value for name in sorted(self.on) if self._lane(name) == lane for key, value in _slow(name)}
         wanted = {**self._pace, **slow}
+        url = f"http://{address}/_fault"
         async with aiohttp.ClientSession() as client:
-            await client.delete(f"http://{address}/_fault")
+            async with client.delete(url) as answer:
+                await answer.read()
             if wanted:
-                await client.post(f"http://{address}/_fault", json=wanted)
+                async with client.post(url, json=wanted) as answer:
+                    await answer.read()
 
     def _lane(self, name: str) -> str:
         return name.partition("-")[0]

@@ -113,8 +113,9 @@ class LabProcess:
         )
         self.outputs = json.loads(await self.call("outputs", "--json"))
         # The model list wakes the gateway and no lane; two seconds later its checks have found the lanes.
-        async with aiohttp.ClientSession() as client:
-            await client.get(f"{self.outputs['base_url']}/models", headers={"Authorization": f"Bearer {self._key}"})
+        url, headers = f"{self.outputs['base_url']}/models", {"Authorization": f"Bearer {self._key}"}
+        async with aiohttp.ClientSession() as client, client.get(url, headers=headers) as answer:
+            await answer.read()
         await asyncio.sleep(2.0)
 
     async def call(self, *words: str) -> str:
