@@ -227,8 +227,8 @@ def _outputs(arguments: argparse.Namespace) -> int:
 def _status(arguments: argparse.Namespace) -> int:
     folder = _folder(arguments.stack)
     status = control.call(folder, "GET", "/status")
-    if status["gateway"]["instances"]:
-        status["lanes"] = control.lanes(folder)
+    if status["gateway"]["instances"] and (lanes := control.lanes(folder)):
+        status["lanes"] = lanes
     if arguments.json:
         print(json.dumps(status, indent=2))
         return 0
