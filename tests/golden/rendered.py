@@ -67,9 +67,9 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
 def config_schema() -> dict[str, Any]:
     """Pulumi.yaml's `config`: type, description and default of every key, from the settings."""
     schema: dict[str, Any] = {}
+    default = Settings(stack="dev", project="project", region="us-east1").model_dump(mode="json", exclude_none=True)
     for key in CONFIGURABLE:
         field = Settings.model_fields[key]
-        default = Settings(stack="dev", project="project", region="us-east1").model_dump(mode="json", exclude_none=True)
         entry: dict[str, Any] = {"description": field.description}
         if key == "kubeconfig":
             # No default: a declared type without one would make the key required.

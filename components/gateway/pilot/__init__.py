@@ -7,11 +7,10 @@ is into a stock Python image. Does not own: any request.
 from pathlib import Path
 from typing import Final
 
-from components.gateway import tailscale
+from components.gateway import steering, tailscale
 from components.gateway.sidecar import SHARED_FOLDER, kept_running
 from components.settings import Lane, Settings
 
-LISTEN: Final = "127.0.0.1:9182"
 FOLDER: Final = "/etc/pilotlight/pilot"
 FILE: Final = "pilot.py"
 
@@ -31,7 +30,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
     burst = settings.burst
     home = dials.get(Lane.HOME, "")
     return {
-        "PILOT_LISTEN": LISTEN,
+        "PILOT_LISTEN": steering.PILOT,
         "PILOT_FOLDER": SHARED_FOLDER,
         "PILOT_WAKE": burst.wake.value,
         "PILOT_IDLE_S": str(burst.idle_s),
