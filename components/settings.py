@@ -6,13 +6,14 @@ together (`rules`), or what is built from them.
 
 import re
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from components import rules
 from components.burst_settings import REPOSITORY, BurstSettings
 from components.section import Section
+from components.tailnet_settings import TailnetSettings
 from components.vm_settings import VmSettings
 
 PROJECT: Final = "pilotlight"
@@ -20,8 +21,6 @@ CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
 """Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
-OWNER: Final = r"^([^@*:\s]+@[^@*:\s]+|autogroup:(admin|owner|it-admin|network-admin|member))$"
-"""A login or a role. Not `*` and no tag: with those, the gateway itself could log in at home."""
 
 
 class Lane(StrEnum):
@@ -153,25 +152,6 @@ class HomeSettings(Section):
         default=8, ge=1, le=1000, description="Requests home answers at a time; what exceeds it goes on."
     )
     vllm: VllmSettings = Field(default=VllmSettings(), description="vLLM, the first service.")
-
-
-class TailnetSettings(Section):
-    """The tailnet that joins gateway and home."""
-
-    policy_owner: bool = Field(
-        default=True,
-        description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
-    )
-    overwrite_policy: bool = Field(
-        default=False,
-        description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
-    )
-    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
-        default=("autogroup:admin",),
-        min_length=1,
-        description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
-    )
-    key_expiry_days: int = Field(default=90, ge=1, le=90, description="Life of auth keys, days; Tailscale allows 90.")
 
 
 class Settings(Section):

@@ -37,7 +37,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "TS_SOCKS5_SERVER": SOCKS5,
         "TS_HOSTNAME": f"{settings.prefix}-gateway",
         "TS_AUTHKEY": f"file:{KEY_FOLDER}/{KEY_FILE}",
-        "TS_EXTRA_ARGS": f"--advertise-tags={GATEWAY}",
+        # Nothing in the tailnet has to reach the gateway, and in userspace mode what may would reach its loopback.
+        "TS_EXTRA_ARGS": f"--advertise-tags={GATEWAY} --shields-up",
         "TS_ENABLE_HEALTH_CHECK": "true",
         "TS_LOCAL_ADDR_PORT": HEALTH,
         # Larger packets are lost on Cloud Run and big uploads hang (tailscale#9894).

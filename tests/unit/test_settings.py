@@ -181,8 +181,8 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ({"tailnet": {"owners": ["me@example.com", owner]}}, ("tailnet.owners.1: is refused", "logins or `autogroup:`"))
         for owner in ("", " ", "*", "me", "tag:gateway", "autogroup:internet", "autogroup:danger-all", "*@example.com")
     ),
-    ({"tailnet": {"key_expiry_days": 91}}, ("tailnet.key_expiry_days: is refused", "90")),
-    ({"tailnet": {"key_expiry_days": 0}}, ("tailnet.key_expiry_days: is refused",)),
+    ({"tailnet": {"key_expiry_days": 91}}, ("tailnet.key_expiry_days: 1 to 90 days, is 91", "Fix: set 90 or less")),
+    ({"tailnet": {"key_expiry_days": 0}}, ("tailnet.key_expiry_days: 1 to 90 days, is 0",)),
 ]
 
 

@@ -1,6 +1,7 @@
 """The tailnet: who reaches what, which key does what, and that nobody's policy is lost."""
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,8 @@ Plant = Callable[[Stack, str, str, Any], Stack]
 
 ACL = "tailscale:index/acl:Acl"
 KEY = "tailscale:index/tailnetKey:TailnetKey"
+CLOSED = [f"tag:gateway:{port}" for port in (1055, 8080, 9002, 9180, 9181, 9182)]
+"""What listens in the gateway: nobody in the tailnet has to reach it."""
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
 
 
@@ -46,10 +49,14 @@ def test_the_policy_is_exactly_this(settings_of: Make) -> None:
             }
         ],
         "tests": [
-            {"src": "tag:gateway", "accept": ["tag:home:80"], "deny": ["tag:home:22", "tag:home:6443"]},
-            {"src": "tag:ci", "accept": ["tag:home:6443"], "deny": ["tag:home:22", "tag:home:80"]},
-            {"src": "tag:home", "deny": ["tag:gateway:80", "tag:ci:22"]},
-            {"src": "me@example.com", "accept": ["tag:home:22", "tag:home:80", "tag:home:6443"]},
+            {
+                "src": "tag:gateway",
+                "accept": ["tag:home:80"],
+                "deny": ["tag:home:22", "tag:home:6443", "tag:ci:22", *CLOSED],
+            },
+            {"src": "tag:ci", "accept": ["tag:home:6443"], "deny": ["tag:home:22", "tag:home:80", *CLOSED]},
+            {"src": "tag:home", "deny": ["tag:ci:22", *CLOSED]},
+            {"src": "me@example.com", "accept": ["tag:home:22", "tag:home:80", "tag:home:6443"], "deny": CLOSED},
         ],
     }
 
@@ -68,6 +75,16 @@ def check_least_reach(policy: dict[str, Any]) -> None:
         assert not {"*", "*:*"} & {*rule["src"], *rule["dst"]}
 
 
+def check_nobody_reaches_the_gateway(policy: dict[str, Any]) -> None:
+    assert not [dst for rule in policy["acls"] for dst in rule["dst"] if dst.startswith(("tag:gateway", "tag:ci", "*"))]
+
+
+def check_home_is_no_router(policy: dict[str, Any]) -> None:
+    """One machine, and no way into the network it stands in."""
+    assert "autoApprovers" not in policy
+    assert not [dst for rule in policy["acls"] for dst in rule["dst"] if "/" in dst or "internet" in dst]
+
+
 def check_owners_keep_home(policy: dict[str, Any], owner: str) -> None:
     assert {"tag:home:22", "tag:home:80", "tag:home:6443"} <= reached(policy, owner)
     assert "autogroup:self:*" in reached(policy, "autogroup:member")
@@ -81,6 +98,8 @@ def check_tested(policy: dict[str, Any]) -> None:
         assert rows[tag]["deny"], tag
         assert set(rows[tag].get("accept", [])) == reached(policy, tag), tag
         assert not set(rows[tag]["deny"]) & reached(policy, tag), tag
+        assert set(CLOSED) <= set(rows[tag]["deny"]), tag
+    assert all(row["deny"] for row in rows.values()), "a row that denies nothing proves half"
     assert not any(source.startswith("autogroup:") for source in rows), "Tailscale refuses a test of an autogroup"
 
 
@@ -88,6 +107,8 @@ CHECKS: list[Callable[[dict[str, Any]], None]] = [
     check_least_reach,
     lambda policy: check_owners_keep_home(policy, "me@example.com"),
     check_tested,
+    check_nobody_reaches_the_gateway,
+    check_home_is_no_router,
 ]
 
 
@@ -109,7 +130,12 @@ def test_the_policy_keeps_its_promises(settings_of: Make, check: Callable[[dict[
         (2, "tests", 0, {"accept": []}),
         (2, "tests", 0, {"deny": []}),
         (2, "tests", 2, {"deny": []}),
+        (2, "tests", 1, {"deny": ["tag:home:22", "tag:home:80"]}),
+        (2, "tests", 3, {"deny": []}),
         (2, "tests", 3, {"src": "autogroup:admin"}),
+        (3, "acls", 2, {"dst": ["tag:gateway:9002"]}),
+        (3, "acls", 3, {"dst": ["*:*"]}),
+        (4, "acls", 2, {"dst": ["192.168.1.0/24:80"]}),
     ],
 )
 def test_a_wrong_policy_is_seen(settings_of: Make, check: int, part: str, row: int, changes: dict[str, Any]) -> None:
@@ -117,6 +143,24 @@ def test_a_wrong_policy_is_seen(settings_of: Make, check: int, part: str, row: i
     policy[part][row] |= changes
     with pytest.raises(AssertionError):
         CHECKS[check](policy)
+
+
+def test_every_port_that_listens_in_the_gateway_is_closed_to_the_tailnet(stack_of: Render) -> None:
+    """In userspace mode the tunnel hands what may reach the gateway to its loopback."""
+    stack = stack_of(lanes=["home", "burst", "vm"])
+    texts = [r.inputs for r in stack.resources if r.parent == "gateway"]
+    burst = named(stack, "burst-service").outputs["uri"].rsplit(":", 1)[1]
+    ports = {*re.findall(r"127\.0\.0\.1:(\d+)", str(texts)), "8080"} - {burst}
+    assert {f"tag:gateway:{port}" for port in ports} == set(CLOSED)
+
+
+def test_the_vm_is_not_on_the_tailnet(stack_of: Render) -> None:
+    """It is reached by its private address: a revoked key must not cost this lane."""
+    stack = stack_of()
+    machine = named(stack, "vm-machine")
+    assert not re.search(r"tailscale|tskey|tailnet", str(machine.inputs), re.IGNORECASE)
+    assert not [name for name in machine.options["dependsOn"] if name.startswith("tailnet")]
+    assert {tag for key in stack.of_type(KEY) for tag in key.inputs["tags"]} == {"tag:gateway", "tag:home"}
 
 
 # --- the registered resources -----------------------------------------------------------------------------------------

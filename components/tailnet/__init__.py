@@ -5,55 +5,14 @@ gateway's Tailscale container and the home machine do.
 """
 
 import json
-from typing import Any, Final
 
 import pulumi
 import pulumi_tailscale as tailscale
 
 from components.settings import Lane, Settings
+from components.tailnet.acl import CI, GATEWAY, HOME, policy
 
-GATEWAY: Final = "tag:gateway"
-HOME: Final = "tag:home"
-CI: Final = "tag:ci"
-INGRESS_PORT: Final = 80
-KUBERNETES_PORT: Final = 6443
-SSH_PORT: Final = 22
-
-
-def policy(settings: Settings) -> dict[str, Any]:
-    """The tailnet's policy file, with tests that Tailscale runs before it accepts an update.
-
-    A policy replaces the whole file, on an untouched tailnet the allow-all default too. So it also gives the owners
-    their way to home, and every member their own devices, or its owner would be locked out.
-    """
-    owners = list(settings.tailnet.owners)
-    own_access = [f"{HOME}:{SSH_PORT}", f"{HOME}:{INGRESS_PORT}", f"{HOME}:{KUBERNETES_PORT}"]
-    denied_to_gateway = [f"{HOME}:{SSH_PORT}", f"{HOME}:{KUBERNETES_PORT}"]
-    denied_to_ci = [f"{HOME}:{SSH_PORT}", f"{HOME}:{INGRESS_PORT}"]
-    return {
-        "tagOwners": dict.fromkeys((GATEWAY, HOME, CI), owners),
-        "acls": [
-            {"action": "accept", "src": [GATEWAY], "dst": [f"{HOME}:{INGRESS_PORT}"]},
-            {"action": "accept", "src": [CI], "dst": [f"{HOME}:{KUBERNETES_PORT}"]},
-            {"action": "accept", "src": owners, "dst": own_access},
-            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
-        ],
-        "ssh": [
-            {
-                "action": "check",
-                "src": ["autogroup:member"],
-                "dst": ["autogroup:self"],
-                "users": ["autogroup:nonroot", "root"],
-            }
-        ],
-        "tests": [
-            {"src": GATEWAY, "accept": [f"{HOME}:{INGRESS_PORT}"], "deny": denied_to_gateway},
-            {"src": CI, "accept": [f"{HOME}:{KUBERNETES_PORT}"], "deny": denied_to_ci},
-            {"src": HOME, "deny": [f"{GATEWAY}:{INGRESS_PORT}", f"{CI}:{SSH_PORT}"]},
-            # Tailscale's tests name a user or a tag, never an autogroup: owners given by name are tested, too.
-            *({"src": owner, "accept": own_access} for owner in owners if "@" in owner),
-        ],
-    }
+__all__ = ["CI", "GATEWAY", "HOME", "Tailnet", "policy"]
 
 
 class Tailnet(pulumi.ComponentResource):

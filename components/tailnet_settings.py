@@ -1,0 +1,57 @@
+"""The tailnet's settings: its policy, how the gateway joins, who else may.
+
+Owns: the values, each for itself. Does not own: the user's own policy file and what it must not say (`tailnet.merge`),
+nor what is built from them (`tailnet`).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final
+
+from pydantic import Field, field_validator
+
+from components import rules
+from components.section import Section
+
+OWNER: Final = r"^([^@*:\s]+@[^@*:\s]+|autogroup:(admin|owner|it-admin|network-admin|member))$"
+"""A login or a role. Not `*` and no tag: with those, the gateway itself could log in at home."""
+KEY_MOST_DAYS: Final = 90
+"""Longest life that Tailscale gives an auth key."""
+
+
+class Join(StrEnum):
+    """How the gateway proves to the tailnet who it is."""
+
+    AUTH_KEY = "auth_key"
+    FEDERATED = "federated"
+
+
+class TailnetSettings(Section):
+    """The tailnet that joins gateway and home."""
+
+    policy_owner: bool = Field(
+        default=True,
+        description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
+    )
+    overwrite_policy: bool = Field(
+        default=False,
+        description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
+    )
+    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
+        default=("autogroup:admin",),
+        min_length=1,
+        description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
+    )
+    key_expiry_days: int = Field(
+        default=KEY_MOST_DAYS, description="Life of auth keys, days: 1 to 90, Tailscale gives no more."
+    )
+
+    @field_validator("key_expiry_days")
+    @classmethod
+    def _possible_life(cls, days: int) -> int:
+        if not 1 <= days <= KEY_MOST_DAYS:
+            raise rules.Refusal(
+                f"1 to {KEY_MOST_DAYS} days, is {days}",
+                "Tailscale would refuse the key half-way through the update",
+                f"set {KEY_MOST_DAYS} or less, or leave it out",
+            )
+        return days
