@@ -16,9 +16,9 @@ from components.google_apis import GoogleApis
 from components.home import Home
 from components.network import Network
 from components.settings import Lane
-from components.tailnet import Tailnet
+from components.tailnet import Tailnet, require_mergeable
 
-settings = config.read_stack(caddy.require_fits)
+settings = config.read_stack(caddy.require_fits, require_mergeable)
 
 apis = GoogleApis("apis", settings)
 after_apis = pulumi.ResourceOptions(depends_on=[apis])

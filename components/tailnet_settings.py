@@ -5,9 +5,9 @@ nor what is built from them (`tailnet`).
 """
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from components import rules
 from components.section import Section
@@ -32,9 +32,18 @@ class TailnetSettings(Section):
         default=True,
         description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
     )
+    policy_file: str = Field(
+        default="",
+        pattern=r"^([^/~].*)?$",
+        description="Your own policy (HuJSON), a path in the project: it is kept, this stack's part is added to it.",
+    )
     overwrite_policy: bool = Field(
         default=False,
         description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
+    )
+    reset_policy_on_destroy: bool = Field(
+        default=False,
+        description="Give the tailnet Tailscale's default policy when the stack is destroyed: all may reach all then.",
     )
     owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
         default=("autogroup:admin",),
@@ -55,3 +64,16 @@ class TailnetSettings(Section):
                 f"set {KEY_MOST_DAYS} or less, or leave it out",
             )
         return days
+
+    @model_validator(mode="after")
+    def _owned(self) -> Self:
+        given = {"policy_file": bool(self.policy_file), "reset_policy_on_destroy": self.reset_policy_on_destroy}
+        if not self.policy_owner and any(given.values()):
+            raise rules.SettingsError(
+                [
+                    rules.problem(f"tailnet.{name}", "only for the stack with `tailnet.policy_owner: true`",
+                                  "it would be ignored: another stack registers the policy", "set it there, not here")
+                    for name, is_given in given.items() if is_given
+                ]
+            )  # fmt: skip
+        return self

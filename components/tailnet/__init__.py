@@ -11,8 +11,9 @@ import pulumi_tailscale as tailscale
 
 from components.settings import Lane, Settings
 from components.tailnet.acl import CI, GATEWAY, HOME, policy
+from components.tailnet.merge import declared, require_mergeable
 
-__all__ = ["CI", "GATEWAY", "HOME", "Tailnet", "policy"]
+__all__ = ["CI", "GATEWAY", "HOME", "Tailnet", "policy", "require_mergeable"]
 
 
 class Tailnet(pulumi.ComponentResource):
@@ -28,12 +29,14 @@ class Tailnet(pulumi.ComponentResource):
             acl.append(
                 tailscale.Acl(
                     f"{name}-policy",
-                    acl=json.dumps(policy(settings), indent=2),
+                    acl=json.dumps(declared(settings), indent=2, ensure_ascii=False),
                     # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
                     overwrite_existing_content=settings.tailnet.overwrite_policy,
-                    # Destroying a stack must not open the tailnet: a reset would bring allow-all back.
-                    reset_acl_on_destroy=False,
-                    opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+                    # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
+                    reset_acl_on_destroy=settings.tailnet.reset_policy_on_destroy,
+                    opts=pulumi.ResourceOptions(
+                        parent=self, retain_on_delete=not settings.tailnet.reset_policy_on_destroy
+                    ),
                 )
             )
         # The policy names who owns the tags, so it comes before any key that carries one.

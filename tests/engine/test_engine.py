@@ -55,6 +55,10 @@ REFUSED: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
         {"pilotlight:clients": [], "pilotlight:lanes": [], "pilotlight:gateway": {"memory_mib": 512}},
         ["clients: at least one client", "lanes: at least one lane", "gateway.memory_mib: at least", "Fix: "],
     ),
+    "policy file that is not there": (
+        {"pilotlight:tailnet": {"policy_file": "nowhere.hujson"}},
+        ["tailnet.policy_file: must be a file of the project, nowhere.hujson", "Fix: "],
+    ),
     "broken kubeconfig": (
         {"pilotlight:kubeconfig": f"users: [\ntoken: {HOME_TOKEN}\n"},
         ["kubeconfig: must be YAML, is broken at line", "pulumi config set --secret kubeconfig"],

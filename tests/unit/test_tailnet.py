@@ -268,6 +268,12 @@ def test_a_policy_is_overwritten_when_asked(stack_of: Render) -> None:
     assert named(stack, "tailnet-policy").inputs["overwriteExistingContent"] is True
 
 
+def test_a_policy_is_reset_with_the_stack_when_asked(stack_of: Render) -> None:
+    acl = named(stack_of(tailnet={"reset_policy_on_destroy": True}), "tailnet-policy")
+    assert acl.inputs["resetAclOnDestroy"] is True
+    assert "retainOnDelete" not in acl.options, "kept, it would never be asked to reset"
+
+
 def test_the_life_of_keys_is_a_setting(stack_of: Render) -> None:
     keys = stack_of(tailnet={"key_expiry_days": 7}).of_type(KEY)
     assert [key.inputs["expiry"] for key in keys] == [7 * 24 * 3600] * 2

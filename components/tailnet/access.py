@@ -1,0 +1,51 @@
+"""What one rule of a policy lets through, as far as its own text says it.
+
+Owns: reading `acls` and `grants` for one source tag and one `tag:port`. Does not own: groups, host aliases and address
+ranges, which only Tailscale can resolve. Pure.
+"""
+
+from typing import Any, cast
+
+_EVERYBODY = ("*", "autogroup:tagged")
+"""Names that stand for every tagged machine."""
+
+
+def opens(rule: dict[str, Any], source: str, target: str) -> bool:
+    """Whether the rule lets the tag `source` reach `target` (`tag:home:22`) over TCP."""
+    # The fields' older names are `users` and `ports`.
+    fields = {key.lower(): value for key, value in rule.items()}
+    host, _, port = target.rpartition(":")
+    if not _names(_list(fields.get("src", fields.get("users"))), source):
+        return False
+    targets = _list(fields.get("dst", fields.get("ports")))
+    if "action" not in fields:
+        # A grant: its destinations have no ports, `ip` has them; without `ip` it opens no network.
+        return _names(targets, host) and any(_grants(item, int(port)) for item in _list(fields.get("ip")))
+    if str(fields.get("proto") or "tcp") not in ("tcp", "6"):
+        return False
+    parts = (entry.rpartition(":") for entry in targets)
+    return any(_names([name], host) and _has(ports, int(port)) for name, _, ports in parts)
+
+
+def _list(value: object) -> list[str]:
+    return [str(item) for item in cast(list[object], value)] if isinstance(value, list) else []
+
+
+def _names(entries: list[str], tag: str) -> bool:
+    return any(entry == tag or entry in _EVERYBODY for entry in entries)
+
+
+def _grants(item: str, port: int) -> bool:
+    protocol, colon, ports = item.rpartition(":")
+    return (not colon or protocol in ("tcp", "6", "*")) and _has(ports, port)
+
+
+def _has(ports: str, port: int) -> bool:
+    """Whether `*`, `22`, `20-30` or a list of them holds the port."""
+    if ports == "*":
+        return True
+    for part in ports.split(","):
+        first, _, last = part.strip().partition("-")
+        if first.isdigit() and int(first) <= port <= int(last if last.isdigit() else first):
+            return True
+    return False
