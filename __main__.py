@@ -40,7 +40,7 @@ gateway = Gateway(
     client_keys=clients.keys,
     vm_address=vm.address if vm else None,
     network=network,
-    auth_key=tailnet.gateway_key if tailnet else None,
+    tailnet=tailnet,
     burst=burst,
     opts=after_apis,
 )

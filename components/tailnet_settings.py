@@ -50,6 +50,11 @@ class TailnetSettings(Section):
         min_length=1,
         description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
     )
+    join: Join = Field(
+        default=Join.AUTH_KEY,
+        description="How the gateway joins: `auth_key` (a secret, ends after `key_expiry_days`) or `federated` (its "
+        + "Google identity; no secret, no end).",
+    )
     key_expiry_days: int = Field(
         default=KEY_MOST_DAYS, description="Life of auth keys, days: 1 to 90, Tailscale gives no more."
     )

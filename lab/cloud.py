@@ -5,6 +5,7 @@ behave are processes (`plan`) or simulations (`cloudrun`).
 """
 
 import secrets
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -52,7 +53,9 @@ class Cloud:
         match token:
             case "gcp:serviceaccount/account:Account":
                 email = f"{inputs['accountId']}@{project}.iam.gserviceaccount.com"
-                return {"email": email, "member": f"serviceAccount:{email}", "name": f"projects/-/accounts/{email}"}
+                unique = str(10**20 + zlib.crc32(email.encode()))
+                names = {"member": f"serviceAccount:{email}", "name": f"projects/-/accounts/{email}"}
+                return {"email": email, "uniqueId": unique, **names}
             case "gcp:compute/network:Network":
                 return {"id": f"projects/{project}/global/networks/{inputs['name']}"}
             case "gcp:compute/subnetwork:Subnetwork":
@@ -92,6 +95,9 @@ class Cloud:
                 return {"uri": f"http://127.0.0.1:{port}"}
             case "tailscale:index/tailnetKey:TailnetKey":
                 return {"key": f"{self.auth_key}{'' if inputs['reusable'] else '-once'}\n"}
+            case "tailscale:index/federatedIdentity:FederatedIdentity":
+                identity = f"T{zlib.crc32(inputs['description'].encode())}CNTRL"
+                return {"id": identity, "audience": f"api.tailscale.com/{identity}"}
             case "pulumi-python:dynamic/clients:ClientKey":
                 return {"key": self.client_key}
             case _:

@@ -92,6 +92,7 @@ class Faults:
         broken = next((fault for name, fault in _TAILNET.items() if name in self.on), None)
         document = {
             "auth_key": "" if "tunnel-down" in self.on else plan.auth_key,
+            "trusted": None if "tunnel-down" in self.on else plan.trusted,
             "hosts": {home: self._lab.traefik_address} if home and plan.pods else {},
             "faults": {home: broken} if home else {},
         }

@@ -1,7 +1,7 @@
 """Google's identities on one machine: the metadata server that hands out ID tokens, and the check of them.
 
-Owns: tokens in Google's form (a JWT with audience, e-mail and expiry), signed with a key of this lab. Does not own: who
-may call what; that is in the declared `run.invoker` grants (`plan`).
+Owns: tokens in Google's form (a JWT with issuer, subject, audience, e-mail and expiry), signed with a key of this lab.
+Does not own: who may call what; that is in the declared `run.invoker` grants (`plan`).
 """
 
 import base64
@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 PATH: Final = "/computeMetadata/v1/instance/service-accounts/default/identity"
+ISSUER: Final = "https://accounts.google.com"
 LIFE_S: Final = 3600
 """Google's ID tokens live an hour."""
 
@@ -31,10 +32,11 @@ class Identities:
         self._life_s = life_s
         self._runner: web.AppRunner | None = None
 
-    def issue(self, email: str, audience: str) -> str:
-        """A token for `email`, good at `audience` only."""
+    def issue(self, email: str, audience: str, *, subject: str = "") -> str:
+        """A token for `email` and its unique id, good at `audience` only."""
         now = int(time.time())
-        claims = {"aud": audience, "email": email, "iat": now, "exp": now + int(self._life_s)}
+        who = {"iss": ISSUER, "sub": subject, "email": email}
+        claims = {**who, "aud": audience, "iat": now, "exp": now + int(self._life_s)}
         body = f"{_encoded(json.dumps({'alg': 'HS256'}).encode())}.{_encoded(json.dumps(claims).encode())}"
         return f"{body}.{self._signature(body)}"
 
@@ -48,7 +50,7 @@ class Identities:
         good = claims["aud"] == audience and claims["exp"] > time.time()
         return str(claims["email"]) if good else None
 
-    async def serve(self, email: str, port: int) -> None:
+    async def serve(self, email: str, port: int, *, subject: str = "") -> None:
         """The metadata server as a container of `email`'s service sees it."""
 
         async def identity(request: web.Request) -> web.Response:
@@ -57,7 +59,9 @@ class Identities:
             audience = request.query.get("audience")
             if not audience:
                 return web.Response(status=400, text="non-empty audience parameter required")
-            return web.Response(text=self.issue(email, audience), headers={"Metadata-Flavor": "Google"})
+            return web.Response(
+                text=self.issue(email, audience, subject=subject), headers={"Metadata-Flavor": "Google"}
+            )
 
         app = web.Application()
         app.router.add_get(PATH, identity)

@@ -22,6 +22,7 @@ INSTANCE: Final = "gcp:compute/instance:Instance"
 SECRET_VERSION: Final = "gcp:secretmanager/secretVersion:SecretVersion"
 SECRET_GRANT: Final = "gcp:secretmanager/secretIamMember:SecretIamMember"
 KEY: Final = "tailscale:index/tailnetKey:TailnetKey"
+IDENTITY: Final = "tailscale:index/federatedIdentity:FederatedIdentity"
 
 UNPROVEN: Final = {
     SERVICE: "TLS, Google's front end, more than one instance, CPU and memory limits, liveness probes, the VPC",
@@ -29,6 +30,7 @@ UNPROVEN: Final = {
     SECRET_VERSION: "storage and replication; reading it is simulated, with the declared grants enforced",
     SECRET_GRANT: "Google's IAM; the lab enforces the declared grants in its own way",
     KEY: "joining a tailnet: a SOCKS5 hop stands in for the tunnel and checks only that the key is this one",
+    IDENTITY: "joining a tailnet: a SOCKS5 hop stands in for the tunnel and checks subject and audience only",
     INVOKER: "Google's IAM; the lab checks tokens of its own against the declared grant",
     "gcp:cloudrunv2/job:Job": "filling the bucket: the lab's weights are another, smaller model",
     "gcp:storage/bucket:Bucket": "the bucket: the lab's weights are another, smaller model",
@@ -79,7 +81,11 @@ class Plan:
     burst: Burst | None
     identity: str
     """E-mail address of the gateway's service account."""
+    subject: str
+    """Unique id of that account, as Google's tokens name it."""
     auth_key: str | None
+    trusted: Mapping[str, str] | None
+    """Whom the tailnet lets in without a key: `client_id`, `issuer`, `subject`, `audience`."""
     home_address: str | None
     """Where the gateway looks for home in the tailnet, `host:port`."""
     unproven: tuple[str, ...]
@@ -109,7 +115,9 @@ def read(stack: Stack) -> Plan:
         pods=pods,
         burst=bursts[0] if bursts else None,
         identity=services[0].inputs["template"]["serviceAccount"],
+        subject=_account(stack, services[0].inputs["template"]["serviceAccount"])["uniqueId"],
         auth_key=_tailnet_key(stack),
+        trusted=_trusted(stack),
         home_address=_home_address(gateway),
         unproven=tuple(_unproven(stack)),
     )
@@ -137,7 +145,7 @@ def _cloud_run(stack: Stack, resource: Resource) -> CloudRun:
         )
     template = cast(dict[str, Any], inputs["template"])
     _require_known(f"{resource.name} template", template, TEMPLATE)
-    member = _member(stack, template["serviceAccount"])
+    member = _account(stack, template["serviceAccount"])["member"]
     volumes = {volume["name"]: volume for volume in template.get("volumes", ())}
     containers = tuple(_container(stack, resource, item, volumes, member) for item in template["containers"])
     ingress = [item for item in template["containers"] if item.get("ports")]
@@ -185,10 +193,10 @@ def _container(
     )
 
 
-def _member(stack: Stack, email: str) -> str:
+def _account(stack: Stack, email: str) -> Mapping[str, Any]:
     for account in stack.of_type("gcp:serviceaccount/account:Account"):
         if account.outputs["email"] == email:
-            return account.outputs["member"]
+            return account.outputs
     raise LabError(f"service account {email} is declared nowhere")
 
 
@@ -232,6 +240,13 @@ def _secret_text(stack: Stack, secret: str, version: str, member: str) -> str:
 def _tailnet_key(stack: Stack) -> str | None:
     keys = [key.outputs["key"].strip() for key in stack.of_type(KEY) if key.inputs["ephemeral"]]
     return keys[0] if keys else None
+
+
+def _trusted(stack: Stack) -> dict[str, str] | None:
+    found = [identity.outputs for identity in stack.of_type(IDENTITY) if identity.inputs["tags"] == ["tag:gateway"]]
+    if not found:
+        return None
+    return {"client_id": found[0]["id"], **{name: found[0][name] for name in ("issuer", "subject", "audience")}}
 
 
 def _home_address(gateway: CloudRun) -> str | None:

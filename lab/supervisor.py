@@ -111,8 +111,8 @@ class Lab:
                     models.create_task(self._start_pod(pod))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
+        await self._identities.serve(self.plan.identity, self._metadata_port, subject=self.plan.subject)
         if self.burst:
-            await self._identities.serve(self.plan.identity, self._metadata_port)
             await self.burst.service.start()
         await self.gateway.start()
 

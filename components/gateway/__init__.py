@@ -14,6 +14,7 @@ from components.gateway import caddy, lanes, pilot, tailscale
 from components.gateway.sidecar import SHARED_FOLDER
 from components.network import Network
 from components.settings import Lane, Settings
+from components.tailnet import Tailnet
 
 CONFIG_FOLDER = "/etc/pilotlight/caddy"
 CONFIG_FILE = "caddy.json"
@@ -32,7 +33,7 @@ class Gateway(pulumi.ComponentResource):
         client_keys: Mapping[str, pulumi.Output[str]],
         vm_address: pulumi.Input[str] | None,
         network: Network | None,
-        auth_key: pulumi.Output[str] | None,
+        tailnet: Tailnet | None,
         burst: Burst | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -59,10 +60,11 @@ class Gateway(pulumi.ComponentResource):
         key_versions = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
         containers = [self._caddy_container(environment, key_versions)]
         volumes = [_secret_volume("caddy-config", config_version, CONFIG_FILE)]
-        if auth_key is not None:
-            key_version = self._secret("auth-key", auth_key)
-            containers.append(self._tailscale_container())
-            volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
+        if tailnet is not None:
+            containers.append(self._tailscale_container(tailnet))
+            if tailnet.gateway_key is not None:
+                key_version = self._secret("auth-key", tailnet.gateway_key)
+                volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
             if burst:
                 policy = self._secret("tailscaled-policy", tailscale.POLICY)
                 volumes.append(_secret_volume("tailscaled-policy", policy, tailscale.POLICY_FILE))
@@ -153,18 +155,25 @@ class Gateway(pulumi.ComponentResource):
             container["working_dir"] = SHARED_FOLDER
         return container
 
-    def _tailscale_container(self) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+    def _tailscale_container(self, tailnet: Tailnet) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
         command = tailscale.command()
+        environment = pulumi.Output.from_input(tailscale.environment(settings))
+        keyed = tailnet.gateway_key is not None
+        if not keyed:
+            trusted = tailnet.trust_gateway(self._account.unique_id)
+            environment = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience).apply(
+                lambda known: tailscale.environment(settings, **known)
+            )
         return {
             "name": "tailscale",
             "image": settings.gateway.tailscale_image,
             "commands": command[:2],
             "args": command[2:],
-            "envs": [{"name": key, "value": value} for key, value in tailscale.environment(settings).items()],
+            "envs": [{"name": name, "value": environment[name]} for name in tailscale.environment(settings)],
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
             "volume_mounts": [
-                {"name": "auth-key", "mount_path": tailscale.KEY_FOLDER},
+                *([{"name": "auth-key", "mount_path": tailscale.KEY_FOLDER}] if keyed else []),
                 *([{"name": "tailscaled-policy", "mount_path": tailscale.POLICY_FOLDER}] if self._shared else []),
                 *self._shared,
             ],

@@ -1,7 +1,7 @@
 """The tailnet that joins the gateway in the cloud and the GPU server at home, without an open port at home.
 
-Owns: the tailnet's policy (where this stack is its owner) and the two auth keys. Does not own: joining, which the
-gateway's Tailscale container and the home machine do.
+Owns: the tailnet's policy (where this stack is its owner), the two auth keys, and who may join by an identity instead.
+Does not own: joining, which the gateway's Tailscale container and the home machine do.
 """
 
 import json
@@ -12,65 +12,87 @@ import pulumi_tailscale as tailscale
 from components.settings import Lane, Settings
 from components.tailnet.acl import CI, GATEWAY, HOME, policy
 from components.tailnet.merge import declared, require_mergeable
+from components.tailnet_settings import Join
 
 __all__ = ["CI", "GATEWAY", "HOME", "Tailnet", "policy", "require_mergeable"]
 
 
 class Tailnet(pulumi.ComponentResource):
-    """Policy and keys. `gateway_key` joins the gateway again and again, `home_key` the home machine once."""
+    """Policy and keys. `gateway_key` joins the gateway again and again, `home_key` the home machine once.
 
-    gateway_key: pulumi.Output[str]
+    Where the gateway joins by its identity, `gateway_key` is None and `trust_gateway` makes what it needs.
+    """
+
+    gateway_key: pulumi.Output[str] | None
+    gateway_key_expires: pulumi.Output[str] | None
+    """When new instances of the gateway can't join any more, RFC 3339."""
     home_key: pulumi.Output[str | None]
 
     def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pilotlight:tailnet:Tailnet", name, None, opts)
-        acl: list[pulumi.Resource] = []
-        if settings.tailnet.policy_owner:
-            acl.append(
-                tailscale.Acl(
-                    f"{name}-policy",
-                    acl=json.dumps(declared(settings), indent=2, ensure_ascii=False),
-                    # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
-                    overwrite_existing_content=settings.tailnet.overwrite_policy,
-                    # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
-                    reset_acl_on_destroy=settings.tailnet.reset_policy_on_destroy,
-                    opts=pulumi.ResourceOptions(
-                        parent=self, retain_on_delete=not settings.tailnet.reset_policy_on_destroy
-                    ),
-                )
-            )
-        # The policy names who owns the tags, so it comes before any key that carries one.
-        after_policy = pulumi.ResourceOptions(parent=self, depends_on=acl)
-        expiry = settings.tailnet.key_expiry_days * 24 * 3600
-        gateway_key = tailscale.TailnetKey(
-            f"{name}-gateway-key",
-            description=f"{settings.prefix} gateway",
-            reusable=True,
-            ephemeral=True,
-            preauthorized=True,
-            expiry=expiry,
-            tags=[GATEWAY],
-            recreate_if_invalid="always",
-            opts=after_policy,
-        )
-        self.gateway_key = _stripped(gateway_key)
+        self._name, self._settings = name, settings
+        policies = [self._policy()] if settings.tailnet.policy_owner else []
+        # The policy names who owns the tags, so it comes before any key or identity that carries one.
+        self._after_policy = pulumi.ResourceOptions(parent=self, depends_on=policies)
+        self.gateway_key = self.gateway_key_expires = None
+        if settings.tailnet.join is Join.AUTH_KEY:
+            gateway_key = self._key("gateway", GATEWAY, reusable=True, ephemeral=True, recreate_if_invalid="always")
+            self.gateway_key, self.gateway_key_expires = _stripped(gateway_key), gateway_key.expires_at
         self.home_key = pulumi.Output.from_input(None)
         if Lane.HOME in settings.lanes and settings.home.owner:
-            home_key = tailscale.TailnetKey(
-                f"{name}-home-key",
-                description=f"{settings.prefix} home",
-                reusable=False,
-                # An ephemeral machine leaves the tailnet when it is switched off, and its key is used up by then.
-                ephemeral=False,
-                preauthorized=True,
-                expiry=expiry,
-                tags=[HOME],
-                # A single-use key is invalid once used, which is its normal end.
-                recreate_if_invalid="never",
-                opts=after_policy,
-            )
+            # Not ephemeral: such a machine leaves the tailnet when it is switched off, and its key is used up by then.
+            # A single-use key is invalid once used, which is its normal end.
+            home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
             self.home_key = _stripped(home_key)
-        self.register_outputs({"gateway_key": self.gateway_key, "home_key": self.home_key})
+        self.register_outputs(
+            {
+                "gateway_key": self.gateway_key,
+                "gateway_key_expires": self.gateway_key_expires,
+                "home_key": self.home_key,
+            }
+        )
+
+    def trust_gateway(self, account_id: pulumi.Input[str]) -> tailscale.FederatedIdentity:
+        """Lets the service account with this unique id, and nobody else, make the gateway's keys.
+
+        Tailscale generates the audience, so a token for another service opens nothing here.
+        """
+        return tailscale.FederatedIdentity(
+            f"{self._name}-gateway-identity",
+            description=f"{self._settings.prefix} gateway",
+            issuer="https://accounts.google.com",
+            subject=account_id,
+            scopes=["auth_keys"],
+            tags=[GATEWAY],
+            opts=self._after_policy,
+        )
+
+    def _policy(self) -> pulumi.Resource:
+        tailnet = self._settings.tailnet
+        return tailscale.Acl(
+            f"{self._name}-policy",
+            acl=json.dumps(declared(self._settings), indent=2, ensure_ascii=False),
+            # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
+            overwrite_existing_content=tailnet.overwrite_policy,
+            # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
+            reset_acl_on_destroy=tailnet.reset_policy_on_destroy,
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=not tailnet.reset_policy_on_destroy),
+        )
+
+    def _key(
+        self, whose: str, tag: str, *, reusable: bool, ephemeral: bool, recreate_if_invalid: str
+    ) -> tailscale.TailnetKey:
+        return tailscale.TailnetKey(
+            f"{self._name}-{whose}-key",
+            description=f"{self._settings.prefix} {whose}",
+            reusable=reusable,
+            ephemeral=ephemeral,
+            preauthorized=True,
+            expiry=self._settings.tailnet.key_expiry_days * 24 * 3600,
+            tags=[tag],
+            recreate_if_invalid=recreate_if_invalid,
+            opts=self._after_policy,
+        )
 
 
 def _stripped(key: tailscale.TailnetKey) -> pulumi.Output[str]:

@@ -3,9 +3,10 @@
 Owns: the declared TS_* environment, the key check, SOCKS5 CONNECT, `/healthz`, and the faults of the tunnel.
 Does not own a tailnet: no WireGuard, no ACLs, no DERP. The real entrypoint is tested in tests/tailnet.
 
-LAB_TAILNET names a file `{"auth_key": …, "hosts": {"home:80": "127.0.0.1:41234"}, "faults": {"home:80": …}}`, where a
-fault is null, "refused" (nothing listens there: dials are refused, open connections are reset) or "blackhole" (packets
-are dropped: dials fail after 5 s, open connections stand still until it is lifted).
+LAB_TAILNET names a file `{"auth_key": …, "trusted": …, "hosts": {"home:80": "127.0.0.1:41234"}, "faults": {"home:80":
+…}}`. `trusted` is whom an identity token lets in (`federation`); a fault is null, "refused" (nothing listens there:
+dials are refused, open connections are reset) or "blackhole" (packets are dropped: dials fail after 5 s, open
+connections stand still until it is lifted).
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ KNOWN_ENV = frozenset(
         "TS_LOCAL_ADDR_PORT",
         "TS_ENABLE_HEALTH_CHECK",
         "TS_AUTHKEY",
+        "TS_CLIENT_ID",
+        "TS_AUDIENCE",
         "TS_HOSTNAME",
         "TS_EXTRA_ARGS",
         "TS_DEBUG_MTU",
@@ -56,6 +59,7 @@ class Tailnet:
         """Read the file once; without it there is no tailnet to join."""
         self._path = path
         self.auth_key = ""
+        self.trusted: dict[str, str] = {}
         self.hosts: dict[str, str] = {}
         self.faults: dict[str, str | None] = {}
         self.read()
@@ -68,7 +72,7 @@ class Tailnet:
             log.warning("tailnet file %s: %s; keeping what was known", self._path, error)
             return
         self.auth_key, self.hosts = content.get("auth_key", ""), content.get("hosts", {})
-        self.faults = content.get("faults", {})
+        self.trusted, self.faults = content.get("trusted") or {}, content.get("faults", {})
 
     def fault(self, destination: str) -> str | None:
         """Return the fault in force for `destination`, or None."""
@@ -275,6 +279,13 @@ def refusal(env: dict[str, str], tailnet: Tailnet) -> tuple[int, str] | None:
         return 2, "TS_USERSPACE must be true: Cloud Run has no usable /dev/net/tun"
     if not env.get("TS_SOCKS5_SERVER"):
         return 2, "TS_SOCKS5_SERVER is missing: nothing could dial through the tunnel"
+    if env.get("TS_CLIENT_ID"):
+        if env.get("TS_AUTHKEY"):
+            return 1, "TS_AUTHKEY cannot be used with TS_CLIENT_ID"
+        from lab.programs import federation  # http.client takes a tenth of a second that a key does not need
+
+        refused = federation.refusal(env, tailnet.trusted)
+        return (1, refused) if refused else None
     try:
         key = auth_key(env.get("TS_AUTHKEY", ""))
     except OSError as error:

@@ -25,7 +25,8 @@ STACKS: Final = {
     "dev": {},
     "burst": {"pilotlight:lanes": '["home", "burst", "vm"]'},
     "vm-only": {"pilotlight:lanes": '["vm"]'},
-    "home-only": {"pilotlight:lanes": '["home"]'},
+    # Joins without a key, too: nothing of a secret of the tailnet's is left.
+    "home-only": {"pilotlight:lanes": '["home"]', "pilotlight:tailnet": '{"join": "federated"}'},
 }
 """Golden inventories: name -> config on top of Pulumi.dev.yaml."""
 HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"

@@ -473,6 +473,20 @@ class Load:
                     (self.cut if begun and lane == "home" else self.failed).append(told)
 
 
+# --- joining without a key --------------------------------------------------------------------------------------------
+
+
+def test_a_gateway_joins_by_its_identity() -> None:
+    with detached("--fake-models", "--config", 'tailnet={"join": "federated"}') as text:
+        here = Running(text)
+        here.settle("home")
+        assert "invalid key" not in (FOLDER / "logs" / "gateway-tailscale.log").read_text()
+        with here.broken("tunnel-down"):
+            here.settle("vm")
+        here.settle("home")
+        here.http.close()
+
+
 # --- beginning and end -----------------------------------------------------------------------------------------------
 
 
