@@ -8,6 +8,7 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 import pulumi
 
 from components import config, next_steps
+from components.alerts import Alerts
 from components.burst import Burst
 from components.clients import Clients
 from components.fallback_vm import FallbackVm
@@ -44,9 +45,12 @@ gateway = Gateway(
     burst=burst,
     opts=after_apis,
 )
+if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
+    Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.model.name)
 pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
+pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else None)
 pulumi.export("next_steps", next_steps.lines(settings))

@@ -15,11 +15,14 @@ WITH_VM: Final = ("compute",)
 WITH_BURST: Final = ("storage",)
 """The weights bucket; Google enables it in new projects, not in all."""
 
+WITH_ALERTS: Final = ("monitoring",)
+
 
 def needed(settings: Settings) -> tuple[str, ...]:
-    """The APIs that the stack's lanes call."""
+    """The APIs that the stack's parts call."""
     vm = WITH_VM if Lane.VM in settings.lanes else ()
-    return (*ALWAYS, *vm, *(WITH_BURST if Lane.BURST in settings.lanes else ()))
+    alerts = WITH_ALERTS if settings.alerts.email else ()
+    return (*ALWAYS, *vm, *(WITH_BURST if Lane.BURST in settings.lanes else ()), *alerts)
 
 
 class GoogleApis(pulumi.ComponentResource):

@@ -1,6 +1,8 @@
 """What the user still has to do by hand, as the stack's `next_steps` output. Pure."""
 
 from components.settings import Lane, Settings
+from components.tailnet import RENEW_GATEWAY_KEY
+from components.tailnet_settings import Join
 
 
 def lines(settings: Settings) -> list[str]:
@@ -22,6 +24,11 @@ def lines(settings: Settings) -> list[str]:
         steps.append(
             "The tailnet's policy belongs to another stack or to you (`tailnet.policy_owner: false`): "
             + "it must own tag:gateway and tag:home, and let tag:gateway reach tag:home:80."
+        )
+    if Lane.HOME in settings.lanes and settings.tailnet.join is Join.AUTH_KEY and not settings.alerts.email:
+        steps.append(
+            "Nobody is told before the gateway's auth key ends (`pulumi stack output gateway_key_expires`): set "
+            + f"`alerts.email`, and renew it in time with `{RENEW_GATEWAY_KEY}`; or set `tailnet.join: federated`."
         )
     if Lane.BURST in settings.lanes:
         weights_job = f"{settings.prefix}-weights --region={settings.region} --project={settings.project}"

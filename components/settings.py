@@ -11,6 +11,7 @@ from typing import Final, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from components import rules
+from components.alert_settings import AlertSettings
 from components.burst_settings import REPOSITORY, BurstSettings
 from components.section import Section
 from components.tailnet_settings import TailnetSettings
@@ -177,6 +178,7 @@ class Settings(Section):
     vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
     home: HomeSettings = Field(default=HomeSettings(), description="The GPU server at home.")
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
+    alerts: AlertSettings = Field(default=AlertSettings(), description="What tells the owner in time.")
     kubeconfig: SecretStr | None = Field(
         default=None, description="Kubeconfig of the home cluster, as a Pulumi secret. Missing, home waits for it."
     )

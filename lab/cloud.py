@@ -14,6 +14,8 @@ import yaml
 VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
 PROJECT: Final = "lab-project"
+KEY_ENDS: Final = "2027-02-20T03:00:00Z"
+"""Here no key ends."""
 
 
 def _random_key(prefix: str) -> str:
@@ -94,7 +96,8 @@ class Cloud:
                 port = self.burst_port if "nodeSelector" in inputs["template"] else self.port
                 return {"uri": f"http://127.0.0.1:{port}"}
             case "tailscale:index/tailnetKey:TailnetKey":
-                return {"key": f"{self.auth_key}{'' if inputs['reusable'] else '-once'}\n"}
+                key = f"{self.auth_key}{'' if inputs['reusable'] else '-once'}\n"
+                return {"key": key, "expiresAt": KEY_ENDS}
             case "tailscale:index/federatedIdentity:FederatedIdentity":
                 identity = f"T{zlib.crc32(inputs['description'].encode())}CNTRL"
                 return {"id": identity, "audience": f"api.tailscale.com/{identity}"}

@@ -9,4 +9,5 @@ import pulumi_gcp
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     assert pulumi_gcp.compute.Instance
+    assert pulumi_gcp.monitoring.AlertPolicy
     assert pulumi_gcp.storage.Bucket

@@ -63,7 +63,8 @@ class Gateway(pulumi.ComponentResource):
         if tailnet is not None:
             containers.append(self._tailscale_container(tailnet))
             if tailnet.gateway_key is not None:
-                key_version = self._secret("auth-key", tailnet.gateway_key)
+                # Disabled, a version can be enabled again, should the new key turn out wrong.
+                key_version = self._secret("auth-key", tailnet.gateway_key, once_replaced="DISABLE")
                 volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
             if burst:
                 policy = self._secret("tailscaled-policy", tailscale.POLICY)
@@ -77,7 +78,9 @@ class Gateway(pulumi.ComponentResource):
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
 
-    def _secret(self, name: str, text: pulumi.Input[str]) -> secretmanager.SecretVersion:
+    def _secret(
+        self, name: str, text: pulumi.Input[str], *, once_replaced: str = "DELETE"
+    ) -> secretmanager.SecretVersion:
         """A secret of one version that only the gateway may read. The service pins the version it was tested with."""
         own = pulumi.ResourceOptions(parent=self)
         secret = secretmanager.Secret(
@@ -91,6 +94,7 @@ class Gateway(pulumi.ComponentResource):
             f"{self._name}-{name}-version",
             secret=secret.id,
             secret_data=pulumi.Output.secret(text),
+            deletion_policy=once_replaced,
             # A revision that still serves reads the version it pins, so the old one goes last.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
         )

@@ -5,6 +5,7 @@ Does not own: joining, which the gateway's Tailscale container and the home mach
 """
 
 import json
+from typing import Final
 
 import pulumi
 import pulumi_tailscale as tailscale
@@ -14,7 +15,10 @@ from components.tailnet.acl import CI, GATEWAY, HOME, policy
 from components.tailnet.merge import declared, require_mergeable
 from components.tailnet_settings import Join
 
-__all__ = ["CI", "GATEWAY", "HOME", "Tailnet", "policy", "require_mergeable"]
+__all__ = ["CI", "GATEWAY", "HOME", "RENEW_GATEWAY_KEY", "Tailnet", "policy", "require_mergeable"]
+
+RENEW_GATEWAY_KEY: Final = "pulumi up --replace '**::tailnet-gateway-key'"
+"""Makes a new key while the old one is good; without it, `up` makes one only after the end."""
 
 
 class Tailnet(pulumi.ComponentResource):

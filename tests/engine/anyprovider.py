@@ -1,9 +1,9 @@
 """A Pulumi resource provider that accepts anything, so that the real engine can run the program without a cloud.
 
 Owns: the provider protocol, and the outputs a real provider would compute, from a table `{type token: {property:
-template}}`. In a template's strings `$id`, `$name` and every top-level text input that is not secret (`$accountId`) are
-replaced. Does not own: validation, real diffs (a change is an update, never a replacement), remote components. It keeps
-no state, so one server stands in for several providers:
+template}}`. In a template's strings `$id`, `$name`, `$made` (how often it was created) and every top-level text input
+that is not secret (`$accountId`) are replaced. Does not own: validation, real diffs (a change is an update, unless
+`replaced` says otherwise), remote components. It keeps no state, so one server stands in for several providers:
 
     provider = AnyProvider({"gcp:compute/network:Network": {"selfLink": "https://x.test/$name"}}, slow={})
     with serving(provider) as port:
@@ -13,7 +13,8 @@ no state, so one server stands in for several providers:
 # ruff: noqa: ARG002 (the arguments are those of the protocol)
 import hashlib
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from string import Template
@@ -77,15 +78,22 @@ def _to_struct(properties: Properties) -> struct_pb2.Struct:
 
 
 class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
-    """Answers every call of the engine; `deleted` lists the type tokens it was asked to delete.
+    """Answers every call of the engine; `deleted` lists the type tokens it was asked to delete, `changes` all it did.
 
-    `slow` is how long the creation of a type takes, seconds: what doesn't wait for it is then made earlier.
+    `slow` is how long the creation of a type takes, seconds: what doesn't wait for it is then made earlier. `replaced`
+    names the inputs of a type whose change makes a new resource.
     """
 
-    def __init__(self, outputs: Outputs, slow: Mapping[str, float]) -> None:
+    def __init__(
+        self, outputs: Outputs, slow: Mapping[str, float], replaced: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         self.outputs = outputs
         self.slow = slow
+        self.replaced = replaced or {}
         self.deleted: list[str] = []
+        self.changes: list[tuple[str, str]] = []
+        """(operation, resource's name), in order."""
+        self._made: Counter[str] = Counter()
 
     def _computed(self, token: str, given: Properties, **names: str) -> Properties:
         texts = {key: value for key, value in given.items() if isinstance(value, str)} | names
@@ -99,10 +107,13 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
     def _state(self, urn: str, given: Properties, identity: str) -> Properties:
         """Inputs and computed outputs of a resource; an empty identity is one yet to be known."""
         name = urn.split("::", 3)[3]
-        computed = self._computed(_token(urn), {"name": name, **given}, id=identity)
+        computed = self._computed(_token(urn), {"name": name, **given}, id=identity, made=str(self._made[urn]))
         if not identity:
             computed = cast(Properties, _map_leaves(computed, lambda _: UNKNOWN))
         return _merge(computed, given)
+
+    def _note(self, operation: str, urn: str) -> None:
+        self.changes.append((operation, urn.rsplit("::", 1)[-1]))
 
     def Handshake(self, request: Any, context: Any) -> Any:
         return provider_pb2.ProviderHandshakeResponse(accept_secrets=True, accept_resources=True, accept_outputs=True)
@@ -121,8 +132,9 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
     def Diff(self, request: Any, context: Any) -> Any:
         old, new = plain(_to_dict(request.old_inputs)), plain(_to_dict(request.news))
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key, ...) != new.get(key, ...))
+        replaces = sorted(set(changed) & set(self.replaced.get(_token(request.urn), ())))
         kind = provider_pb2.DiffResponse
-        return kind(changes=kind.DIFF_SOME if changed else kind.DIFF_NONE, diffs=changed)
+        return kind(changes=kind.DIFF_SOME if changed else kind.DIFF_NONE, diffs=changed, replaces=replaces)
 
     def CheckConfig(self, request: Any, context: Any) -> Any:
         return self.Check(request, context)
@@ -131,7 +143,10 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return self.Diff(request, context)
 
     def Create(self, request: Any, context: Any) -> Any:
-        digest = hashlib.sha256(request.urn.encode()).hexdigest()
+        if not request.preview:
+            self._made[request.urn] += 1
+            self._note("create", request.urn)
+        digest = hashlib.sha256(f"{request.urn} {self._made[request.urn]}".encode()).hexdigest()
         # In a preview the engine must see that the computed outputs of a new resource are unknown.
         identity = "" if request.preview else f"any-{digest[:12]}"
         if not request.preview:
@@ -145,11 +160,14 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=request.inputs)
 
     def Update(self, request: Any, context: Any) -> Any:
+        if not request.preview:
+            self._note("update", request.urn)
         state = self._state(request.urn, _to_dict(request.news), request.id)
         return provider_pb2.UpdateResponse(properties=_to_struct(state))
 
     def Delete(self, request: Any, context: Any) -> Any:
         self.deleted.append(_token(request.urn))
+        self._note("delete", request.urn)
         return empty_pb2.Empty()
 
     def Attach(self, request: Any, context: Any) -> Any:

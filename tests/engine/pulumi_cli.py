@@ -28,11 +28,16 @@ OUTPUTS: Final = {
     "gcp:serviceaccount/account:Account": {
         "email": f"$accountId@{PROJECT}.iam.gserviceaccount.com",
         "member": f"serviceAccount:$accountId@{PROJECT}.iam.gserviceaccount.com",
+        "uniqueId": "1234567890",
     },
-    "gcp:secretmanager/secretVersion:SecretVersion": {"version": "1"},
+    "gcp:secretmanager/secretVersion:SecretVersion": {"version": "$made"},
     "gcp:cloudrunv2/service:Service": {"uri": "https://gateway.test"},
     # With the newline that a stored key sometimes carries.
-    "tailscale:index/tailnetKey:TailnetKey": {"key": secret(f"{TUNNEL_KEY}-$id\n")},
+    "tailscale:index/tailnetKey:TailnetKey": {
+        "key": secret(f"{TUNNEL_KEY}-$id\n"),
+        "expiresAt": "2027-01-15T10:30:00Z",
+    },
+    "tailscale:index/federatedIdentity:FederatedIdentity": {"audience": "api.tailscale.com/$id"},
 }
 NOT_COPIED: Final = shutil.ignore_patterns(".venv", ".lab", ".git", "__pycache__", ".*_cache")
 TIMEOUT_S: Final = 120
@@ -125,7 +130,11 @@ class Engine:
 def engines(folder: Path) -> Generator["Factory"]:
     """Serves the providers; the factory makes stacks that use them."""
     # As at Google, switching an API on takes longer than anything that merely needs it.
-    provider = AnyProvider(OUTPUTS, slow={"gcp:projects/service:Service": 2.0})
+    provider = AnyProvider(
+        OUTPUTS,
+        slow={"gcp:projects/service:Service": 2.0},
+        replaced={"gcp:secretmanager/secretVersion:SecretVersion": ["secretData"]},
+    )
     with serving(provider) as port:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
         environment = kept | {

@@ -5,6 +5,7 @@ The providers accept anything, so this proves the program and not the clouds' op
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Generator
 from typing import Any, Final
@@ -12,6 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from components.tailnet import RENEW_GATEWAY_KEY
 from lab.cloud import Cloud
 from lab.stack import ROOT, Stack, render
 from tests.engine.pulumi_cli import (
@@ -177,7 +179,8 @@ def test_kubeconfig_adds_home_and_nothing_else(deployed: Snapshot, joined: Snaps
     home = ("pilotlight:home:Home", "pulumi:providers:kubernetes", "kubernetes:")
     assert added
     assert all(token.startswith(home) for token in types(added))
-    assert joined.outputs["next_steps"] == []
+    [renewal] = joined.outputs["next_steps"]
+    assert RENEW_GATEWAY_KEY in renewal
     assert joined.outputs["api_keys"] == deployed.outputs["api_keys"]
     lab = in_the_lab(kubeconfig=KUBECONFIG)
     assert types_and_names(urns(joined.resources)) == types_and_names([r.urn for r in lab.resources])
@@ -194,6 +197,38 @@ def test_no_secret_is_stored_in_plain_text(dev: Engine, joined: Snapshot) -> Non
     assert [text for text in secrets if text not in shown] == [], "the state doesn't hold them at all"
     assert [text for text in secrets if text in joined.state] == []
     assert HOME_TOKEN not in (dev.tree / "Pulumi.dev.yaml").read_text()
+
+
+def test_an_old_key_is_given_up_only_after_the_new_revision_serves(dev: Engine, joined: Snapshot) -> None:
+    """`pulumi up` waits for the service until its new revision serves, so what it does later comes after that."""
+    assert joined
+    before = len(dev.provider.changes)
+    program, *words = shlex.split(RENEW_GATEWAY_KEY)
+    assert program == "pulumi"
+    dev.run(*words, "--yes", "--skip-preview")
+    assert dev.provider.changes[before:] == [
+        ("create", "tailnet-gateway-key"),
+        ("create", "gateway-auth-key-version"),
+        ("update", "gateway-service"),
+        ("delete", "gateway-auth-key-version"),
+        ("delete", "tailnet-gateway-key"),
+    ]
+
+
+def test_a_federated_gateway_joins_without_a_secret(factory: Factory) -> None:
+    stack = factory.stack("federated")
+    stack.write_config({"pilotlight:lanes": ["home"], "pilotlight:tailnet": {"join": "federated"}})
+    steps = {step["urn"].rsplit("::", 1)[-1]: step["newState"] for step in stack.read("preview", "--json")["steps"]}
+    assert unknown(steps["tailnet-gateway-identity"]["inputs"]["subject"])
+    assert unknown(steps["gateway-service"]["inputs"]["template"]["containers"][1]["envs"])
+    up = {resource["urn"].rsplit("::", 1)[-1]: resource for resource in stack.up().resources}
+    identity = up["tailnet-gateway-identity"]
+    assert identity["inputs"]["subject"] == "1234567890"
+    envs = up["gateway-service"]["inputs"]["template"]["containers"][1]["envs"]
+    found = {env["name"]: env["value"] for env in envs}
+    assert found["TS_CLIENT_ID"] == f"{identity['id']}?ephemeral=true&preauthorized=true"
+    assert found["TS_AUDIENCE"] == f"api.tailscale.com/{identity['id']}"
+    assert not [name for name in up if "auth-key" in name or name == "tailnet-gateway-key"]
 
 
 def test_destroy_empties_the_stack_and_keeps_the_tailnets_policy(dev: Engine, joined: Snapshot) -> None:

@@ -23,7 +23,7 @@ README: Final = ROOT / "README.md"
 TABLE_START, TABLE_END = "<!-- settings: made by `make golden` -->", "<!-- settings end -->"
 STACKS: Final = {
     "dev": {},
-    "burst": {"pilotlight:lanes": '["home", "burst", "vm"]'},
+    "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
     "vm-only": {"pilotlight:lanes": '["vm"]'},
     # Joins without a key, too: nothing of a secret of the tailnet's is left.
     "home-only": {"pilotlight:lanes": '["home"]', "pilotlight:tailnet": '{"join": "federated"}'},

@@ -208,7 +208,14 @@ class TestRunningLab:
         assert text.endswith("ready\n")
 
     def test_outputs_are_the_stack_s(self, running: Running) -> None:
-        assert set(running.outputs) == {"base_url", "model", "api_keys", "home_auth_key", "next_steps"}
+        assert set(running.outputs) == {
+            "base_url",
+            "model",
+            "api_keys",
+            "home_auth_key",
+            "gateway_key_expires",
+            "next_steps",
+        }
         assert running.outputs["base_url"].startswith("http://127.0.0.1:")
         assert running.outputs["base_url"].endswith("/v1")
         assert running.outputs["model"] == "Qwen/Qwen2.5-VL-7B-Instruct"

@@ -105,6 +105,22 @@ def test_a_gateway_with_a_key_trusts_no_identity(stack_of: Render, preview: bool
     assert not {"TS_CLIENT_ID", "TS_AUDIENCE"} & env(stack).keys()
 
 
+def check_old_key_can_be_brought_back(stack: Stack) -> None:
+    """That it is given up last is the engine's order (tests/engine)."""
+    version = named(stack, "gateway-auth-key-version")
+    assert version.inputs["deletionPolicy"] == "DISABLE"
+    assert not version.options.get("deleteBeforeReplace")
+    assert not named(stack, "tailnet-gateway-key").options.get("deleteBeforeReplace")
+
+
+def test_an_old_key_can_be_brought_back(stack_of: Render, planted: Plant) -> None:
+    check_old_key_can_be_brought_back(stack_of())
+    with pytest.raises(AssertionError):
+        check_old_key_can_be_brought_back(
+            planted(stack_of(), "gateway-auth-key-version", "inputs.deletionPolicy", "DELETE")
+        )
+
+
 def test_the_lab_lets_in_whom_the_stack_trusts(stack_of: Render) -> None:
     found = plan.read(stack_of(**FEDERATED))
     identity = named(stack_of(**FEDERATED), "tailnet-gateway-identity").outputs

@@ -20,22 +20,26 @@ KUBECONFIG = yaml.safe_dump(
     }
 )
 
+TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
+
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"kubeconfig": KUBECONFIG}, []),
+        ({"kubeconfig": KUBECONFIG, **TOLD}, []),
+        ({"kubeconfig": KUBECONFIG, "tailnet": {"join": "federated"}}, []),
+        ({"kubeconfig": KUBECONFIG}, ["renew it in time with `pulumi up --replace '**::tailnet-gateway-key'`"]),
         ({"lanes": ["vm"]}, []),
         ({"lanes": ["vm"], "home": {"owner": False}, "tailnet": {"policy_owner": False}}, []),
-        ({}, ["Home is not deployed yet", "tailscale up --hostname=home", "kubeconfig"]),
+        (TOLD, ["Home is not deployed yet", "tailscale up --hostname=home", "kubeconfig"]),
         (
-            {"home": {"hostname": "garage"}},
+            {"home": {"hostname": "garage"}, **TOLD},
             ["Home is not deployed yet", "--hostname=garage --advertise-tags=tag:home", "https://garage:6443"],
         ),
-        ({"home": {"owner": False}}, ["Home is deployed by another stack"]),
-        ({"kubeconfig": KUBECONFIG, "tailnet": {"policy_owner": False}}, ["let tag:gateway reach tag:home:80"]),
+        ({"home": {"owner": False}, **TOLD}, ["Home is deployed by another stack"]),
+        ({"kubeconfig": KUBECONFIG, "tailnet": {"policy_owner": False}, **TOLD}, ["let tag:gateway reach tag:home:80"]),
         (
-            {"home": {"owner": False}, "tailnet": {"policy_owner": False}},
+            {"home": {"owner": False}, "tailnet": {"policy_owner": False}, **TOLD},
             ["Home is deployed by another stack", "The tailnet's policy belongs to another stack"],
         ),
     ],
@@ -59,4 +63,4 @@ def test_a_key_is_shown_by_the_command_that_reads_it_never_by_value(stack_of: Ca
 
 
 def test_the_stack_says_that_nothing_is_left(stack_of: Callable[..., Stack]) -> None:
-    assert stack_of().outputs["next_steps"] == []
+    assert stack_of(**TOLD).outputs["next_steps"] == []
