@@ -55,6 +55,11 @@ class TailnetSettings(Section):
         description="How the gateway joins: `auth_key` (a secret, ends after `key_expiry_days`) or `federated` (its "
         + "Google identity; no secret, no end).",
     )
+    ci_repository: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)?$",
+        description="GitHub repository, `owner/name`, whose pull requests may reach the Kubernetes API. Empty: none.",
+    )
     key_expiry_days: int = Field(
         default=KEY_MOST_DAYS, description="Life of auth keys, days: 1 to 90, Tailscale gives no more."
     )

@@ -31,6 +31,8 @@ class Tailnet(pulumi.ComponentResource):
     gateway_key_expires: pulumi.Output[str] | None
     """When new instances of the gateway can't join any more, RFC 3339."""
     home_key: pulumi.Output[str | None]
+    ci: pulumi.Output[dict[str, str]] | None = None
+    """`client_id` and `audience` for the workflow of pull requests; no secrets."""
 
     def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("pilotlight:tailnet:Tailnet", name, None, opts)
@@ -48,6 +50,10 @@ class Tailnet(pulumi.ComponentResource):
             # A single-use key is invalid once used, which is its normal end.
             home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
             self.home_key = _stripped(home_key)
+        if settings.tailnet.ci_repository:
+            subject = f"repo:{settings.tailnet.ci_repository}:pull_request"
+            trusted = self._trust("ci", CI, issuer="https://token.actions.githubusercontent.com", subject=subject)
+            self.ci = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience)
         self.register_outputs(
             {
                 "gateway_key": self.gateway_key,
@@ -61,13 +67,17 @@ class Tailnet(pulumi.ComponentResource):
 
         Tailscale generates the audience, so a token for another service opens nothing here.
         """
+        return self._trust("gateway", GATEWAY, issuer="https://accounts.google.com", subject=account_id)
+
+    def _trust(self, whom: str, tag: str, *, issuer: str, subject: pulumi.Input[str]) -> tailscale.FederatedIdentity:
+        """Lets one identity make keys for machines of one tag."""
         return tailscale.FederatedIdentity(
-            f"{self._name}-gateway-identity",
-            description=f"{self._settings.prefix} gateway",
-            issuer="https://accounts.google.com",
-            subject=account_id,
+            f"{self._name}-{whom}-identity",
+            description=f"{self._settings.prefix} {whom}",
+            issuer=issuer,
+            subject=subject,
             scopes=["auth_keys"],
-            tags=[GATEWAY],
+            tags=[tag],
             opts=self._after_policy,
         )
 

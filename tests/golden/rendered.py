@@ -25,8 +25,11 @@ STACKS: Final = {
     "dev": {},
     "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
     "vm-only": {"pilotlight:lanes": '["vm"]'},
-    # Joins without a key, too: nothing of a secret of the tailnet's is left.
-    "home-only": {"pilotlight:lanes": '["home"]', "pilotlight:tailnet": '{"join": "federated"}'},
+    # Joins without a key, too, and so does CI: nothing of a secret of the tailnet's is left.
+    "home-only": {
+        "pilotlight:lanes": '["home"]',
+        "pilotlight:tailnet": '{"join": "federated", "ci_repository": "me/pilotlight"}',
+    },
 }
 """Golden inventories: name -> config on top of Pulumi.dev.yaml."""
 HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"

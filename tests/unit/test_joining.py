@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from components.config import SettingsError
 from lab import plan
 from lab.stack import UNKNOWN, Resource, Stack
 
@@ -103,6 +104,52 @@ def test_a_gateway_with_a_key_trusts_no_identity(stack_of: Render, preview: bool
     stack = stack_of(preview=preview)
     assert not stack.of_type(IDENTITY)
     assert not {"TS_CLIENT_ID", "TS_AUDIENCE"} & env(stack).keys()
+
+
+def check_ci_trust(stack: Stack) -> None:
+    """Pull requests of one repository, to make machines that reach the Kubernetes API alone."""
+    identity = named(stack, "tailnet-ci-identity")
+    assert identity.inputs == {
+        "description": "pilotlight-dev ci",
+        "issuer": "https://token.actions.githubusercontent.com",
+        "subject": "repo:me/pilotlight:pull_request",
+        "scopes": ["auth_keys"],
+        "tags": ["tag:ci"],
+    }
+    assert "tailnet-policy" in identity.options["dependsOn"]
+    wanted = {"client_id": identity.outputs["id"], "audience": identity.outputs["audience"]}
+    assert stack.outputs["ci_tailnet"] == wanted
+
+
+CI = {"tailnet": {"ci_repository": "me/pilotlight"}}
+
+
+def test_ci_joins_by_an_identity_of_its_own(stack_of: Render) -> None:
+    check_ci_trust(stack_of(**CI))
+    assert not [key for key in stack_of(**CI).of_type(KEY) if "tag:ci" in key.inputs["tags"]]
+    assert stack_of(preview=True, **CI).outputs["ci_tailnet"] == UNKNOWN
+    assert not stack_of().of_type(IDENTITY)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("inputs.subject", "repo:me/*"),
+        ("inputs.tags", ["tag:ci", "tag:home"]),
+        ("inputs.scopes", ["auth_keys", "devices:core"]),
+        ("inputs.issuer", "https://accounts.google.com"),
+        ("options.dependsOn", []),
+    ],
+)
+def test_a_wider_trust_in_ci_is_seen(stack_of: Render, planted: Plant, path: str, value: object) -> None:
+    with pytest.raises(AssertionError):
+        check_ci_trust(planted(stack_of(**CI), "tailnet-ci-identity", path, value))
+
+
+@pytest.mark.parametrize("repository", ["me", "me/*", "*/*", "me/a:pull_request", "me/a b", "https://github.com/me/a"])
+def test_a_repository_is_one_repository(settings_of: Callable[..., Any], repository: str) -> None:
+    with pytest.raises(SettingsError, match=r"tailnet.ci_repository: is refused"):
+        settings_of(tailnet={"ci_repository": repository})
 
 
 def check_old_key_can_be_brought_back(stack: Stack) -> None:

@@ -7,6 +7,9 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
+from components.settings import GatewaySettings
+from components.tailnet import CI
+
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / ".github" / "workflows"
 TEXT: Final = (FOLDER / "preview.yml").read_text()
@@ -74,6 +77,25 @@ def test_google_and_tailscale_know_the_run_by_its_identity_token() -> None:
     google = step_of("google-github-actions/auth")["with"]
     assert google.keys() == {"workload_identity_provider", "service_account"}
     assert step_of("pulumi/actions")["env"].keys() == {"TAILSCALE_OAUTH_CLIENT_ID", "TAILSCALE_AUDIENCE"}
+
+
+def test_it_reaches_home_as_tag_ci_without_a_secret() -> None:
+    step = step_of("tailscale/github-action")
+    assert step["with"] == {
+        "oauth-client-id": "${{ vars.TAILSCALE_CI_CLIENT_ID }}",
+        "audience": "${{ vars.TAILSCALE_CI_AUDIENCE }}",
+        "tags": CI,
+        "version": GatewaySettings().tailscale_image.rsplit(":v", 1)[1],
+    }
+    assert step["if"] == "vars.TAILSCALE_CI_CLIENT_ID != ''", "a repository without it still gets its preview"
+    steps = JOBS["preview"]["steps"]
+    assert steps.index(step) < steps.index(step_of("pulumi/actions"))
+
+
+def test_every_variable_it_reads_is_explained() -> None:
+    head = TEXT.partition("name: preview")[0]
+    for variable in set(re.findall(r"vars\.(\w+)", code())):
+        assert f"#   {variable} " in head, variable
 
 
 def test_a_checkout_leaves_no_token_behind() -> None:
