@@ -26,6 +26,16 @@ def home_is_first(here: World) -> None:
     assert len(here.call(X_Request_Id="{env.PATH}").headers["x-request-id"]) == 36
 
 
+def no_caller_chooses_what_the_tunnel_dials(here: World) -> None:
+    """The SOCKS5 listener dials whatever it is asked to, the whole tailnet and the network behind it."""
+    for name in ("Host", "X_Forwarded_Host", "X_Forwarded_For", "Forwarded", "X_Lane", "Proxy"):
+        here.call(body=SMALL, **{name: "10.0.0.9:22"})
+    here.raw("CONNECT 10.0.0.9:22 HTTP/1.1")
+    here.raw(f"POST http://10.0.0.9:22/v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}", SMALL)
+    assert here.call(body=SMALL).lane == "home"
+    assert here.tunnel.asked == {"home:80"}
+
+
 def refused_home_costs_a_blink_and_comes_back(here: World) -> None:
     here.home.down()
     first = here.call(body=SMALL)
@@ -269,7 +279,8 @@ def lanes_see_only_what_they_need(here: World) -> None:
 
 
 CHECKS: list[Check] = [
-    home_is_first, refused_home_costs_a_blink_and_comes_back, refusal_by_status_goes_to_the_next_lane,
+    home_is_first, no_caller_chooses_what_the_tunnel_dials,
+    refused_home_costs_a_blink_and_comes_back, refusal_by_status_goes_to_the_next_lane,
     failed_home_is_left_alone, black_holed_home_is_found_by_checks, a_lane_s_own_errors_pass, large_body_on_each_lane,
     half_a_large_body_is_never_repeated, refused_large_body_is_visible, full_lanes_wait_in_line, waiting_ends_in_503,
     a_check_takes_no_slot, gone_caller_frees_the_lane, stream_is_not_buffered, slow_answers_arrive,

@@ -38,6 +38,12 @@ def no_fail_duration(config: dict[str, Any]) -> None:
     del proxies(config, replay=True)[0]["health_checks"]["passive"]["fail_duration"]
 
 
+def dial_by_header(config: dict[str, Any]) -> None:
+    """As a debugging aid might: the caller names the lane."""
+    handler = {"handler": "reverse_proxy", "upstreams": [{"dial": "{http.request.header.X-Lane}"}]}
+    api(config)["routes"].insert(0, {"match": [{"header": {"X-Lane": ["*"]}}], "handle": [handler], "terminal": True})
+
+
 def no_unhealthy_status(config: dict[str, Any]) -> None:
     del proxies(config, replay=True)[0]["health_checks"]["passive"]["unhealthy_status"]
 
@@ -140,6 +146,7 @@ def no_error_bodies(config: dict[str, Any]) -> None:
 
 
 BROKEN: list[tuple[Mutation, Check]] = [
+    (dial_by_header, seen.no_caller_chooses_what_the_tunnel_dials),
     (no_retry_match, seen.refusal_by_status_goes_to_the_next_lane),
     (short_placeholders, seen.refused_home_costs_a_blink_and_comes_back),
     (no_fail_duration, seen.failed_home_is_left_alone),
