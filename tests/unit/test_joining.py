@@ -169,8 +169,8 @@ def test_an_old_key_can_be_brought_back(stack_of: Render, planted: Plant) -> Non
 
 
 def test_the_lab_lets_in_whom_the_stack_trusts(stack_of: Render) -> None:
-    found = plan.read(stack_of(**FEDERATED))
-    identity = named(stack_of(**FEDERATED), "tailnet-gateway-identity").outputs
+    stack = stack_of(tailnet={"join": "federated", "ci_repository": "me/pilotlight"})
+    found, identity = plan.read(stack), named(stack, "tailnet-gateway-identity").outputs
     assert found.auth_key is None
     assert found.trusted == {
         "client_id": identity["id"],
@@ -178,4 +178,4 @@ def test_the_lab_lets_in_whom_the_stack_trusts(stack_of: Render) -> None:
         "subject": found.subject,
         "audience": identity["audience"],
     }
-    assert plan.read(stack_of()).trusted is None
+    assert plan.read(stack_of(**CI)).trusted is None, "CI is no gateway"
