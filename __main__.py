@@ -14,7 +14,7 @@ from components.clients import Clients
 from components.fallback_vm import FallbackVm
 from components.gateway import Gateway, caddy
 from components.google_apis import GoogleApis
-from components.home import Home
+from components.home import Home, bootstrap
 from components.network import Network
 from components.settings import Lane
 from components.tailnet import Tailnet, require_mergeable
@@ -54,4 +54,5 @@ pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
 pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)
+pulumi.export("home_bootstrap", bootstrap.output(settings, tailnet.home_key) if tailnet else None)
 pulumi.export("next_steps", next_steps.lines(settings))

@@ -12,11 +12,11 @@ def lines(settings: Settings) -> list[str]:
         steps += [
             "Home is not deployed yet: the stack has no kubeconfig. "
             + ("The other lanes serve meanwhile." if len(settings.lanes) > 1 else "Nothing serves until then."),
-            "On the GPU server: install K3s and Tailscale, then join with "
-            + f"`tailscale up --hostname={settings.home.hostname} --advertise-tags=tag:home --auth-key=<key>`; "
-            + "the key: `pulumi stack output home_auth_key --show-secrets` (single use).",
-            f"Copy its kubeconfig with `server: https://{settings.home.hostname}:6443` into the stack: "
-            + "`pulumi config set --secret kubeconfig < kubeconfig.yaml`, then `pulumi up`.",
+            "On the GPU server, Debian or Ubuntu with NVIDIA's driver, run one script; it joins the tailnet as "
+            + f"`{settings.home.hostname}`, and prints the kubeconfig: "
+            + "`pulumi stack output home_bootstrap --show-secrets | ssh <server> sudo bash > kubeconfig.yaml`.",
+            "Hand it to the stack: `pulumi config set --secret kubeconfig < kubeconfig.yaml && rm kubeconfig.yaml`, "
+            + f"then `pulumi up` from a machine that reaches `{settings.home.hostname}` over the tailnet.",
         ]
     if Lane.HOME in settings.lanes and not settings.home.owner:
         steps.append("Home is deployed by another stack (`home.owner: false`); this one only routes to it.")

@@ -23,6 +23,9 @@ DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
 MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
 """Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
 
+NIC: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+VIRTUAL_NIC: Final = re.compile(r"lo|tailscale\d+|tun\d+|wg\d+|cni\d+|flannel\..*|docker\d+|veth.*")
+
 
 class Lane(StrEnum):
     """Where a request can be answered, in the order of the request path."""
@@ -145,6 +148,10 @@ class HomeSettings(Section):
     hostname: str = Field(
         default="home", pattern=DNS_LABEL, description="The home machine's name in the tailnet, without a domain."
     )
+    nic: str | None = Field(
+        default=None,
+        description="Network interface whose address K3s takes. None: the one of the default route, tunnels left out.",
+    )
     namespace: str = Field(
         default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
     )
@@ -153,6 +160,23 @@ class HomeSettings(Section):
         default=8, ge=1, le=1000, description="Requests home answers at a time; what exceeds it goes on."
     )
     vllm: VllmSettings = Field(default=VllmSettings(), description="vLLM, the first service.")
+
+    @field_validator("nic")
+    @classmethod
+    def _usable_nic(cls, nic: str | None) -> str | None:
+        if nic is not None and not NIC.fullmatch(nic):
+            raise rules.Refusal(
+                "the name of a network interface: 1 to 15 characters of A-Z a-z 0-9 . _ -",
+                "no machine can have it, and K3s would never get an address",
+                "`ip -brief address` lists the machine's; leave `nic` out and the default route's is taken",
+            )
+        if nic is not None and VIRTUAL_NIC.fullmatch(nic):
+            raise rules.Refusal(
+                f"a NIC of the home network, {nic} is none",
+                "K3s would wait at boot for an interface that comes after it, or that it makes itself",
+                "name the machine's own NIC, or leave `nic` out",
+            )
+        return nic
 
 
 class Settings(Section):

@@ -148,7 +148,7 @@ def test_outputs_are_those_of_the_lab(deployed: Snapshot) -> None:
 def test_keys_are_masked_unless_asked_for(deployed: Snapshot) -> None:
     assert deployed.masked.keys() == deployed.outputs.keys()
     hidden = {key for key, value in deployed.masked.items() if value == "[secret]"}
-    assert hidden == {"api_keys", "home_auth_key"}
+    assert hidden == {"api_keys", "home_auth_key", "home_bootstrap"}
 
 
 def test_next_steps_say_that_home_waits_for_its_kubeconfig(deployed: Snapshot) -> None:

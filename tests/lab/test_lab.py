@@ -214,6 +214,7 @@ class TestRunningLab:
             "api_keys",
             "home_auth_key",
             "gateway_key_expires",
+            "home_bootstrap",
             "next_steps",
         }
         assert running.outputs["base_url"].startswith("http://127.0.0.1:")

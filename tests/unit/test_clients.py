@@ -99,4 +99,4 @@ def test_keys_leave_the_stack_as_secrets_only(monkeypatch: pytest.MonkeyPatch, s
 
     monkeypatch.setattr(lab_stack, "_plain_struct", spy)
     stack_of(preview=preview, clients=[{"name": "a"}, {"name": "outputs", "key": OWN}])
-    assert secret == {"api_keys", "home_auth_key"}
+    assert secret == {"api_keys", "home_auth_key", "home_bootstrap"}

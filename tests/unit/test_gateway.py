@@ -353,6 +353,14 @@ def test_unknown_values_stay_unknown_and_reach_their_places(stack_of: Render) ->
 
 def test_outputs_are_what_a_client_needs(stack_of: Render) -> None:
     outputs = stack_of().outputs
-    assert set(outputs) == {"base_url", "model", "api_keys", "home_auth_key", "gateway_key_expires", "next_steps"}
+    assert set(outputs) == {
+        "base_url",
+        "model",
+        "api_keys",
+        "home_auth_key",
+        "gateway_key_expires",
+        "home_bootstrap",
+        "next_steps",
+    }
     assert outputs["base_url"] == "http://127.0.0.1:8787/v1"
     assert outputs["api_keys"] == {"demo": "sk-unit-test-0123456789"}

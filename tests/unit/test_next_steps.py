@@ -31,10 +31,10 @@ TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
         ({"kubeconfig": KUBECONFIG}, ["renew it in time with `pulumi up --replace '**::tailnet-gateway-key'`"]),
         ({"lanes": ["vm"]}, []),
         ({"lanes": ["vm"], "home": {"owner": False}, "tailnet": {"policy_owner": False}}, []),
-        (TOLD, ["Home is not deployed yet", "tailscale up --hostname=home", "kubeconfig"]),
+        (TOLD, ["Home is not deployed yet", "as `home`", "kubeconfig"]),
         (
             {"home": {"hostname": "garage"}, **TOLD},
-            ["Home is not deployed yet", "--hostname=garage --advertise-tags=tag:home", "https://garage:6443"],
+            ["Home is not deployed yet", "as `garage`", "reaches `garage` over the tailnet"],
         ),
         ({"home": {"owner": False}, **TOLD}, ["Home is deployed by another stack"]),
         ({"kubeconfig": KUBECONFIG, "tailnet": {"policy_owner": False}, **TOLD}, ["let tag:gateway reach tag:home:80"]),
@@ -58,7 +58,7 @@ def test_each_open_step_is_named_in_order(settings_of: Make, changes: dict[str, 
 
 def test_a_key_is_shown_by_the_command_that_reads_it_never_by_value(stack_of: Callable[..., Stack]) -> None:
     lines = stack_of(kubeconfig=False).outputs["next_steps"]
-    assert any("pulumi stack output home_auth_key --show-secrets" in line for line in lines)
+    assert any("pulumi stack output home_bootstrap --show-secrets" in line for line in lines)
     assert not any("tskey-" in line for line in lines)
 
 
