@@ -1,0 +1,1 @@
+"""The bootstrap script and what it leaves at home, run in namespaces of their own."""

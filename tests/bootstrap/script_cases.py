@@ -1,0 +1,217 @@
+"""What the bootstrap script does on a bare machine, and on one where something is wrong: one function a case.
+
+A case takes a folder for its box and the script, raises AssertionError, and returns what was seen, for the table.
+"""
+
+import hashlib
+import random
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from components.config import read
+from components.home import bootstrap
+from tests.bootstrap.box import Box
+
+KEY: Final = "tskey-auth-test"
+KUBECONFIG: Final = "clusters:\n- cluster:\n    server: https://home:6443\n"
+CHANGES: Final = ("apt-get", "curl", "tailscale up", "systemctl restart", "systemctl --no-block try-restart")
+"""Calls of a run that changes the machine."""
+_BINARY_SHA256: Final = hashlib.sha256(b"k3s binary\n").hexdigest()
+KILL: Final = 'set -T; n=0; trap \'n=$((n + 1)); [ "$n" != "$KILL_AT" ] || kill -9 0\' DEBUG\n'
+"""Kills the script and its children before its KILL_AT-th command."""
+
+
+def text() -> str:
+    """The script of the default settings, with the stand-in's K3s for the real one."""
+    settings = read({"gcp:project": "some-project", "gcp:region": "us-central1"}, stack="dev")
+    made = bootstrap.script(settings, KEY)
+    assert made.count(bootstrap.K3S_SHA256) == 1
+    return made.replace(bootstrap.K3S_SHA256, _BINARY_SHA256)
+
+
+def _done(run: subprocess.CompletedProcess[str]) -> None:
+    assert run.returncode == 0, run.stderr
+    assert run.stdout == KUBECONFIG
+    assert "pilotlight: done" in run.stderr
+
+
+def _refused(box: Box, run: subprocess.CompletedProcess[str], why: str) -> str:
+    """It ended with this reason, before K3s was started, and left no key."""
+    assert run.returncode == 1, run.stderr
+    assert why in run.stderr, run.stderr
+    assert run.stdout == ""
+    assert "stopped while" in run.stderr
+    assert not any(call.startswith("systemctl restart k3s") for call in box.calls())
+    assert KEY not in str(box.files())
+    return f"refused: {why}"
+
+
+def first_run(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        _done(box.run(script))
+        calls = box.calls()
+        assert calls.index("nft --file /etc/pilotlight/guard.nft") < calls.index("systemctl restart k3s.service")
+        assert box.restarts() == 1
+        assert 'node-ip: "192.168.1.5"' in str(box.files())
+        for unit in ("pilotlight-guard.service", "pilotlight-node-address.timer", "k3s.service", "tailscaled.service"):
+            assert box.state(f"enabled-{unit}").exists(), unit
+        return f"{len(calls)} calls, kubeconfig alone on stdout"
+
+
+def second_run(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        _done(box.run(script))
+        before, calls = box.files(), len(box.calls())
+        _done(box.run(script))
+        assert box.files() == before
+        changes = [call for call in box.calls()[calls:] if call.startswith(CHANGES)]
+        assert changes == []
+        return "no file, package, key or restart; the same kubeconfig"
+
+
+def key_is_not_shown(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        run = box.run(script)
+        _done(run)
+        assert any(call.startswith("tailscale up") for call in box.calls())
+        for place in (run.stderr, str(box.files()), *box.calls()):
+            assert KEY not in place
+        return "in no argument, log or file afterwards"
+
+
+def every_command_fails_once(folder: Path, script: str) -> str:
+    with Box(folder / "clean") as clean:
+        _done(clean.run(script))
+        wanted, commands = clean.files(), set(clean.calls())
+    with Box(folder / "failing") as box:
+        stopped = 0
+        while (run := box.run(script, FAIL_ONCE="1")).returncode != 0 and stopped < 200:
+            stopped += 1
+            assert run.stdout == ""
+            assert "stopped while" in run.stderr
+            assert not box.path("/run/pilotlight-auth-key").exists()
+        _done(run)
+        failed = set(box.state("failed").read_text().splitlines())
+        assert commands <= failed
+        assert box.files() == wanted
+        return f"{len(failed)} commands failed, {stopped} runs stopped, then done"
+
+
+def killed_anywhere(folder: Path, script: str, stride: int = 7) -> str:
+    with Box(folder / "clean") as clean:
+        _done(clean.run(script))
+        wanted = clean.files()
+    with Box(folder / "killed") as box:
+        (kill := box.state("kill")).write_text(KILL)
+        killed = 0
+        for at in range(1, 5000, stride):
+            run = box.run(script, BASH_ENV=f"{folder}/killed/state/kill", KILL_AT=str(at))
+            if run.returncode == 0:
+                break
+            killed += 1
+            assert run.returncode == -9, run.stderr
+            assert run.stdout in ("", KUBECONFIG)
+        _done(box.run(script))
+        kill.unlink()
+        assert killed > 10
+        assert box.files() == wanted
+        return f"{killed} runs killed, each {stride} commands further, then done"
+
+
+def cut_off(folder: Path, script: str) -> str:
+    chance = random.Random(6)
+    line_ends = [at + 1 for at, letter in enumerate(script[:-1]) if letter == "\n"]
+    places = {*chance.sample(line_ends, 100), *chance.sample(range(len(script)), 100)}
+    places |= set(range(len(script) - 40, len(script) - 1))
+    with Box(folder) as box:
+        box.state("script").write_text(script)
+        before = box.files()
+        loop = 'for at in "$@"; do head -c "$at" "$BOX_STATE/script" | bash >/dev/null 2>&1; done'
+        words = box.command("sh", "-c", loop, "sh", *map(str, sorted(places)))
+        subprocess.run(words, env=box.env({}), timeout=120, check=False)
+        assert box.calls() == []
+        assert box.files() == before
+        return f"cut at {len(places)} places, nothing was run"
+
+
+def _wrong(why: str, *, prepare: str = "", user: str = "root", **env: str) -> Callable[[Path, str], str]:
+    """A case in which the machine is prepared like this, and the script ends with this reason."""
+
+    def case(folder: Path, script: str) -> str:
+        with Box(folder) as box:
+            box.sh(prepare.replace("BOX", str(folder)) or ":")
+            return _refused(box, box.run(script, user=user, **env), why)
+
+    return case
+
+
+def old_driver_of_the_right_major(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        run = box.run(script, DRIVER="550.163.01")
+        _done(run)
+        assert "older than the image's CUDA (575.51.03)" in run.stderr
+        return "done, with a note"
+
+
+def disk_filled_by_the_first_run(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        _done(box.run(script))
+        _done(box.run(script, FREE_GIB="5"))
+        return "done: what is full are the images"
+
+
+def dpkg_was_cut_off(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        box.state("dpkg-cut-off").touch()
+        _done(box.run(script))
+        return "done: dpkg was told to go on"
+
+
+def new_toolkit_restarts_k3s(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        _done(box.run(script))
+        newer = script.replace(bootstrap.TOOLKIT_VERSION, "9.0.0-1")
+        _done(box.run(newer))
+        _done(box.run(newer))
+        assert box.restarts() == 2
+        return "one restart, not two"
+
+
+CASES: Final[dict[str, Callable[[Path, str], str]]] = {
+    "bare machine": first_run,
+    "run again": second_run,
+    "key": key_is_not_shown,
+    "every command fails once": every_command_fails_once,
+    "killed anywhere": killed_anywhere,
+    "cut off on its way": cut_off,
+    "dpkg was cut off": dpkg_was_cut_off,
+    "newer toolkit": new_toolkit_restarts_k3s,
+    "driver 550, image of CUDA 12.9": old_driver_of_the_right_major,
+    "driver 470": _wrong("driver 470.256.02 is too old: docker.io/vllm", DRIVER="470.256.02"),
+    "driver not installed": _wrong("no nvidia-smi", prepare="rm BOX/bin/nvidia-smi"),
+    "no GPU": _wrong("nvidia-smi sees no GPU", GPU=""),
+    "disk too small": _wrong("79 GiB are free under /var/lib, images and weights need 80", FREE_GIB="79"),
+    "disk filled by the first run": disk_filled_by_the_first_run,
+    "not root": _wrong("this must run as root", user="65534"),
+    "not Debian or Ubuntu": _wrong(
+        "this is 'fedora ', not Debian or Ubuntu", prepare="echo 'ID=\"fedora\"' > /etc/os-release"
+    ),
+    "not amd64": _wrong("this machine isn't amd64", ARCHITECTURE="arm64"),
+    "no systemd": _wrong("systemd isn't running", prepare="rmdir /run/systemd/system"),
+    "another K3s, with --node-ip": _wrong(
+        "another K3s is installed here",
+        prepare="cd /etc/systemd/system && echo 'ExecStart=k3s server --node-ip 1.2.3.4' > k3s.service",
+    ),
+    "already running": _wrong(
+        "this script is running already",
+        prepare="exec 9>/run/pilotlight-bootstrap.lock; flock 9; sleep 15 >/dev/null 2>&1 & :",
+    ),
+    "forged key of NVIDIA's packages": _wrong("the key at https://nvidia.github.io", NVIDIA_KEY="other key"),
+    "forged K3s": _wrong("what came as K3s v1.36.4+k3s1 isn't it", K3S_BINARY="other binary"),
+    "key used up": _wrong("the tailnet refused", prepare="touch BOX/state/key-used"),
+    "name taken in the tailnet": _wrong("the tailnet calls this machine 'home-1'", CALLED="home-1"),
+    "in a tailnet without the tag": _wrong("not as tag:home", prepare="touch BOX/state/tailnet", TAG="tag:other"),
+    "no address": _wrong("this machine's address isn't known", prepare="ip address flush dev lan0"),
+}

@@ -1,0 +1,118 @@
+#!/bin/sh
+# Stands in for the programs a bare machine would run; linked under each of their names. Every call is recorded in
+# $BOX_STATE/calls; what a program would have done is a file in $BOX_STATE. With FAIL_ONCE set, every call fails when it
+# is made for the first time.
+name=${0##*/}
+unset BASH_ENV
+echo "$name $*" >>"$BOX_STATE/calls"
+if [ -n "${FAIL_ONCE:-}" ] && ! grep -qxF -- "$name $*" "$BOX_STATE/failed" 2>/dev/null; then
+  echo "$name $*" >>"$BOX_STATE/failed"
+  echo "$name: made to fail" >&2
+  exit 1
+fi
+for last in "$@"; do :; done
+
+installed() { grep -q "^$1 " "$BOX_STATE/packages" 2>/dev/null; }
+active() { [ -e "$BOX_STATE/active-$1" ]; }
+
+k3s_starts() {
+  [ -x /usr/local/bin/k3s ] && active pilotlight-guard.service && [ -s "$BOX_STATE/rules" ] || exit 1
+  grep -q '^node-ip: "' /etc/rancher/k3s/config.yaml.d/50-pilotlight-node-ip.yaml || exit 1
+  mkdir -p /var/lib/rancher/k3s/agent/etc/containerd /var/lib/rancher/k3s/server/tls
+  if installed nvidia-container-toolkit; then
+    echo 'runtimes.nvidia' >/var/lib/rancher/k3s/agent/etc/containerd/config.toml
+  fi
+  echo '{}' >/var/lib/rancher/k3s/server/tls/dynamic-cert.json
+  printf 'clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n' >/etc/rancher/k3s/k3s.yaml
+}
+
+start() {
+  case $1 in
+    pilotlight-node-address.service)
+      NIC=$(sed -n s/^NIC=//p /etc/pilotlight/node-address.env)
+      NIC=$NIC WAIT_S=${WAIT_S:-1} /usr/local/lib/pilotlight/node-address || exit 1
+      ;;
+    tailscaled.service) installed tailscale || exit 5 ;;
+    *) [ -e "/etc/systemd/system/$1" ] || exit 5 ;;
+  esac
+  : >"$BOX_STATE/active-$1"
+}
+
+case "$name $*" in
+  "nvidia-smi "*) [ -n "${GPU-NVIDIA GeForce RTX 3090}" ] || exit 6
+    echo "${GPU-NVIDIA GeForce RTX 3090}, ${DRIVER:-580.95.05}" ;;
+  "df "*) printf 'Avail\n%6s\n' "${FREE_GIB:-500}" ;;
+  "dpkg --print-architecture") echo "${ARCHITECTURE:-amd64}" ;;
+  "dpkg --compare-versions "*) exec /usr/bin/dpkg "$@" ;;
+  "dpkg --configure -a") rm -f "$BOX_STATE/dpkg-cut-off" ;;
+  "dpkg-query "*) installed "$last" || exit 1
+    echo "installed $(sed -n "s/^$last //p" "$BOX_STATE/packages")" ;;
+  "apt-get "*install*)
+    if [ -e "$BOX_STATE/dpkg-cut-off" ]; then
+      echo "dpkg was interrupted" >&2
+      exit 100
+    fi
+    for package in "$@"; do
+      case $package in
+        -* | DPkg::* | install) ;;
+        *)
+          installed "${package%%=*}" && sed -i "/^${package%%=*} /d" "$BOX_STATE/packages"
+          case $package in
+            *=*) echo "${package%%=*} ${package#*=}" >>"$BOX_STATE/packages" ;;
+            *) echo "$package 1.0" >>"$BOX_STATE/packages" ;;
+          esac
+          ;;
+      esac
+    done ;;
+  "apt-get "*update) echo "said on stdout" ;;
+  "curl "*"/gpgkey") echo "${NVIDIA_KEY:-nvidia key}" >"$(echo "$*" | sed 's/.*--output \([^ ]*\).*/\1/')" ;;
+  "curl "*".noarmor.gpg") echo "tailscale key" >"$(echo "$*" | sed 's/.*--output \([^ ]*\).*/\1/')" ;;
+  "curl "*"/k3s") echo "${K3S_BINARY:-k3s binary}" >"$(echo "$*" | sed 's/.*--output \([^ ]*\).*/\1/')" ;;
+  "gpg "*)
+    printf 'pub:-:\nfpr:::::::::%s:\nsub:-:\nfpr:::::::::0123:\n' "$(
+      case $(cat "$last") in
+        "nvidia key") echo C95B321B61E88C1809C4F759DDCAE044F796ECB0 ;;
+        "tailscale key") echo 2596A99EAAB33821893C0A79458CA832957F5868 ;;
+        *) echo 0000 ;;
+      esac
+    )" ;;
+  "nft "*) cp "$last" "$BOX_STATE/rules"
+    echo "said on stdout" ;;
+  "tailscale status"*)
+    [ -e "$BOX_STATE/tailnet" ] || { echo '{ "BackendState": "NeedsLogin" }'; exit 0; }
+    printf '{\n  "BackendState": "Running",\n  "Self": {\n    "DNSName": "%s.some.ts.net.",\n' "${CALLED:-home}"
+    printf '    "Tags": [\n      "%s"\n    ]\n  }\n}\n' "${TAG:-tag:home}" ;;
+  "tailscale up"*)
+    active tailscaled.service || exit 1
+    case $* in
+      *--auth-key=file:*)
+        file=$(echo "$*" | sed 's/.*--auth-key=file:\([^ ]*\).*/\1/')
+        [ "$(stat -c '%a %U' "$file")" = "600 root" ] && [ "$(cat "$file")" = tskey-auth-test ] || exit 1
+        ;;
+      *--auth-key=tskey-auth-test*) ;;
+      *) exit 1 ;;
+    esac
+    [ ! -e "$BOX_STATE/key-used" ] || { echo "invalid key: already used" >&2; exit 1; }
+    : >"$BOX_STATE/key-used"
+    : >"$BOX_STATE/tailnet" ;;
+  "systemctl daemon-reload") cat /etc/systemd/system/*.service >"$BOX_STATE/loaded" ;;
+  "systemctl enable "*)
+    case $last in
+      tailscaled.service) installed tailscale || exit 5 ;;
+      *) [ -e "/etc/systemd/system/$last" ] || exit 5 ;;
+    esac
+    : >"$BOX_STATE/enabled-$last"
+    case $* in *--now*) start "$last" ;; esac ;;
+  "systemctl start "*) start "$last" ;;
+  "systemctl is-active "*) active "$last" || exit 3 ;;
+  "systemctl restart k3s.service") k3s_starts && : >"$BOX_STATE/active-k3s.service" && echo restart >>"$BOX_STATE/restarts" ;;
+  "systemctl cat k3s.service") [ -e /etc/systemd/system/k3s.service ] || exit 1 ;;
+  "systemctl --no-block try-restart k3s.service") ! active k3s.service || echo try-restart >>"$BOX_STATE/restarts" ;;
+  "k3s kubectl wait "*) active k3s.service || exit 1 ;;
+  "k3s kubectl "*" get secret "*) [ -e "$BOX_STATE/api-up" ] || exit 1
+    cat "$BOX_STATE/secret" 2>/dev/null || : ;;
+  "k3s kubectl "*" delete secret "*) rm -f "$BOX_STATE/secret" ;;
+  *)
+    echo "$name: not expected: $*" >&2
+    exit 64 ;;
+esac

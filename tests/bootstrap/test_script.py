@@ -1,0 +1,55 @@
+"""The bootstrap script on a machine of its own: every case, and that each case can fail."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bootstrap import box, script_cases
+
+pytestmark = pytest.mark.skipif(bool(box.missing()), reason=box.missing())
+
+
+@pytest.mark.parametrize("case", script_cases.CASES.values(), ids=script_cases.CASES.keys())
+def test_bootstrap(case: Callable[[Path, str], str], tmp_path: Path) -> None:
+    case(tmp_path / "box", script_cases.text())
+
+
+def own_files() -> dict[str, float]:
+    """When this machine's own copies of what the script writes were changed last."""
+    folders = ("/etc", "/etc/systemd/system", "/etc/apt/sources.list.d", "/etc/pilotlight", "/etc/rancher", "/var/lib")
+    more = ("/usr/local/bin", "/usr/local/lib", "/usr/share/keyrings", "/run/pilotlight-bootstrap.lock")
+    return {path: Path(path).stat().st_mtime for path in (*folders, *more) if Path(path).exists()}
+
+
+def test_this_machine_is_left_alone(tmp_path: Path) -> None:
+    before = own_files()
+    script_cases.first_run(tmp_path / "box", script_cases.text())
+    assert own_files() == before
+
+
+@pytest.mark.parametrize(
+    ("case", "text", "instead"),
+    [
+        (script_cases.key_is_not_shown, '--auth-key="file:$KEY_FILE"', '--auth-key="$AUTH_KEY"'),
+        (script_cases.first_run, "exec 3>&1 1>&2 </dev/null", "exec 3>&1 </dev/null"),
+        (script_cases.second_run, '!= "$wanted" ] ||', '!= "" ] ||'),
+        (script_cases.second_run, "if ! k3s_is", "if ! false k3s_is"),
+        (
+            script_cases.every_command_fails_once,
+            "nft --file /etc/pilotlight/guard.nft\n",
+            "nft --file /dev/null || :\n",
+        ),
+        (script_cases.cut_off, "STEP=starting", "apt-get update"),
+        (script_cases.disk_filled_by_the_first_run, "if [ ! -e /usr/local/bin/k3s ]; then", "if true; then"),
+        (script_cases.CASES["driver 470"], 'ge "$DRIVER_LEAST"', "ge 1"),
+        (script_cases.CASES["forged key of NVIDIA's packages"], '[ "$found" = "$4" ]', "true"),
+        (script_cases.CASES["forged K3s"], "sha256sum --check --quiet", "cat"),
+        (script_cases.CASES["already running"], "flock --nonblock 9", "true"),
+    ],
+)
+def test_a_planted_mistake_is_seen(case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path) -> None:
+    script = script_cases.text()
+    assert script.count(text) == 1, script.count(text)
+    with pytest.raises(AssertionError):
+        case(tmp_path / "box", script.replace(text, instead))
