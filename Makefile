@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab test unit lint golden scenarios constraints clean
+.PHONY: lab test unit lint golden scenarios home constraints clean
 
 .venv/ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -29,6 +29,9 @@ golden: .venv/ready         ## accept what the program registers now
 
 scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s; about 15 minutes
 	$(RUN) -m lab.scenarios --samples .lab/scenarios
+
+home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case
+	$(RUN) -m tests.bootstrap
 
 constraints: .venv/ready    ## pin what the direct dependencies bring along
 	(echo "# All versions of a working set-up; renew with \`make constraints\`."; .venv/bin/pip freeze) > constraints.txt
