@@ -78,7 +78,9 @@ class Service:
         self._instance: Instance | None = None
         self._starting: asyncio.Task[Instance] | None = None
         self._changing = asyncio.Lock()
-        self._in_flight = 0
+        self._admitting = asyncio.Event()
+        self._admitting.set()
+        self._admitted = self._in_flight = 0
         self._last_used = time.monotonic()
         self._starts: list[float] = []
         self._client: aiohttp.ClientSession | None = None
@@ -137,10 +139,22 @@ class Service:
             self._starting.add_done_callback(self._started)
         return await asyncio.shield(self._starting)
 
-    async def restart(self) -> None:
-        """Ends the instance; the next request starts another."""
-        async with self._changing:
-            await self._end_instance()
+    @contextlib.asynccontextmanager
+    async def replaced(self) -> AsyncGenerator[None]:
+        """Puts a new instance in the place of the old one as Cloud Run does, which never cuts a request for that.
+
+        The old one's requests get their answers first, then the block runs, then those who came meanwhile share the
+        new one. On Cloud Run both would run for a while; here they would want the same addresses.
+        """
+        self._admitting.clear()
+        try:
+            while self._admitted:  # noqa: ASYNC110 (what is waited for tells nobody)
+                await asyncio.sleep(0.02)
+            async with self._changing:
+                await self._end_instance()
+            yield
+        finally:
+            self._admitting.set()
 
     async def _start_instance(self) -> Instance:
         async with self._changing:
@@ -171,7 +185,7 @@ class Service:
             if dead or (idle and not self._min_instances):
                 async with self._changing:
                     await self._end_instance()
-            if self._min_instances and not self._instance:
+            if self._min_instances and not self._instance and self._admitting.is_set():
                 with contextlib.suppress(LabError):
                     await self.instance()
 
@@ -197,18 +211,16 @@ class Service:
         """Forwards one request; the time limit counts from its arrival, an instance's start included."""
         response: web.StreamResponse | None = None
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self.instance()
-                async with self._forward(request) as answer:
-                    response = web.StreamResponse(status=answer.status, reason=answer.reason)
-                    for name, value in answer.headers.items():
-                        if name.lower() not in _HOP:
-                            response.headers.add(name, value)
-                    await response.prepare(request)
-                    async for chunk in answer.content.iter_any():
-                        await response.write(chunk)
-                    await response.write_eof()
-                    return response
+            async with asyncio.timeout(self._timeout_s), self._admission(), self._forward(request) as answer:
+                response = web.StreamResponse(status=answer.status, reason=answer.reason)
+                for name, value in answer.headers.items():
+                    if name.lower() not in _HOP:
+                        response.headers.add(name, value)
+                await response.prepare(request)
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+                await response.write_eof()
+                return response
         except TimeoutError:
             return self._broken(request, response, web.Response(status=504, text="upstream request timeout"))
         except LabError as error:
@@ -219,6 +231,17 @@ class Service:
                 return self._broken(request, response, _too_large())
             text = f"The instance closed the connection: {error}"
             return self._broken(request, response, web.Response(status=503, text=text))
+
+    @contextlib.asynccontextmanager
+    async def _admission(self) -> AsyncGenerator[None]:
+        """A place in a running instance, not in one that is being replaced."""
+        await self._admitting.wait()
+        self._admitted += 1
+        try:
+            await self.instance()
+            yield
+        finally:
+            self._admitted -= 1
 
     @contextlib.asynccontextmanager
     async def _forward(self, request: web.Request) -> AsyncGenerator[aiohttp.ClientResponse]:

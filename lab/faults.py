@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import aiohttp
 
 from lab.errors import LabError
+from lab.ports import BlackHole
 
 if TYPE_CHECKING:
     from lab.supervisor import Lab
@@ -29,7 +30,7 @@ FAULTS: Final = {
     "burst-slow": "burst's model needs 3 s for its first token (fake models only)",
     "vm-down": "the VM's model server is gone",
     "vm-full": "the VM's answers take 15 s to begin, so that its slots stay taken (fake models only)",
-    "vm-late": "the gateway's instance starts anew, and the VM's port is closed until the fault is switched off",
+    "vm-late": "the gateway's instance is replaced, and the VM's packets are dropped until the fault is switched off",
     "pilot-down": "the pilot's program ends, and ends again whenever its loop starts it",
     "pilot-wedged": "the pilot's program stands still: it takes connections and answers none",
 }
@@ -55,6 +56,7 @@ class Faults:
             {"first_token_delay": answer_s / 2, "token_interval": answer_s / 14} if answer_s else {}
         )
         self.on: set[str] = set()
+        self._hole: BlackHole | None = None
 
     async def switch(self, name: str, on: bool) -> None:
         """Returns when the fault is in force or gone; raises `LabError` on one that this lab can't have."""
@@ -73,9 +75,7 @@ class Faults:
         elif name == "vm-down":
             await (self._lab.stop_vm() if on else self._lab.start_vm())
         elif name == "vm-late":
-            await (self._lab.stop_vm() if on else self._lab.start_vm())
-            if on:
-                await self._lab.gateway.restart()
+            await (self._hide_vm() if on else self._show_vm())
         elif name.startswith("burst-"):
             self._burst()
         elif name == "pilot-down":
@@ -85,6 +85,24 @@ class Faults:
                 self._signal("pilot", signal.SIGKILL)
         elif name == "pilot-wedged":
             self._signal("pilot", signal.SIGSTOP if on else signal.SIGCONT)
+
+    async def _hide_vm(self) -> None:
+        """While no instance runs: the old one's network was up, the new one's isn't yet."""
+        machine = self._lab.plan.machine
+        assert machine is not None
+        async with self._lab.gateway.replaced():
+            await self._lab.stop_vm()
+            self._hole = self._hole or BlackHole(machine.address, machine.port)
+
+    async def _show_vm(self) -> None:
+        self.close()
+        await self._lab.start_vm()
+
+    def close(self) -> None:
+        """Gives back what a fault holds."""
+        if self._hole:
+            self._hole.close()
+        self._hole = None
 
     def write_tailnet(self) -> None:
         """The tailnet as the SOCKS5 hop sees it: who is where, which key opens it, what is broken."""

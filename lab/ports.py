@@ -36,3 +36,19 @@ def require_free(address: str) -> None:
     host, _, port = address.rpartition(":")
     if not is_free(host, int(port)):
         raise LabError(f"{address} is in use; is another lab up? End it with `python -m lab down`")
+
+
+class BlackHole:
+    """An address whose packets are dropped: a listener with a full queue, to which Linux answers no SYN any more."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._listener, self._filling = socket.socket(), socket.socket()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((host, port))
+        self._listener.listen(0)
+        self._filling.connect((host, port))
+
+    def close(self) -> None:
+        """Who still dials is refused then, or reaches whoever listens next."""
+        self._filling.close()
+        self._listener.close()

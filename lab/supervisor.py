@@ -120,6 +120,7 @@ class Lab:
         """Ends all processes, the gateway first, so that no lane is missed by a request."""
         async with contextlib.AsyncExitStack() as last_first:
             last_first.push_async_callback(self.control.stop)
+            last_first.callback(self.faults.close)
             if self._api:
                 last_first.callback(self._api.stop)
             for process in self._processes.values():

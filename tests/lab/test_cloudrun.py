@@ -12,7 +12,7 @@ from aiohttp import web
 
 from lab import cloudrun
 from lab.errors import LabError
-from lab.ports import free_port
+from lab.ports import BlackHole, free_port
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 DEADLINE_S = 10.0
@@ -183,6 +183,51 @@ def test_dead_instance_is_replaced_by_the_next_request() -> None:
             assert (toy.launches, toy.stops) == (2, 1)
 
     run(scenario())
+
+
+def test_replaced_instance_ends_its_requests_first_and_the_next_wait_for_the_new_one() -> None:
+    async def main() -> None:
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def slow(_: web.BaseRequest) -> web.StreamResponse:
+            asked.set()
+            await may_answer.wait()
+            return web.Response(text=f"instance {toy.launches}")
+
+        toy = Toy(slow)
+        async with serving(toy) as (service, client), asyncio.TaskGroup() as callers:
+            old = callers.create_task(get(client))
+            await asked.wait()
+            replacing = callers.create_task(replace(service, toy))
+            await asyncio.sleep(0.05)
+            new = callers.create_task(get(client))
+            await asyncio.sleep(0.05)
+            assert (toy.launches, toy.stops, new.done()) == (1, 0, False)
+            may_answer.set()
+            assert await old == (200, "instance 1")
+            await replacing
+            assert await new == (200, "instance 2")
+
+    async def replace(service: cloudrun.Service, toy: Toy) -> None:
+        async with service.replaced():
+            assert not toy.running
+            await asyncio.sleep(0.1)
+            assert toy.launches == 1, "nothing starts before the block has ended"
+
+    asyncio.run(main())
+
+
+def test_black_hole_neither_takes_nor_refuses() -> None:
+    async def main() -> None:
+        port = free_port()
+        hole = BlackHole("127.0.0.1", port)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.open_connection("127.0.0.1", port), 0.3)
+        hole.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(main())
 
 
 def test_failed_start_is_a_503_for_its_callers_and_tried_again_for_the_next() -> None:
