@@ -190,7 +190,8 @@ class Service:
                     await self.instance()
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        refused = self.refuses or (self._authorize(request) if self._authorize else None)
+        verdict = self._authorize(request) if self._authorize else None
+        refused = self.refuses or verdict
         if refused:
             return web.Response(status=refused, text=f"<h1>Error: {refused}</h1>", content_type="text/html")
         if (request.content_length or 0) > REQUEST_LIMIT:

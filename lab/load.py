@@ -8,6 +8,7 @@ import asyncio
 import json
 import math
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ class Sample:
     first_token_s: float
     """From sending to the first token of the text, seconds; NaN where none came."""
     detail: str = ""
+    request: str = ""
+    """The `X-Request-Id` it was sent with."""
 
 
 class Load:
@@ -72,7 +75,7 @@ class Load:
             await asyncio.sleep(max(0.0, min(1 / self._rate, end - self.now())))
 
     async def _one(self, client: aiohttp.ClientSession, *, streamed: bool) -> None:
-        sent = self.now()
+        sent, request = self.now(), uuid.uuid4().hex
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": "user", "content": f"Hello! {self._filler}"}],
@@ -80,7 +83,8 @@ class Load:
         }
         lane, outcome, detail, first = "", "lost", "", math.nan
         try:
-            async with client.post(self._url, json=body, headers=self._headers) as answer:
+            headers = {**self._headers, "X-Request-Id": request}
+            async with client.post(self._url, json=body, headers=headers) as answer:
                 lane = answer.headers.get("X-Served-By", "")
                 if answer.status != 200:
                     detail = f"HTTP {answer.status}"
@@ -90,7 +94,7 @@ class Load:
                     outcome = "ok" if not detail else "broken"
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             detail = f"{type(error).__name__}: {error}"
-        self.samples.append(Sample(sent, streamed, lane, outcome, first, detail))
+        self.samples.append(Sample(sent, streamed, lane, outcome, first, detail, request))
 
     async def _stream(self, answer: aiohttp.ClientResponse, sent: float) -> tuple[float, str]:
         """Time of the first token, and what is wrong with the stream's end (empty: nothing)."""

@@ -5,6 +5,8 @@ Cloud Run's behaviour (`cloudrun`), the declared service (`burst`), the other la
 """
 
 import asyncio
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -12,6 +14,7 @@ from aiohttp import web
 
 from lab import cloudrun
 from lab.burst import Burst
+from lab.evidence import Knock
 from lab.metadata import Identities
 from lab.processes import Process
 
@@ -35,6 +38,8 @@ class Serverless:
     ) -> None:
         self._burst, self._identities, self._launch_model = burst, identities, launch
         self.instance_port, self._cold_start_s = instance_port, cold_start_s
+        self.knocks: deque[Knock] = deque(maxlen=10_000)
+        """The latest requests that came, refused ones too."""
         self.may_start = asyncio.Event()
         """Cleared by a fault: an instance then never gets ready, and requests wait for it as long as they like."""
         self.may_start.set()
@@ -63,6 +68,8 @@ class Serverless:
 
     def _refusal(self, request: web.Request) -> int | None:
         """401 without a good token for this service, 403 for somebody without the grant, None for a caller."""
+        ready = self.process is not None and self.process.running
+        self.knocks.append(Knock(request.headers.get("X-Request-Id", ""), time.time(), ready))
         given = request.headers.get("X-Serverless-Authorization") or request.headers.get("Authorization", "")
         email = self._identities.email(given.removeprefix("Bearer "), self._burst.audience)
         if email is None:

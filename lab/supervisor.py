@@ -28,6 +28,7 @@ from lab.serverless import Serverless
 from lab.stack import ROOT, Stack
 
 MODEL_START_S: Final = 120.0
+LANES: Final = ("home", "burst", "vm")
 
 
 class Lab:
@@ -95,6 +96,8 @@ class Lab:
             require_free(address)
         for path in (self._run, self._logs, self._bin, self._cache):
             path.mkdir(parents=True, exist_ok=True)
+        for lane in LANES:
+            self.journal(lane).unlink(missing_ok=True)
         folders.write_programs(self._folder, self._bin)
         self.faults.write_tailnet()
         if self._api:
@@ -160,6 +163,10 @@ class Lab:
         if self.burst and self.burst.process and self.burst.process.running:
             found["burst"] = f"127.0.0.1:{self.burst.instance_port}"
         return found
+
+    def journal(self, lane: str) -> Path:
+        """The log of the lane's fake model, from all its lives in this lab."""
+        return self._run / f"{lane}.journal"
 
     def container_groups(self) -> list[int]:
         """Process groups of the gateway's containers."""
@@ -233,7 +240,8 @@ class Lab:
             container.title, container.image, container.command, container.args, host=host, port=port, cache=self._cache
         )
         if self.fake_models:
-            command = [word.replace("model_server", "fake_model") for word in command] + ["--marker", marker]
+            command = [word.replace("model_server", "fake_model") for word in command]
+            command += ["--marker", marker, "--journal", str(self.journal(marker))]
         mounted = folders.mount(self._run, container, fresh=False)
         env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()

@@ -18,12 +18,13 @@ import struct
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from aiohttp import web
 
 from lab.programs import die_with_parent, log_to_stderr, serve_http, stop_event
-from lab.programs.fake_state import Behaviour, Entry, metrics, outcomes
+from lab.programs.fake_state import Behaviour, Entry, Log, metrics, outcomes
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 MAX_BODY_BYTES = 64 << 20
 _FLUSH_SECONDS = 0.2
 """Between the last bytes and an RST, which would else discard them at the client."""
+
+_ENTRY = web.RequestKey("entry", Entry)
 
 log = log_to_stderr("fake_model")
 
@@ -48,12 +51,11 @@ class Reading:
 class Engine:
     """The engine's state and its handlers."""
 
-    def __init__(self, alias: str, marker: str) -> None:
-        """Start healthy with an empty log."""
-        self._alias, self._marker = alias, marker
+    def __init__(self, alias: str, marker: str, log: Log) -> None:
+        """Start healthy."""
+        self._alias, self._marker, self._log = alias, marker, log
         self._moving, self._healthy = asyncio.Event(), asyncio.Event()
         self._become(Behaviour())
-        self._log: list[Entry] = []
         self._in_flight = self._peak = self._served = 0
         self._probes = {"/health": 0, "/metrics": 0}
         self._first_tokens: list[float] = []
@@ -79,8 +81,11 @@ class Engine:
         )
         return app
 
-    async def _mark(self, _: web.Request, response: web.StreamResponse) -> None:
+    async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["X-Fake-Backend"] = self._marker
+        if entry := request.get(_ENTRY):
+            entry.status = response.status
+            self._log.note(entry)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         entry = self._enter(request)
@@ -93,7 +98,7 @@ class Engine:
             raise
         finally:
             self._in_flight -= 1
-        entry.status, entry.outcome = response.status, "answered" if entry.outcome == "open" else entry.outcome
+        entry.outcome = "answered" if entry.outcome == "open" else entry.outcome
         return response
 
     async def _answer(self, request: web.Request, entry: Entry) -> web.StreamResponse:
@@ -189,13 +194,11 @@ class Engine:
         return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
     def _enter(self, request: web.Request) -> Entry:
-        entry = Entry(time.time(), request.method, request.path_qs, list(request.headers.items()))
-        self._log.append(entry)
-        return entry
+        request[_ENTRY] = self._log.enter(request.method, request.path_qs, list(request.headers.items()))
+        return request[_ENTRY]
 
     async def _models(self, request: web.Request) -> web.Response:
-        entry = self._enter(request)
-        entry.status, entry.outcome = 200, "answered"
+        self._enter(request).outcome = "answered"
         model = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
         return web.json_response({"object": "list", "data": [model]})
 
@@ -207,22 +210,22 @@ class Engine:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         self._probes["/metrics"] += 1
-        text = metrics(self._alias, self._in_flight, self._first_tokens, outcomes(self._log))
+        text = metrics(self._alias, self._in_flight, self._first_tokens, outcomes(self._log.entries))
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _show_log(self, _: web.Request) -> web.Response:
-        return web.json_response([asdict(entry) for entry in self._log])
+        return web.json_response([asdict(entry) for entry in self._log.entries])
 
     async def _clear_log(self, request: web.Request) -> web.Response:
-        self._log.clear()
+        self._log.entries.clear()
         self._first_tokens.clear()
         self._probes = dict.fromkeys(self._probes, 0)
         self._peak = self._in_flight
         return await self._stats(request)
 
     async def _stats(self, _: web.Request) -> web.Response:
-        counts = {"in_flight": self._in_flight, "in_flight_peak": self._peak, "requests": len(self._log)}
-        return web.json_response(counts | {"outcomes": outcomes(self._log), "probes": self._probes})
+        counts = {"in_flight": self._in_flight, "in_flight_peak": self._peak, "requests": len(self._log.entries)}
+        return web.json_response(counts | {"outcomes": outcomes(self._log.entries), "probes": self._probes})
 
     async def _show_fault(self, _: web.Request) -> web.Response:
         return web.json_response(asdict(self._behaviour))
@@ -286,6 +289,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--marker", required=True)
+    parser.add_argument("--journal", type=Path, help="file to which the log is copied as it grows")
     for ignored in ("--parallel", "--ctx-size", "--cache", "--threads"):
         parser.add_argument(ignored)
     return parser.parse_args(argv)
@@ -293,7 +297,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 async def run(args: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
-    await serve_http(Engine(args.alias, args.marker).app(), args.host, args.port, stop_event())
+    await serve_http(Engine(args.alias, args.marker, Log(args.journal)).app(), args.host, args.port, stop_event())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 """What the fake engine remembers: how it behaves, what it received, and its metrics.
 
-Owns the fault switches with their checks, the log entry, and the Prometheus text. Does not own HTTP.
+Owns the fault switches with their checks, the log and its copy on disk, and the Prometheus text. Does not own HTTP.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import Any
+import json
+import os
+import time
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _TTFT = "vllm:time_to_first_token_seconds"
 _BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
@@ -56,6 +62,8 @@ class Behaviour:
 class Entry:
     """One API request, as received."""
 
+    key: str
+    """Unlike that of any other entry, of earlier processes too."""
     time: float
     method: str
     path: str
@@ -63,7 +71,7 @@ class Entry:
     body_length: int = 0
     sha256: str = ""
     status: int | None = None
-    """Status sent, if any was."""
+    """Status sent, from the moment on when the answer's headers go out."""
     outcome: str = "open"
     """`answered`, `client-gone` (before the answer's end), or `reset` (by us)."""
 
@@ -71,6 +79,29 @@ class Entry:
         """Return what an answer tells its caller about the request."""
         received: dict[str, Any] = {"sha256": self.sha256, "length": self.body_length}
         return received | ({"headers": self.headers} if with_headers else {})
+
+
+class Log:
+    """The requests received. A copy on disk outlives this process; each line there is one request as it stands then."""
+
+    def __init__(self, journal: Path | None) -> None:
+        """Append to `journal`, or keep the log in memory alone."""
+        self._journal = journal.open("a", buffering=1) if journal else None
+        self._entered = 0
+        self.entries: list[Entry] = []
+
+    def enter(self, method: str, path: str, headers: list[tuple[str, str]]) -> Entry:
+        """Note a request that just came."""
+        self._entered += 1
+        entry = Entry(f"{os.getpid()}-{self._entered}", time.time(), method, path, headers)
+        self.entries.append(entry)
+        self.note(entry)
+        return entry
+
+    def note(self, entry: Entry) -> None:
+        """Write the entry as it stands."""
+        if self._journal:
+            self._journal.write(json.dumps(asdict(entry)) + "\n")
 
 
 def outcomes(log: list[Entry]) -> dict[str, int]:
