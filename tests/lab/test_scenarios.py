@@ -1,60 +1,133 @@
-"""Three scenarios with a cold start of 3 s: what callers lose, and who answers. `make scenarios` judges the times."""
+"""Every fault under load with a cold start of 3 s: what callers lose, who answers, and what the lanes' logs say.
+
+Several faults share a lab, one after another. `make scenarios` gives each a lab of its own, and judges the times.
+"""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from lab import picture
-from lab.load import Sample, between, percentile, shares
-from lab.scenarios import SCENARIOS, Result, run, table
+from lab.load import Sample, percentile, shares
+from lab.scenarios import ALL, CUT_OFF, HYBRID, QUICK_BURST, SCENARIOS, Result, Scenario, run_on, table
+from lab.trial import lab_up
 
-COLD_START_S = 3.0
-
+COLD_START_S: Final = 3.0
 
 pytestmark = pytest.mark.usefixtures("declared_addresses")
 
 
-def result_of(name: str, *, before: float, during: float, after: float) -> Result:
-    [scenario] = [scenario for scenario in SCENARIOS if scenario.name == name]
-    short = replace(scenario, before=before, during=during, after=after)
-    return asyncio.run(run(short, cold_start_s=COLD_START_S))
+def scenario(name: str, before: float, during: float, after: float) -> Scenario:
+    [found] = [scenario for scenario in SCENARIOS if scenario.name == name]
+    return replace(found, before=before, during=during, after=after, stretch=False)
 
 
-def lanes(samples: list[Sample]) -> set[str]:
+def results_of(lanes: str, scenarios: Sequence[Scenario]) -> dict[str, Result]:
+    """One lab, one fault after another; each begins where the one before has recovered."""
+
+    async def main() -> dict[str, Result]:
+        async with lab_up(COLD_START_S, [lanes, QUICK_BURST]) as trial:
+            return {one.name: await run_on(trial, one, cold_start_s=COLD_START_S) for one in scenarios}
+
+    return asyncio.run(main())
+
+
+def lanes(samples: Sequence[Sample]) -> set[str]:
     return {sample.lane for sample in samples}
 
 
-def test_nobody_waits_for_a_cold_model() -> None:
-    result = result_of("cold start", before=0.0, during=5.0, after=4.0)
+def kept(result: Result) -> None:
+    """What holds under every fault. Begun answers break only where a fault cuts their lane off."""
     assert not result.lost
-    assert not result.broken
-    assert lanes(between(result.samples, 0.0, COLD_START_S - 1)) == {"vm"}, "nothing may be sent to a cold burst"
-    assert shares(result.phase(2))["burst"] >= 0.9, "warm, most goes to burst"
-    assert percentile(result.samples, 1.0) < COLD_START_S, "the slowest caller did not wait for the model"
+    assert result.evidence == []
+    assert not result.broken or result.scenario.fault in CUT_OFF
 
 
-def test_home_refused_is_taken_over_and_back() -> None:
-    result = result_of("home refused", before=3.0, during=6.0, after=4.0)
-    assert not result.lost
-    assert lanes(result.phase(0)) == {"home"}
+@pytest.fixture(scope="module")
+def hybrid(declared_addresses: None) -> dict[str, Result]:
+    del declared_addresses
+    return results_of(
+        HYBRID,
+        [
+            scenario("burst never starts", 0, 4, 5),
+            scenario("burst answers 5xx", 2, 4, 6),
+            scenario("burst slow", 2, 6, 8),
+            scenario("pilot down", 2, 4, 5),
+            scenario("pilot wedged", 2, 5, 4),
+        ],
+    )
+
+
+@pytest.fixture(scope="module")
+def home(declared_addresses: None) -> dict[str, Result]:
+    del declared_addresses
+    names = ("home refused", "home black-holed", "home slow", "tunnel down")
+    return results_of(ALL, [scenario(name, 2, 6, 5) for name in names])
+
+
+@pytest.fixture(scope="module")
+def vm(declared_addresses: None) -> dict[str, Result]:
+    del declared_addresses
+    return results_of('lanes=["vm"]', [scenario("vm late", 2, 4, 4), scenario("vm down", 2, 4, 4)])
+
+
+def test_nobody_waits_for_a_cold_model_and_a_burst_that_never_starts_gets_nobody(hybrid: dict[str, Result]) -> None:
+    result = hybrid["burst never starts"]
+    kept(result)
+    assert lanes(result.phase(1)) == {"vm"}
+    assert percentile(result.phase(1), 1.0) < COLD_START_S, "the slowest caller did not wait for the model"
+    assert result.samples[-1].lane == "burst", "once it can start, it serves"
+
+
+@pytest.mark.parametrize("name", ["burst answers 5xx", "burst slow", "pilot down", "pilot wedged"])
+def test_broken_burst_or_pilot_costs_nobody_an_answer(hybrid: dict[str, Result], name: str) -> None:
+    result = hybrid[name]
+    kept(result)
+    assert shares(result.phase(0)).get("burst", 0.0) >= 0.9, "warm, most goes to burst"
+    assert result.phase(1)[-1].lane == "vm"
+    assert result.samples[-1].lane == "burst"
+
+
+@pytest.mark.parametrize("name", ["home refused", "home black-holed", "tunnel down"])
+def test_lost_home_is_taken_over_and_back(home: dict[str, Result], name: str) -> None:
+    result = home[name]
+    kept(result)
+    assert result.samples[0].lane == "home"
     assert shares(result.phase(1)).get("home", 0.0) < 0.3
     assert result.samples[-1].lane == "home"
 
 
-def test_a_dead_pilot_costs_nobody_an_answer() -> None:
-    result = result_of("pilot down", before=3.0, during=6.0, after=2.0)
-    assert not result.lost
-    assert lanes(result.phase(0)) == {"burst"}
-    assert "vm" in lanes(result.phase(1)), "without a pilot burst gets nothing"
+def test_slow_home_keeps_its_callers_and_passes_on_the_rest(home: dict[str, Result]) -> None:
+    result = home["home slow"]
+    kept(result)
+    assert lanes(result.phase(1)) > {"home"}, "home's slots are taken, what comes then goes on"
+
+
+@pytest.mark.parametrize("name", ["vm late", "vm down"])
+def test_callers_wait_for_the_only_lane(vm: dict[str, Result], name: str) -> None:
+    result = vm[name]
+    kept(result)
+    assert lanes(result.samples) == {"vm"}
+    assert percentile(result.phase(1), 1.0) > 3.0, "the fault was there"
+
+
+def test_callers_of_a_full_vm_wait_for_burst() -> None:
+    result = results_of(HYBRID, [scenario("vm full", 0, 6, 2)])["vm full"]
+    kept(result)
+    waited = [sample for sample in result.phase(1) if sample.lane == "burst" and sample.first_token_s > 1.0]
+    assert waited, "they were held until burst was up"
+    assert result.samples[-1].lane == "burst"
 
 
 def test_table_and_picture_show_what_was_seen(tmp_path: Path) -> None:
-    [scenario] = [scenario for scenario in SCENARIOS if scenario.name == "vm down"]
+    [found] = [scenario for scenario in SCENARIOS if scenario.name == "vm down"]
     samples = [Sample(0.5, True, "vm", "ok", 0.25), Sample(1.5, False, "home", "lost", float("nan"), "HTTP 503")]
-    text = table([Result(scenario, samples, (0.0, 1.0, 2.0, 3.0))])
-    assert "| vm down | 2 | 1 | 0 | 0.25 s | vm 100% | home 100% | - |" in text
+    text = table([Result(found, samples, (0.0, 1.0, 2.0, 3.0))])
+    assert "| vm down | 2 | 1 | 0 | kept | 0.25 s | vm 100% | home 100% | - |" in text
     drawn = picture.svg([vars(sample) for sample in samples], (0.0, 1.0, 2.0, 3.0), "two requests")
     assert drawn.count("<circle") == 2  # one answer, and one entry of the legend
     (tmp_path / "picture.svg").write_text(drawn)
