@@ -1,0 +1,108 @@
+"""Rules of the declared gateway, taken out once each: the scenarios must turn red.
+
+The lab's only input is what the program registers, so the rule is taken out there: in a secret's text. A wrong NO_PROXY
+is not among them: Go sends nothing for loopback through a proxy, so it shows outside of one machine only.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from lab.plan import SECRET_VERSION
+from lab.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
+from lab.stack import Stack
+from lab.trial import lab_up
+from tests.lab.routing import Mutation, find
+
+pytestmark = pytest.mark.usefixtures("declared_addresses")
+
+
+Plant = Callable[[str], str]
+"""A secret's text with the rule taken out; unchanged if it is another secret's."""
+
+
+def planted(stack: Stack, plant: Plant) -> None:
+    texts: list[dict[str, Any]] = [version.inputs for version in stack.of_type(SECRET_VERSION)]
+    changed = [inputs for inputs in texts if plant(inputs["secretData"]) != inputs["secretData"]]
+    assert len(changed) == 1, "the rule is written in one secret"
+    changed[0]["secretData"] = plant(changed[0]["secretData"])
+
+
+def in_caddy(mutation: Mutation) -> Plant:
+    def plant(text: str) -> str:
+        if not text.startswith("{") or "apps" not in (config := json.loads(text)):
+            return text
+        mutation(config)
+        return json.dumps(config, indent=1)
+
+    return plant
+
+
+def lanes(config: dict[str, Any]) -> list[dict[str, Any]]:
+    return find(config, lambda x: "load_balancing" in x)
+
+
+def no_retry_match(config: dict[str, Any]) -> None:
+    for proxy in lanes(config):
+        proxy["load_balancing"].pop("retry_match", None)
+
+
+def no_fail_duration(config: dict[str, Any]) -> None:
+    for passive in find(config, lambda x: "max_fails" in x):
+        passive.pop("fail_duration", None)
+
+
+def token_for_every_lane(config: dict[str, Any]) -> None:
+    for proxy in lanes(config):
+        proxy["headers"]["request"]["set"]["X-Serverless-Authorization"] = ["Bearer {file.id-token}"]
+
+
+def caller_s_headers_for_every_lane(config: dict[str, Any]) -> None:
+    for proxy in lanes(config):
+        del proxy["headers"]["request"]["delete"]
+
+
+def begun_answers_replayed(config: dict[str, Any]) -> None:
+    rule = "{http.reverse_proxy.status_code} in [200] && {http.request.duration_ms} < 500.0"
+    for proxy in find(config, lambda x: "request_buffers" in x):
+        proxy["load_balancing"]["retry_match"].append({"expression": rule})
+
+
+def cold_burst_called_warm(pilot: str) -> str:
+    return pilot.replace("_plain(sends(self.burst))", "_plain(True)")
+
+
+def says(words: str) -> Callable[[Result], bool]:
+    return lambda result: any(words in line for line in result.evidence)
+
+
+def loses(result: Result) -> bool:
+    return bool(result.lost)
+
+
+BROKEN: dict[str, tuple[Plant, str, Callable[[Result], bool]]] = {
+    "no retry match": (in_caddy(no_retry_match), "burst answers 5xx", loses),
+    "no fail_duration": (in_caddy(no_fail_duration), "burst answers 5xx", says("burst's front was asked again")),
+    "token for every lane": (in_caddy(token_for_every_lane), "cold start", says("vm was told the ID token")),
+    "key for every lane": (in_caddy(caller_s_headers_for_every_lane), "cold start", says("was told a client's key")),
+    "begun answers replayed": (in_caddy(begun_answers_replayed), "cold start", says("begun by ['vm', 'vm'")),
+    "cold burst called warm": (cold_burst_called_warm, "cold start", says("were sent to a cold burst")),
+}
+
+
+@pytest.mark.parametrize("rule", BROKEN)
+def test_broken_rule_is_seen(rule: str) -> None:
+    plant, name, red = BROKEN[rule]
+    [scenario] = [scenario for scenario in SCENARIOS if scenario.name == name]
+    short = replace(scenario, before=0.0, during=3.0, after=0.0, stretch=False)
+
+    async def main() -> Result:
+        async with lab_up(1.0, [HYBRID, QUICK_BURST], lambda stack: planted(stack, plant)) as trial:
+            return await run_on(trial, short, cold_start_s=1.0)
+
+    result = asyncio.run(main())
+    assert red(result), result
