@@ -58,7 +58,9 @@ class Trial:
 
 
 @contextlib.asynccontextmanager
-async def lab_up(cold_start_s: float, config: Sequence[str], plant: Plant | None = None) -> AsyncGenerator[Trial]:
+async def lab_up(
+    cold_start_s: float, config: Sequence[str], plant: Plant | None = None, *, answer_s: float = ANSWER_S
+) -> AsyncGenerator[Trial]:
     """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens."""
     cloud = Cloud(port=free_port(), burst_port=free_port())
     settings = {f"{PROJECT}:{key}": value for key, _, value in (item.partition("=") for item in config)}
@@ -74,7 +76,7 @@ async def lab_up(cold_start_s: float, config: Sequence[str], plant: Plant | None
         burst_port=cloud.burst_port,
         fake_models=True,
         cold_start_s=cold_start_s,
-        answer_s=ANSWER_S,
+        answer_s=answer_s,
         say=lambda _: None,
     )
     try:

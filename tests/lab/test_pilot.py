@@ -113,6 +113,8 @@ class World:
         self.metadata_wedged = self.caddy_wedged = False
         self.in_flight = {"home": 0, "burst": 0, "vm": 0}
         self.waiting = self.fails = 0
+        self.done = {"api": 5, "burst": 3}
+        """Requests ended so far, by Caddy's server."""
         self.health: list[int] = []
         """Answers of the next `/health` requests; then 200."""
         self.health_delay = 0.0
@@ -178,6 +180,7 @@ class World:
             f'{gauge}{{handler="map",server="api"}} {total + 3}',
             f'{gauge}{{handler="reverse_proxy",server="api"}} {total}',
             f'{gauge}{{handler="reverse_proxy",server="checks"}} 7',
+            *(f'caddy_http_requests_total{{handler="reverse_proxy",server="{at}"}} {n}' for at, n in self.done.items()),
             "go_goroutines 31",
         ]
         return 200, "\n".join(lines) + "\n"
@@ -427,6 +430,21 @@ def test_wake_setting(world: World, wake: str, load: dict[str, int]) -> None:
         assert pilot_.state == ("warm" if load else "cold")
         assert len(world.burst.asked) == (1 if load else 0)
         assert pilot_.get("/lane/vm-large")[0] == (503 if load else 200)
+
+
+def test_answers_of_the_vm_too_short_to_be_seen_are_demand(world: World) -> None:
+    with piloted(world, PILOT_WAKE="first-fallback") as pilot_:
+        until((world.folder / "id-token").exists)
+        world.done["api"] += 1
+        time.sleep(1.2)
+        assert pilot_.state == "cold", "home is up and served it"
+        world.checked = {DIALS["home"]: 503}
+        until(lambda: pilot_.status()["lanes"]["home"]["state"] == "down")
+        world.done = {"api": 9, "burst": 6}
+        time.sleep(1.2)
+        assert pilot_.state == "cold", "burst served them"
+        world.done["api"] += 1
+        pilot_.reaches("warm", 2)
 
 
 def test_deadline_ends_the_wake(world: World) -> None:

@@ -123,6 +123,15 @@ def test_callers_of_a_full_vm_wait_for_burst() -> None:
     assert result.samples[-1].lane == "burst"
 
 
+def test_answers_too_short_to_be_seen_wake_burst() -> None:
+    async def main() -> list[Sample]:
+        async with lab_up(1.0, [HYBRID, QUICK_BURST], answer_s=0.0) as trial, trial.load(2.0) as load:
+            await load.run(6.0)
+        return load.samples
+
+    assert asyncio.run(main())[-1].lane == "burst"
+
+
 def test_table_and_picture_show_what_was_seen(tmp_path: Path) -> None:
     [found] = [scenario for scenario in SCENARIOS if scenario.name == "vm down"]
     samples = [Sample(0.5, True, "vm", "ok", 0.25), Sample(1.5, False, "home", "lost", float("nan"), "HTTP 503")]

@@ -618,6 +618,8 @@ CONNECT_S: Final = 1.0
 ANSWER_S: Final = 5.0
 """A home that connects may take this long: it is busy, or its line is full, not gone."""
 SHUT_AGAIN_S: Final = 5.0
+DOWN_AFTER: Final = 2
+"""Failed checks in a row that make home or vm count as down."""
 READY_AFTER_S: Final = 0.2
 """Both of Caddy's proxy handlers ask within this time of each other."""
 KEEP_ALIVE_S: Final = 75.0
@@ -655,6 +657,7 @@ class Pilot:
         self._model = ""
         self._fails = self._waited = self._turn = 0
         self._served: float | None = None
+        self._elsewhere: float | None = None
         self._tls = ssl.create_default_context() if chosen.burst_url.startswith("https:") else None
 
     async def run(self) -> None:
@@ -775,25 +778,31 @@ class Pilot:
         seen = {row["address"]: row for row in rows}
         dials = self.settings.dials
         self.in_flight = {lane: seen[dial]["num_requests"] for lane, dial in dials.items() if dial in seen}
-        running, served = sum(self.in_flight.values()), 0.0
+        running, served, elsewhere = sum(self.in_flight.values()), 0.0, 0.0
         if text:
             waiting = -running
             for name, labels, value in samples(text, _CADDY):
-                if name == "caddy_http_requests_total" and 'server="burst"' in labels:
-                    served += value
-                elif name != "caddy_http_requests_total" and set(labels.split(",")) >= _COMPLETIONS:
-                    waiting += int(value)
+                known = set(labels.split(","))
+                if name == "caddy_http_requests_in_flight":
+                    waiting += int(value) if known >= _LANES else 0
+                elif known >= _HOP:
+                    served, elsewhere = served + value, elsewhere - value
+                elif known >= _LANES:
+                    elsewhere += value
             # The two answers are not from the same moment: only what is seen twice counts.
             self.waiting, self._waited = max(0, min(waiting, self._waited)), waiting
         fails = seen.get(dials["burst"], {}).get("fails", 0)
         failures, self._fails = max(0, fails - self._fails), fails
-        # Requests shorter than a sample are use, too.
-        short = bool(text) and self._served is not None and served > self._served
-        self._served = served if text else self._served
         home = self.lanes.get("home")
         free = home is not None and home.phase is Phase.WARM
         free = free and self.in_flight.get("home", 0) < self.settings.home_capacity
-        running_on_vm = self.in_flight.get("vm", 0)
+        # Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have.
+        short = bool(text) and self._served is not None and served > self._served
+        homeless = home is None or home.failures >= DOWN_AFTER
+        short_on_vm = bool(text) and homeless and self._elsewhere is not None and elsewhere > self._elsewhere
+        if text:
+            self._served, self._elsewhere = served, elsewhere
+        running_on_vm = max(self.in_flight.get("vm", 0), int(short_on_vm))
         wanted = demand(self.policy, running_on_vm, self.settings.vm_capacity, self.waiting, home_free=free)
         self.feed(Load(max(self.in_flight.get("burst", 0), int(short)), wanted, failures))
 
@@ -815,7 +824,7 @@ class Pilot:
         except FAILURES as failure:
             error = described(failure)
         lane.failures = lane.failures + 1 if error else 0
-        phase = Phase.WARM if not error else Phase.DOWN if lane.failures >= 2 else lane.phase
+        phase = Phase.WARM if not error else Phase.DOWN if lane.failures >= DOWN_AFTER else lane.phase
         lane.error = error
         if phase is not lane.phase:
             self._moved(name, lane.phase, phase, error or "it answers", lane.since)
@@ -1020,8 +1029,9 @@ class Pilot:
 
 
 _CADDY: Final = {"caddy_http_requests_in_flight": "", "caddy_http_requests_total": ""}
-_COMPLETIONS: Final = {'handler="reverse_proxy"', 'server="api"'}
+_LANES: Final = {'handler="reverse_proxy"', 'server="api"'}
 """Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
+_HOP: Final = {'handler="reverse_proxy"', 'server="burst"'}
 
 
 def _plain(yes: bool) -> tuple[int, str, str]:
