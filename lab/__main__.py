@@ -61,8 +61,6 @@ def _parser() -> argparse.ArgumentParser:
     up.add_argument("--fake-models", action="store_true", help="scripted model servers instead of real ones (tests)")
     up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
     up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
-    up.add_argument("--no-first-answer", action="store_true", help="send nothing: the gateway's instance isn't started")
-    up.add_argument("--answer-time", type=float, default=0.0, help="seconds a fake answer takes (default: 0)")
     for sub in (plan, up):
         sub.add_argument(
             "--config",
@@ -138,10 +136,9 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         fake_models=arguments.fake_models,
         idle_s=arguments.idle,
         cold_start_s=arguments.cold_start,
-        answer_s=arguments.answer_time,
         say=_say,
     )
-    starting = asyncio.create_task(_start(lab, stack, plan, folder, no_first_answer=arguments.no_first_answer))
+    starting = asyncio.create_task(_start(lab, stack, plan, folder))
     stopping = [asyncio.create_task(event.wait()) for event in (stop, lab.stopped)]
     try:
         await asyncio.wait({starting, *stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -156,14 +153,13 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         await lab.stop()
 
 
-async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path, *, no_first_answer: bool) -> None:
+async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path) -> None:
     """Everything up to the line `ready`."""
     _say("starting: models load, nothing answers yet")
     await lab.control.start()
     control.publish(folder, lab.control, stack.outputs)
     await lab.start()
-    if not no_first_answer:
-        await greeting.first_answer(stack)
+    await greeting.first_answer(stack)
     print(_unproven(plan))
     print(greeting.snippet(stack))
     print("ready", flush=True)
@@ -176,8 +172,7 @@ def _detach(arguments: argparse.Namespace, folder: Path) -> int:
     words = [sys.executable, "-u", "-m", "lab", "--stack", arguments.stack, "up", "--idle", str(arguments.idle)]
     words += ["--port", str(arguments.port)] if arguments.port else []
     words += ["--fake-models"] if arguments.fake_models else []
-    words += ["--no-first-answer"] if arguments.no_first_answer else []
-    words += ["--cold-start", str(arguments.cold_start), "--answer-time", str(arguments.answer_time)]
+    words += ["--cold-start", str(arguments.cold_start)]
     words += [word for item in arguments.config for word in ("--config", item)]
     with log.open("wb") as out:
         process = subprocess.Popen(
