@@ -29,6 +29,7 @@ class Cloud:
     port: int
     burst_port: int = 8788
     """Where the burst lane's address listens."""
+    vm_address: str = VM_ADDRESS
     kubernetes_url: str = "http://127.0.0.1:6443"
     auth_key: str = field(default_factory=lambda: _random_key("tskey-auth-lab-"))
     client_key: str = field(default_factory=lambda: _random_key("sk-lab-"))
@@ -65,7 +66,7 @@ class Cloud:
             case "gcp:compute/disk:Disk":
                 return {"id": f"projects/{project}/zones/{inputs['zone']}/disks/{inputs['name']}"}
             case "gcp:compute/address:Address":
-                return {"address": VM_ADDRESS}
+                return {"address": self.vm_address}
             case "gcp:secretmanager/secret:Secret":
                 return {"id": f"projects/{project}/secrets/{inputs['secretId']}", "name": inputs["secretId"]}
             case "gcp:secretmanager/secretVersion:SecretVersion":

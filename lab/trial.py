@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from lab import plan as plans
-from lab.cloud import Cloud
+from lab.cloud import VM_ADDRESS, Cloud
 from lab.errors import LabError
 from lab.evidence import Arrival, Knock, arrivals
 from lab.load import Load
@@ -59,10 +59,15 @@ class Trial:
 
 @contextlib.asynccontextmanager
 async def lab_up(
-    cold_start_s: float, config: Sequence[str], plant: Plant | None = None, *, answer_s: float = ANSWER_S
+    cold_start_s: float,
+    config: Sequence[str],
+    plant: Plant | None = None,
+    *,
+    answer_s: float = ANSWER_S,
+    vm_address: str = VM_ADDRESS,
 ) -> AsyncGenerator[Trial]:
     """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens."""
-    cloud = Cloud(port=free_port(), burst_port=free_port())
+    cloud = Cloud(port=free_port(), burst_port=free_port(), vm_address=vm_address)
     settings = {f"{PROJECT}:{key}": value for key, _, value in (item.partition("=") for item in config)}
     declared = {**cloud.config(), **config_of("dev"), **settings}
     stack = await asyncio.to_thread(render, "dev", declared, cloud.compute)

@@ -1,7 +1,7 @@
 """Rules of the declared gateway, taken out once each: the scenarios must turn red.
 
 The lab's only input is what the program registers, so the rule is taken out there: in a secret's text. A wrong NO_PROXY
-is not among them: Go sends nothing for loopback through a proxy, so it shows outside of one machine only.
+needs a network of its own (`test_no_proxy`).
 """
 
 import asyncio
