@@ -56,8 +56,8 @@ def hybrid(declared_addresses: None) -> dict[str, Result]:
             scenario("burst never starts", 0, 4, 5),
             scenario("burst answers 5xx", 2, 4, 6),
             scenario("burst slow", 2, 8, 8),
-            scenario("pilot down", 2, 4, 5),
-            scenario("pilot wedged", 2, 5, 4),
+            scenario("pilot down", 2, 4, 8),
+            scenario("pilot wedged", 2, 5, 5),
         ],
     )
 
