@@ -1,0 +1,141 @@
+"""What gets through the tunnel, and what doesn't.
+
+Owns: checks; each returns what callers saw, in a few words. Does not own: the world they run in.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from components.tailnet import CI, GATEWAY, HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from tests.lab.backends import Behaviour, Lane
+from tests.lab.routing import sha256
+from tests.tailnet import network
+from tests.tailnet.gateway import LARGE, declared
+from tests.tailnet.tailnet import Daemon, dial, until
+from tests.tailnet.world import KEY, Plant, World
+
+MTU: Final = 1280
+AROUND: Final = 20 + 8 + 16 + 16
+"""Bytes that IPv4, UDP and WireGuard (its header, its seal) add to a packet of the tunnel."""
+WIREGUARD_DATA: Final = b"\x04\0\0\0"
+OWNER: Final = "owner"
+UNDERSTOOD: Final = {"tagOwners", "acls", "ssh", "tests"}
+"""Parts of the policy: `acls` is compiled into the filter, `tests` into dials; the rest opens no port."""
+
+
+def _request_and_large_body(world: World, plants: tuple[Plant, ...], *, relayed: bool) -> str:
+    vanish = [(network.GATEWAY, network.HOME)] if relayed else []
+    with world.wires.swallowed(*vanish), world.gateway(*plants) as gateway:
+        gateway.on_home()
+        small = gateway.call()
+        assert (small.status, small.lane) == (200, "home")
+        large = gateway.call(LARGE)
+        assert (large.status, large.lane) == (200, "home"), large
+        assert world.tailnet.home_lane.received[-1].sha256 == sha256(LARGE)
+        peer = world.home.peer(world.control.online(GATEWAY)[0].address)
+        assert bool(peer["CurAddr"]) != relayed, f"the way is {peer['CurAddr'] or peer['Relay']}"
+    return f"answer in {small.seconds * 1000:.0f} ms, 20 MB in {large.seconds:.2f} s, whole"
+
+
+def request_and_20_mb_direct(world: World, *plants: Plant) -> str:
+    return _request_and_large_body(world, plants, relayed=False)
+
+
+def request_and_20_mb_through_the_relay(world: World, *plants: Plant) -> str:
+    return _request_and_large_body(world, plants, relayed=True)
+
+
+def packets_of_the_declared_size(world: World, *plants: Plant) -> str:
+    """An upload fills packets; those of the tunnel have 1280 bytes at most."""
+    with world.gateway(*plants) as gateway:
+        gateway.on_home()
+        with world.wires.hub.datagrams("gateway") as seen:
+            assert gateway.call(LARGE).status == 200
+    sizes = [size - AROUND for size, content in seen if content.startswith(WIREGUARD_DATA)]
+    assert len(sizes) > len(LARGE) / 1400, "the upload went another way"
+    # The daemon's TCP leaves room for 20 bytes of options, and WireGuard fills up to a multiple of 16.
+    assert MTU - 20 - 16 < max(sizes) <= MTU, f"packets of the tunnel have up to {max(sizes)} bytes"
+    return f"{len(sizes)} packets, the largest {max(sizes)} bytes in the tunnel, {max(sizes) + AROUND} on the wire"
+
+
+def vm_is_dialled_straight(world: World, *plants: Plant) -> str:
+    """Home through SOCKS, the VM not: seen in who holds the connections."""
+    with world.gateway(*plants) as gateway:
+        gateway.on_home()
+        world.tailnet.home_lane.down()
+        until(lambda: gateway.call().lane == "vm", "the VM answers")
+        world.tailnet.vm_lane.behaviour = Behaviour(hold=True)
+        held = gateway.later()
+        until(lambda: world.tailnet.vm_lane.running, "a request is on the VM")
+        lines = gateway.connections(network.VM)
+        world.tailnet.vm_lane.release()
+        assert held.result().lane == "vm"
+        assert lines, "nobody holds a connection to the VM"
+        assert all('"caddy"' in line for line in lines), f"dialled by {lines}"
+        assert not gateway.connections(network.HOME), "nothing but the tunnel's datagrams goes home"
+    return f"{len(lines)} connections to the VM, all Caddy's own; to home's address none"
+
+
+def only_what_the_policy_allows(world: World, *, planted: Callable[[dict[str, Any]], None] | None = None) -> str:
+    """Every accept and deny row of the policy's own tests, and the owner's three ports, dialled for real."""
+    policy = json.loads(json.dumps(declared(KEY).policy))
+    assert set(policy) <= UNDERSTOOD, f"not compiled: {set(policy) - UNDERSTOOD}"
+    rows = [
+        *((row["src"], target, wanted) for row in policy["tests"] for wanted in ("accept", "deny")
+          for target in row.get(wanted, ())),
+        *((OWNER, f"{HOME}:{port}", "accept") for port in (SSH_PORT, INGRESS_PORT, KUBERNETES_PORT)),
+        *((GATEWAY, f"{HOME}:{port}", "deny") for port in (SSH_PORT, KUBERNETES_PORT)),
+        *((CI, f"{HOME}:{port}", "deny") for port in (SSH_PORT, INGRESS_PORT)),
+    ]  # fmt: skip
+    if planted:
+        planted(policy)
+    with contextlib.ExitStack() as stack:
+        stack.callback(world.control.tell, policy=declared(KEY).policy)
+        world.control.tell(policy=policy)
+        stack.enter_context(world.gateway()).on_home()
+        folder = world.fresh()
+        sources = {GATEWAY: (world.wires.gateway, 1055), HOME: (world.wires.home, 1080)}
+        world.control.tell(key="tskey-others")
+        for name, tag, socks in (("ci", CI, 1081), (OWNER, "", 1082)):
+            daemon = Daemon(name, tag, world.wires.others, world.programs, folder, socks=socks)
+            stack.callback(daemon.stop)
+            daemon.start()
+            daemon.join("tskey-others")
+            sources[tag or name] = (world.wires.others, socks)
+        # What nobody may reach must be there, or a closed port would pass for a filter.
+        for at, port in ((world.wires.gateway, INGRESS_PORT), (world.wires.others, SSH_PORT)):
+            lane = Lane(stack.enter_context(at.loop()), "listener", "127.0.0.1", port)
+            lane.up()
+            stack.callback(lane.down)
+        addresses = {tag: world.control.online(tag)[0].address for tag in (GATEWAY, HOME, CI)}
+
+        def reaches(row: tuple[str, str, str]) -> bool:
+            source, target, _ = row
+            tag, _, port = target.rpartition(":")
+            at, socks = sources[source if source in sources else OWNER]
+            return dial(at, socks, addresses[tag], int(port)).said.startswith("HTTP/1.1 ")
+
+        # The first packet of two machines may be lost.
+        until(lambda: all(reaches(row) for row in rows if row[2] == "accept"), "all that is allowed", 8)
+        with ThreadPoolExecutor(len(rows)) as pool:
+            found = dict(zip(rows, pool.map(reaches, rows), strict=True))
+    wrong = [
+        f"{source} -> {target}: {wanted}"
+        for (source, target, wanted), got in found.items()
+        if got != (wanted == "accept")
+    ]
+    assert not wrong, wrong
+    denied = sum(wanted == "deny" for _, _, wanted in found)
+    return f"{len(found) - denied} ways open, {denied} closed: no answer, given up after 5 s"
+
+
+CHECKS = [
+    request_and_20_mb_direct,
+    request_and_20_mb_through_the_relay,
+    packets_of_the_declared_size,
+    vm_is_dialled_straight,
+    only_what_the_policy_allows,
+]
