@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.tailnet import reach
+from tests.tailnet import joining, reach, troubles
 from tests.tailnet.world import World
 
-CHECKS = [*reach.CHECKS]
+CHECKS = [*reach.CHECKS, *joining.CHECKS, *troubles.CHECKS]
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
