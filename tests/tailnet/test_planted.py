@@ -1,0 +1,74 @@
+"""Mistakes in the declaration, each planted once: its check must see it in a real tailnet."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.tailnet import joining, reach, troubles
+from tests.tailnet.gateway import Gateway
+from tests.tailnet.world import KEY, Plant, World
+
+Check = Callable[[World, Plant], str]
+
+
+def vm_through_the_tunnel(gateway: Gateway) -> None:
+    gateway.environment("caddy", NO_PROXY="10.98.3.99")
+
+
+def larger_packets(gateway: Gateway) -> None:
+    gateway.environment("tailscale", TS_DEBUG_MTU="1400")
+
+
+def key_as_it_came(gateway: Gateway) -> None:
+    gateway.environment("tailscale", TS_AUTHKEY=f"{KEY}\n")
+
+
+def no_loop(gateway: Gateway) -> None:
+    """The image's own entrypoint, as a container without a command has it."""
+    gateway.change("tailscale", command=("containerboot",), args=())
+
+
+def state_on_disk(gateway: Gateway) -> None:
+    """A folder for the state makes the machine a lasting one."""
+    gateway.environment("tailscale", TS_STATE_DIR=str(gateway.folder))
+
+
+def daemon_can_t_be_ended(gateway: Gateway) -> None:
+    gateway.environment("tailscale", TS_TAILSCALED_EXTRA_ARGS="")
+
+
+def nothing_is_repeated(gateway: Gateway) -> None:
+    gateway.caddy_text('"try_duration": "240s"', '"try_duration": "0s"')
+
+
+@pytest.mark.parametrize(
+    ("plant", "check"),
+    [
+        (vm_through_the_tunnel, reach.vm_is_dialled_straight),
+        (larger_packets, reach.packets_of_the_declared_size),
+        (key_as_it_came, joining.key_with_a_newline),
+        (no_loop, joining.wrong_key),
+        (state_on_disk, joining.sigterm),
+        (nothing_is_repeated, joining.cold_start_without_another_lane),
+        (daemon_can_t_be_ended, troubles.home_black_holed_with_a_pilot),
+    ],
+    ids=lambda value: value.__name__,
+)
+def test_a_planted_mistake_is_seen(world: World, plant: Plant, check: Check) -> None:
+    with pytest.raises(AssertionError):
+        check(world, plant)
+
+
+def opens_ssh(policy: dict[str, Any]) -> None:
+    policy["acls"][0]["dst"].append("tag:home:22")
+
+
+def opens_everything_to_ci(policy: dict[str, Any]) -> None:
+    policy["acls"].append({"action": "accept", "src": ["tag:ci"], "dst": ["tag:home:*"]})
+
+
+@pytest.mark.parametrize("planted", [opens_ssh, opens_everything_to_ci])
+def test_a_planted_rule_is_seen(world: World, planted: Callable[[dict[str, Any]], None]) -> None:
+    with pytest.raises(AssertionError):
+        reach.only_what_the_policy_allows(world, planted=planted)
