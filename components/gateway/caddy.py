@@ -21,8 +21,12 @@ SECRET_LIMIT: Final = 64 * 1024
 WIDEST_ADDRESS: Final = "255.255.255.255"
 ADMIN: Final = "unix/admin.sock|0600"
 """Caddy's own control, for the pilot: a socket in the working directory, which is the volume they share."""
-GRACE: Final = "8s"
-"""Time that running requests get at shutdown: Cloud Run kills after 10 s."""
+SHUTDOWN_DELAY: Final = "6s"
+"""Time at shutdown in which all goes on as before. In the grace period that follows, the checks have no listener any
+more and find every lane dead: what was at home could not be repeated elsewhere, and nobody in line would get a lane.
+Outlasts the tunnel, which leaves in 5 s at most."""
+GRACE: Final = "2s"
+"""Time that running requests get after that: Cloud Run kills after 10 s."""
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
 REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
@@ -78,7 +82,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     lanes = upstreams(settings, vm_address=vm_address)
     steered = Lane.BURST in settings.lanes
     servers: Json = {"api": _api(settings, lanes), "checks": checks.server(lanes)}
-    http: Json = {"grace_period": GRACE, "servers": servers}
+    http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}
     if steered:
         servers["burst"] = hop.server(burst_url, COMPLETIONS)

@@ -505,7 +505,7 @@ def test_killed_supervisor_leaves_no_process() -> None:
     with detached("--fake-models"):
         before = family(status()["pid"])
         os.kill(status()["pid"], signal.SIGKILL)
-        none_left(before, 5)
+        none_left(before, 10)
         assert lab("status").returncode == 1
 
 
