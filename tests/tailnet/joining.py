@@ -66,6 +66,7 @@ def wrong_key(world: World, *plants: Plant) -> str:
 
 
 def no_key(world: World, *plants: Plant) -> str:
+    """Refused at once here; the real control server offers a login page, and the entrypoint gives up after 60 s."""
     return _refused_then_right(world, plants, lambda gateway: gateway.secret(""))
 
 

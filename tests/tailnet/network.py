@@ -37,7 +37,9 @@ _SEGMENTED: Final = 5
 
 
 def unavailable() -> str:
-    """Why there can be no namespaces here; empty if there can."""
+    """Why there can be no such network here; empty if there can."""
+    if not Path("/dev/net/tun").exists():
+        return "/dev/net/tun, for the home machine's interface"
     try:
         Namespace("probe").close()
     except (OSError, AttributeError) as error:
