@@ -2,7 +2,7 @@
 PYTHON ?= python3
 RUN := .venv/bin/python
 
-.PHONY: lab test unit lint golden scenarios home constraints clean
+.PHONY: lab test unit lint golden scenarios home tailnet constraints clean
 
 .venv/ready: requirements.txt requirements-dev.txt constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
@@ -13,8 +13,8 @@ RUN := .venv/bin/python
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
 
-test: lint                  ## lint, types, all tests
-	$(RUN) -m pytest tests
+test: lint                  ## lint, types, all tests but those of `make tailnet`, which need Go and root
+	$(RUN) -m pytest tests --ignore=tests/tailnet
 
 unit: .venv/ready           ## the fast part
 	$(RUN) -m pytest tests/unit tests/golden
@@ -32,6 +32,9 @@ scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s
 
 home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case
 	$(RUN) -m tests.bootstrap
+
+tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, cold 8
+	$(RUN) -m pytest tests/tailnet
 
 constraints: .venv/ready    ## pin what the direct dependencies bring along
 	(echo "# All versions of a working set-up; renew with \`make constraints\`."; .venv/bin/pip freeze) > constraints.txt
