@@ -38,25 +38,30 @@ def daemon_can_t_be_ended(gateway: Gateway) -> None:
     gateway.environment("tailscale", TS_TAILSCALED_EXTRA_ARGS="")
 
 
-def nothing_is_repeated(gateway: Gateway) -> None:
+def no_delay(gateway: Gateway) -> None:
+    gateway.caddy_text('"shutdown_delay": "6s",\n   "grace_period": "2s"', '"grace_period": "8s"')
+
+
+def nobody_waits(gateway: Gateway) -> None:
     gateway.caddy_text('"try_duration": "240s"', '"try_duration": "0s"')
 
 
-@pytest.mark.parametrize(
-    ("plant", "check"),
-    [
-        (vm_through_the_tunnel, reach.vm_is_dialled_straight),
-        (larger_packets, reach.packets_of_the_declared_size),
-        (key_as_it_came, joining.key_with_a_newline),
-        (no_loop, joining.wrong_key),
-        (state_on_disk, joining.sigterm),
-        (nothing_is_repeated, joining.cold_start_without_another_lane),
-        (daemon_can_t_be_ended, troubles.home_black_holed_with_a_pilot),
-    ],
-    ids=lambda value: value.__name__,
-)
-def test_a_planted_mistake_is_seen(world: World, plant: Plant, check: Check) -> None:
-    with pytest.raises(AssertionError):
+MISTAKES: list[tuple[Plant, Check, str]] = [
+    (vm_through_the_tunnel, reach.vm_is_dialled_straight, "dialled by .*tailscaled"),
+    (larger_packets, reach.packets_of_the_declared_size, "have up to 13"),
+    (key_as_it_came, joining.key_with_a_newline, "the gateway has joined"),
+    (no_loop, joining.wrong_key, "the container ended"),
+    (state_on_disk, joining.sigterm, "^0 requests to log out"),
+    (no_delay, joining.sigterm_without_control_server, "RemoteDisconnected"),
+    (nobody_waits, joining.cold_start_without_another_lane, r"\d gateway;"),
+    (daemon_can_t_be_ended, troubles.home_black_holed_with_a_pilot, "is rescued"),
+]
+"""The mistake, the check that sees it, and what the check says."""
+
+
+@pytest.mark.parametrize(("plant", "check", "seen"), MISTAKES, ids=[plant.__name__ for plant, *_ in MISTAKES])
+def test_a_planted_mistake_is_seen(world: World, plant: Plant, check: Check, seen: str) -> None:
+    with pytest.raises(AssertionError, match=seen):
         check(world, plant)
 
 
@@ -70,5 +75,5 @@ def opens_everything_to_ci(policy: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("planted", [opens_ssh, opens_everything_to_ci])
 def test_a_planted_rule_is_seen(world: World, planted: Callable[[dict[str, Any]], None]) -> None:
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="tag:home:22: deny"):
         reach.only_what_the_policy_allows(world, planted=planted)
