@@ -29,7 +29,6 @@ GATEWAY, HOME, VM, CONTROL, RELAY, OTHERS = (
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET: Final = 0x40000000
 _PR_SET_PDEATHSIG: Final = 1
-_SO_RCVBUFFORCE: Final = 33
 _SOL_PACKET: Final = 263
 _PACKET_VNET_HDR: Final = 15
 _SEGMENTED: Final = 5
@@ -87,6 +86,16 @@ class Namespace:
             ["ip", *words], check=True, capture_output=True, text=True, timeout=10, preexec_fn=self._enter
         ).stdout
 
+    def forget_connections(self, port: int) -> None:
+        """The kernel here knows no connection to `port` any more, as after a restart."""
+
+        def ss(*words: str) -> str:
+            argv = ["ss", "-tn", *words, "sport", "=", f":{port}"]
+            return subprocess.run(argv, check=True, capture_output=True, text=True, timeout=10).stdout
+
+        self.run(ss, "-K")
+        assert not self.run(ss, "-H", "state", "established"), "the kernel can't end connections (INET_DIAG_DESTROY)"
+
     def start(
         self, argv: Sequence[str | Path], env: Mapping[str, str], log: Path, *, cwd: Path, piped: bool = False
     ) -> subprocess.Popen[bytes]:
@@ -129,7 +138,7 @@ class Namespace:
 
     @contextlib.contextmanager
     def datagrams(self, interface: str) -> Generator[list[tuple[int, bytes]]]:
-        """Size and first bytes of the UDP datagrams that pass `interface` while the block runs; filled at its end."""
+        """Size and first bytes of UDP datagrams that pass `interface` while the block runs, some left out."""
         seen: list[tuple[int, bytes]] = []
         tap = self.run(_tap, interface)
         ended = threading.Event()
@@ -215,7 +224,6 @@ def end(process: subprocess.Popen[bytes], grace_s: float = 0) -> float:
 
 def _tap(interface: str) -> socket.socket:
     tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0800))
-    tap.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 256 * 1024 * 1024)
     tap.settimeout(0.2)
     tap.setsockopt(_SOL_PACKET, _PACKET_VNET_HDR, 1)
     tap.bind((interface, 0))

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from components.tailnet import CI, GATEWAY, HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from components.tailnet import CI, GATEWAY, HOME
+from components.tailnet.acl import INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
 from tests.lab.backends import Behaviour, Lane
 from tests.lab.routing import sha256
 from tests.tailnet import network
@@ -55,10 +56,12 @@ def packets_of_the_declared_size(world: World, *plants: Plant) -> str:
         with world.wires.hub.datagrams("gateway") as seen:
             assert gateway.call(LARGE).status == 200
     sizes = [size - AROUND for size, content in seen if content.startswith(WIREGUARD_DATA)]
-    assert len(sizes) > len(LARGE) / 1400, "the upload went another way"
+    assert len(sizes) > 1000, "the upload went another way"
     # The daemon's TCP leaves room for 20 bytes of options, and WireGuard fills up to a multiple of 16.
     assert MTU - 20 - 16 < max(sizes) <= MTU, f"packets of the tunnel have up to {max(sizes)} bytes"
-    return f"{len(sizes)} packets, the largest {max(sizes)} bytes in the tunnel, {max(sizes) + AROUND} on the wire"
+    return (
+        f"of {len(sizes)} packets the largest has {max(sizes)} bytes in the tunnel, {max(sizes) + AROUND} on the wire"
+    )
 
 
 def vm_is_dialled_straight(world: World, *plants: Plant) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from components.gateway.lanes import VM_PORT
-from components.tailnet import HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from components.tailnet import HOME
+from components.tailnet.acl import INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
 from tests.lab.backends import Lane
 from tests.tailnet import network
 from tests.tailnet.network import Namespace, Network

@@ -6,8 +6,9 @@ Owns: checks; each returns what callers saw, in a few words. Does not own: the w
 import time
 from typing import Final
 
+from components.tailnet.acl import INGRESS_PORT
 from tests.tailnet import network
-from tests.tailnet.gateway import declared, lost, told
+from tests.tailnet.gateway import Gateway, Seen, declared, lost, told
 from tests.tailnet.tailnet import NO_KEY, until
 from tests.tailnet.world import KEY, Plant, World
 
@@ -34,6 +35,41 @@ def home_daemon_restarted(world: World, *plants: Plant) -> str:
     return (
         f"{told(seen)}; a request at home: {answer.lane} in {answer.seconds:.1f} s; back {back:.1f} s after its start"
     )
+
+
+def _machine_restarts(world: World, gateway: Gateway) -> list[Seen]:
+    """Home without power for 3 s: nobody says goodbye, and its kernel forgets every connection."""
+    world.control.tell(key=NO_KEY)
+    with gateway.callers() as seen:
+        world.home.stop()
+        world.wires.home.forget_connections(INGRESS_PORT)
+        time.sleep(3)
+        world.home.start()
+        gateway.on_home()
+    lost(seen)
+    return seen
+
+
+def home_machine_restarted(world: World, *plants: Plant) -> str:
+    """A known limit: a request at home waits for an answer that never comes, until Cloud Run ends it."""
+    with world.gateway(*plants) as gateway:
+        gateway.on_home()
+        held = world.held_at_home(gateway)
+        seen = _machine_restarts(world, gateway)
+        time.sleep(3)
+        assert not held.done(), f"README says that it waits: {held.result()}"
+    return f"{told(seen)}; A REQUEST AT HOME WAITS until Cloud Run's 300 s"
+
+
+def home_machine_restarted_with_a_pilot(world: World, *plants: Plant) -> str:
+    """The pilot finds the silence before home is back."""
+    with world.gateway(*plants, stack=declared(KEY, "home", "burst", "vm")) as gateway:
+        gateway.on_home()
+        held = world.held_at_home(gateway)
+        seen = _machine_restarts(world, gateway)
+        answer = held.result()
+    assert (answer.status, answer.lane) == (200, "vm"), answer
+    return f"{told(seen)}; a request at home: vm in {answer.seconds:.1f} s"
 
 
 def control_server_gone(world: World, *plants: Plant) -> str:
@@ -97,6 +133,8 @@ def home_black_holed_with_a_pilot(world: World, *plants: Plant) -> str:
 
 CHECKS = [
     home_daemon_restarted,
+    home_machine_restarted,
+    home_machine_restarted_with_a_pilot,
     control_server_gone,
     tunnel_daemon_killed,
     home_black_holed,

@@ -5,6 +5,7 @@ Owns: the key that joins, fresh folders, healing between checks. Does not own: w
 """
 
 import contextlib
+import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from pathlib import Path
@@ -59,5 +60,7 @@ class World:
         lane.behaviour = Behaviour(hold=True)
         held = gateway.later()
         until(lambda: lane.running, "a request is at home")
+        # What the kernel at home has not acknowledged is sent again, and would find out by itself.
+        time.sleep(0.3)
         lane.behaviour = Behaviour()
         return held
