@@ -33,7 +33,7 @@ scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s
 home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case
 	$(RUN) -m tests.bootstrap
 
-tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, cold 8
+tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, the first time 6
 	$(RUN) -m pytest tests/tailnet
 
 constraints: .venv/ready    ## pin what the direct dependencies bring along

@@ -27,7 +27,7 @@ def unavailable() -> str:
 
 def built() -> Path:
     """The folder with the programs; builds them if their sources changed. Cold that takes some minutes."""
-    sources = (HERE / "go.sum", HERE / "go.mod", HERE / "controlplane" / "main.go")
+    sources = (HERE / "go.sum", HERE / "go.mod", *sorted((HERE / "controlplane").glob("*.go")))
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
     folder = KEPT / digest
     if folder.exists():
