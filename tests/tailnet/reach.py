@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 from components.tailnet import CI, GATEWAY, HOME
-from components.tailnet.acl import INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from components.tailnet.acl import GATEWAY_PORTS, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
 from tests.lab.backends import Behaviour, Lane
 from tests.lab.routing import sha256
 from tests.tailnet import network
@@ -23,6 +23,7 @@ AROUND: Final = 20 + 8 + 16 + 16
 """Bytes that IPv4, UDP and WireGuard (its header, its seal) add to a packet of the tunnel."""
 WIREGUARD_DATA: Final = b"\x04\0\0\0"
 OWNER: Final = "owner"
+ANOTHER: Final = "another gateway"
 UNDERSTOOD: Final = {"tagOwners", "acls", "ssh", "tests"}
 """Parts of the policy: `acls` is compiled into the filter, `tests` into dials; the rest opens no port."""
 
@@ -99,27 +100,20 @@ def only_what_the_policy_allows(world: World, *, planted: Callable[[dict[str, An
         stack.callback(world.control.tell, policy=declared(KEY).policy)
         world.control.tell(policy=policy)
         stack.enter_context(world.gateway()).on_home()
-        folder = world.fresh()
+        addresses = {tag: world.control.online(tag)[0].address for tag in (GATEWAY, HOME)}
         sources = {GATEWAY: (world.wires.gateway, 1055), HOME: (world.wires.home, 1080)}
-        world.control.tell(key="tskey-others")
-        for name, tag, socks in (("ci", CI, 1081), (OWNER, "", 1082)):
-            daemon = Daemon(name, tag, world.wires.others, world.programs, folder, socks=socks)
-            stack.callback(daemon.stop)
-            daemon.start()
-            daemon.join("tskey-others")
-            sources[tag or name] = (world.wires.others, socks)
-        # What nobody may reach must be there, or a closed port would pass for a filter.
-        for at, port in ((world.wires.gateway, INGRESS_PORT), (world.wires.others, SSH_PORT)):
-            lane = Lane(stack.enter_context(at.loop()), "listener", "127.0.0.1", port)
-            lane.up()
-            stack.callback(lane.down)
-        addresses = {tag: world.control.online(tag)[0].address for tag in (GATEWAY, HOME, CI)}
+        # No filter stands between a machine and itself: what a gateway may do to gateways, another one tries.
+        others = {CI: ("ci", CI, 1081), OWNER: (OWNER, "", 1082), ANOTHER: ("another", GATEWAY, 1083)}
+        sources |= _joined(world, stack, others)
+        addresses[CI] = world.control.online(CI)[0].address
+        _listening(stack, world.wires.others, SSH_PORT)
+        _listening(stack, world.wires.gateway, *GATEWAY_PORTS)
 
         def reaches(row: tuple[str, str, str]) -> bool:
             source, target, _ = row
             tag, _, port = target.rpartition(":")
-            at, socks = sources[source if source in sources else OWNER]
-            return dial(at, socks, addresses[tag], int(port)).said.startswith("HTTP/1.1 ")
+            at, socks = sources[ANOTHER if source == tag == GATEWAY else source if source in sources else OWNER]
+            return bool(dial(at, socks, addresses[tag], int(port)).said)
 
         # The first packet of two machines may be lost.
         until(lambda: all(reaches(row) for row in rows if row[2] == "accept"), "all that is allowed", 8)
@@ -135,10 +129,61 @@ def only_what_the_policy_allows(world: World, *, planted: Callable[[dict[str, An
     return f"{len(found) - denied} ways open, {denied} closed: no answer, given up after 5 s"
 
 
+def nobody_reaches_the_gateway(world: World, *plants: Plant) -> str:
+    """With a policy that lets everybody reach the gateway: in userspace mode the tunnel forwards to its loopback."""
+    policy: dict[str, Any] = json.loads(json.dumps(declared(KEY).policy))
+    policy["acls"].append({"action": "accept", "src": [HOME, "autogroup:member"], "dst": [f"{GATEWAY}:*"]})
+    with contextlib.ExitStack() as stack:
+        stack.callback(world.control.tell, policy=declared(KEY).policy)
+        world.control.tell(policy=policy)
+        stack.enter_context(world.gateway(*plants)).on_home()
+        [gateway] = world.control.online(GATEWAY)
+        sources = _joined(world, stack, {OWNER: (OWNER, "", 1082)})
+        _listening(stack, world.wires.gateway, *GATEWAY_PORTS)
+        places = [*sources.values(), (world.wires.home, 1080)]
+        ways = [(place, port) for place in places for port in GATEWAY_PORTS]
+
+        def answers(way: tuple[tuple[network.Namespace, int], int]) -> bool:
+            (at, socks), port = way
+            return bool(dial(at, socks, gateway.address, port).said)
+
+        with ThreadPoolExecutor(len(ways)) as pool:
+            found = zip(ways, pool.map(answers, ways), strict=True)
+            reached = {port for (_, port), answered in found if answered}
+    assert not reached, f"the tailnet reaches the gateway's ports {sorted(reached)}"
+    return f"{len(ways)} dials of its {len(GATEWAY_PORTS)} ports, none answered, whatever the policy allows"
+
+
+def _joined(
+    world: World, stack: contextlib.ExitStack, machines: dict[str, tuple[str, str, int]]
+) -> dict[str, tuple[network.Namespace, int]]:
+    """More machines (name, tag, port of the SOCKS5 listener): where each dials from."""
+    folder, at = world.fresh(), world.wires.others
+    world.control.tell(key="tskey-others")
+    for name, tag, socks in machines.values():
+        daemon = Daemon(name, tag, at, world.programs, folder, socks=socks)
+        stack.callback(daemon.stop)
+        daemon.start()
+        daemon.join("tskey-others")
+    return {machine: (at, socks) for machine, (_, _, socks) in machines.items()}
+
+
+def _listening(stack: contextlib.ExitStack, at: network.Namespace, *ports: int) -> None:
+    """What nobody may reach must be there, or a closed port would pass for a filter."""
+    loop = stack.enter_context(at.loop())
+    for port in ports:
+        lane = Lane(loop, "listener", "127.0.0.1", port)
+        # One of the gateway's own programs may listen already.
+        with contextlib.suppress(OSError):
+            lane.up()
+            stack.callback(lane.down)
+
+
 CHECKS = [
     request_and_20_mb_direct,
     request_and_20_mb_through_the_relay,
     packets_of_the_declared_size,
     vm_is_dialled_straight,
     only_what_the_policy_allows,
+    nobody_reaches_the_gateway,
 ]

@@ -162,7 +162,7 @@ def dial(at: Namespace, socks: int, host: str, port: int) -> Dial:
         if connection.recv(10)[1:2] != b"\x00":
             return ""
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-        return connection.recv(1024).decode().partition("\r\n")[0]
+        return connection.recv(1024).decode("latin-1").partition("\r\n")[0]
 
     def run() -> Dial:
         started, answer = time.monotonic(), ""

@@ -24,6 +24,11 @@ def key_as_it_came(gateway: Gateway) -> None:
     gateway.environment("tailscale", TS_AUTHKEY=f"{KEY}\n")
 
 
+def open_to_the_tailnet(gateway: Gateway) -> None:
+    extra = gateway.containers["tailscale"].env["TS_EXTRA_ARGS"]
+    gateway.environment("tailscale", TS_EXTRA_ARGS=extra.replace("--shields-up", ""))
+
+
 def no_loop(gateway: Gateway) -> None:
     """The image's own entrypoint, as a container without a command has it."""
     gateway.change("tailscale", command=("containerboot",), args=())
@@ -49,6 +54,7 @@ def nobody_waits(gateway: Gateway) -> None:
 MISTAKES: list[tuple[Plant, Check, str]] = [
     (vm_through_the_tunnel, reach.vm_is_dialled_straight, "dialled by .*tailscaled"),
     (larger_packets, reach.packets_of_the_declared_size, "have up to 13"),
+    (open_to_the_tailnet, reach.nobody_reaches_the_gateway, "ports .*1055, 8080"),
     (key_as_it_came, joining.key_with_a_newline, "the gateway has joined"),
     (no_loop, joining.wrong_key, "the container ended"),
     (state_on_disk, joining.sigterm, "^0 requests to log out"),
