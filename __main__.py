@@ -7,7 +7,7 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 
 import pulumi
 
-from components import config, next_steps
+from components import config, next_steps, services
 from components.alerts import Alerts
 from components.burst import Burst
 from components.clients import Clients
@@ -51,6 +51,7 @@ if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.model.name)
 pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
+pulumi.export("gpu_memory", services.memory_line(settings) if tailnet else None)
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
 pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)

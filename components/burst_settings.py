@@ -5,15 +5,13 @@ component `burst`, and the gateway's pilot).
 """
 
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from components import rules
 from components.section import Section
-
-REPOSITORY: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""A public repository on Hugging Face."""
+from components.service_settings import REPOSITORY
 
 
 class Wake(StrEnum):

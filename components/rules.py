@@ -133,7 +133,6 @@ def _images(settings: "Settings") -> list[str]:
         "burst.image": settings.burst.image,
         "burst.fetch_image": settings.burst.fetch_image,
         "vm.image": settings.vm.image,
-        "home.vllm.image": settings.home.vllm.image,
     }
     return [
         problem(field, "a full image name with an exact version", "the next start could run a program nobody tested",
@@ -221,11 +220,6 @@ def _vm(settings: "Settings") -> list[str]:
 
 def _home(settings: "Settings") -> list[str]:
     found: list[str] = []
-    if settings.home.vllm.slices > 1:
-        found.append(
-            problem("home.vllm.slices", "1 at most", "NVIDIA's device plugin refuses a pod that asks for two (they are "
-                    + "no more than one), so the model would never start", "leave it out")
-        )  # fmt: skip
     if settings.home.namespace == "default" or settings.home.namespace.startswith("kube-"):
         found.append(
             problem("home.namespace", "the stack's own, not one of the cluster's", "destroying the stack would destroy "

@@ -5,34 +5,24 @@ together (`rules`), or what is built from them.
 """
 
 import re
-from enum import StrEnum
 from typing import Final, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from components import rules
+from components import rules, service_rules
 from components.alert_settings import AlertSettings
-from components.burst_settings import REPOSITORY, BurstSettings
+from components.burst_settings import BurstSettings
+from components.lane import Lane
 from components.section import Section
+from components.service_settings import MODEL_NAME, Memory, ServiceSettings
 from components.tailnet_settings import TailnetSettings
 from components.vm_settings import VmSettings
 
 PROJECT: Final = "pilotlight"
 CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
-MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
-"""Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
-
 NIC: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 VIRTUAL_NIC: Final = re.compile(r"lo|tailscale\d+|tun\d+|wg\d+|cni\d+|flannel\..*|docker\d+|veth.*")
-
-
-class Lane(StrEnum):
-    """Where a request can be answered, in the order of the request path."""
-
-    HOME = "home"
-    BURST = "burst"
-    VM = "vm"
 
 
 class ClientSettings(Section):
@@ -121,23 +111,6 @@ class GatewaySettings(Section):
     )
 
 
-class VllmSettings(Section):
-    """vLLM on the home GPU."""
-
-    image: str = Field(default="docker.io/vllm/vllm-openai:v0.29.0-cu129", description="Official vLLM image, exact.")
-    weights: str = Field(
-        default=rules.BURST_WEIGHTS,
-        pattern=REPOSITORY,
-        description="Hugging Face repository of the weights. AWQ (6.9 GB) leaves the card room for other services.",
-    )
-    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context, tokens.")
-    gpu_memory_utilization: float = Field(
-        default=0.5, gt=0, le=0.95, description="vLLM's share of the whole card; slices don't limit memory."
-    )
-    slices: int = Field(default=1, ge=1, description="Time slices of the GPU it asks for.")
-    cache_gib: int = Field(default=40, ge=10, le=10_000, description="Volume for downloaded weights, GiB.")
-
-
 class HomeSettings(Section):
     """The GPU server at home."""
 
@@ -155,11 +128,18 @@ class HomeSettings(Section):
     namespace: str = Field(
         default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
     )
-    gpu_slices: int = Field(default=10, ge=1, le=100, description="Time slices the one GPU is shared in.")
-    max_requests: int = Field(
-        default=8, ge=1, le=1000, description="Requests home answers at a time; what exceeds it goes on."
+    gpu_slices: int = Field(
+        default=10, ge=2, le=100, description="Time slices the one GPU is shared in; NVIDIA's plugin takes 2 at least."
     )
-    vllm: VllmSettings = Field(default=VllmSettings(), description="vLLM, the first service.")
+    gpu_memory: Memory = Field(
+        default="24GiB", description="The card's memory, with unit; what the services may take adds up to it at most."
+    )
+    max_requests: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Requests for `model.name` that home answers at a time; what exceeds it goes on.",
+    )
 
     @field_validator("nic")
     @classmethod
@@ -201,6 +181,10 @@ class Settings(Section):
     burst: BurstSettings = Field(default=BurstSettings(), description="The serverless GPU lane.")
     vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
     home: HomeSettings = Field(default=HomeSettings(), description="The GPU server at home.")
+    services: tuple[ServiceSettings, ...] = Field(
+        default=(ServiceSettings(name="vllm", preset="qwen2.5-vl-7b"),),
+        description="The AI services on the home GPU: a list of `name` and `preset`, or `image` and `model`.",
+    )
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
     alerts: AlertSettings = Field(default=AlertSettings(), description="What tells the owner in time.")
     kubeconfig: SecretStr | None = Field(
@@ -219,7 +203,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        found = rules.broken(self)
+        found = [*rules.broken(self), *service_rules.broken(self)]
         if found:
             raise rules.SettingsError(found)
         return self

@@ -1,7 +1,7 @@
 """The burst lane's container: vLLM on one L4, reading its weights from the mounted bucket. Pure: settings in, data out.
 
 Owns: command, arguments, environment, startup probe and mount options. Does not own: what vLLM's common arguments mean
-(`home.vllm`), nor the service around the container (`burst`).
+(`vllm`), nor the service around the container (`burst`).
 
 Driver: Cloud Run's L4 instances have NVIDIA driver 535 (CUDA 12.2). A CUDA 12.9 image runs on it by CUDA's
 minor-version compatibility (any 12.x wants a driver from 525 on); vLLM's default images are CUDA 13, which wants 580.
@@ -9,9 +9,9 @@ minor-version compatibility (any 12.x wants a driver from 525 on); vLLM's defaul
 
 from typing import Final
 
+from components import vllm
 from components.burst.fetch_weights import MANIFEST
 from components.burst_settings import BurstSettings
-from components.home import vllm
 from components.settings import Settings
 
 PORT: Final = vllm.PORT
@@ -55,10 +55,10 @@ def arguments(settings: Settings) -> list[str]:
         *vllm.arguments(
             weights=folder(burst),
             served_name=settings.model.name,
-            max_model_len=burst.max_model_len,
             gpu_memory_utilization=burst.gpu_memory_utilization,
             max_requests=burst.max_requests,
             drain_s=SHUTDOWN_S,
+            own=vllm.vision(burst.max_model_len),
         ),
         # config/load.py: mapped files are read in the order tensors are wanted, page by page. Through gcsfuse that is a
         # request for each jump; "eager" reads a file from front to back first, and needs memory for it.

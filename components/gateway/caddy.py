@@ -66,9 +66,9 @@ def require_fits(settings: Settings) -> None:
                 problem(
                     "clients",
                     f"the gateway's configuration holds at most {SECRET_LIMIT} bytes, with {len(settings.clients)} "
-                    + f"clients it has {size}",
+                    + f"clients and {len(settings.services)} services it has {size}",
                     "Secret Manager would refuse it and the gateway could not start",
-                    "declare fewer clients, or let several callers share one",
+                    "declare fewer clients or services, or let several callers share a client",
                 )
             ]
         )

@@ -12,7 +12,7 @@ from components.settings import Lane
 
 
 def server(lanes: Sequence[Upstream]) -> Json:
-    """Caddy's server. `X-Lane` names the lane by its dial address, `X-Handler` the handler that asks."""
+    """Caddy's server. `X-Lane` names a lane or service by its dial address, `X-Handler` the handler that asks."""
     steered = any(upstream.lane is Lane.BURST for upstream in lanes)
     own: list[Json] = []
     if steered:
@@ -48,7 +48,10 @@ def _check(upstream: Upstream) -> Json:
         "upstreams": [{"dial": f"tcp/{upstream.dial}"}],
         "rewrite": {"method": "GET", "uri": upstream.check_path},
         "headers": {
-            "request": {"delete": ["*"], "set": {"Host": ["{http.reverse_proxy.upstream.hostport}"]}},
+            "request": {
+                "delete": ["*"],
+                "set": {"Host": [upstream.check_host or "{http.reverse_proxy.upstream.hostport}"]},
+            },
         },
         "transport": {
             "protocol": "http",

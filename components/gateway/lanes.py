@@ -3,8 +3,9 @@
 Owns: addresses and capacities of the lanes, the proxy handlers with their retries, checks and header allowlist. Does
 not own: what a check asks (`checks`), the way from the hop to burst (`hop`), which requests get here (`caddy`).
 
-All handlers share each lane's capacity and failures, because Caddy keeps both per dial address. What a check found is
-each handler's own.
+All handlers of the model share each lane's capacity and failures, because Caddy keeps both per dial address. What a
+check found is each handler's own. A service that lives at home only has an address of its own, home's in another
+spelling: so its requests take none of the model's slots, and its failures don't mark home.
 """
 
 import json
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components.gateway.answers import Json
+from components.services import Service, at_home_only, declared
 from components.settings import Lane, Settings
 
 CHECKS: Final = "127.0.0.1:9180"
@@ -39,6 +41,10 @@ IDLE_CONNECTION: Final = "4s"
 """Below the 5 s after which llama.cpp and vLLM close an idle connection: a large body sent into a closing connection is
 lost, for it can't be replayed."""
 
+SERVICE_WAIT_S: Final = 10
+"""How long a request waits for a service that is at home only, seconds: longer than a failed check or a tunnel that is
+just starting, and not `wait_s`, for nobody else will answer."""
+
 LARGE: Final = "large"
 """Value of the check's header `X-Handler` in the handlers of large requests."""
 
@@ -51,6 +57,14 @@ class Upstream:
     dial: str
     max_requests: int
     check_path: str
+    check_host: str = ""
+    """Whom Traefik asks at home: the name of a service."""
+
+    @property
+    def address(self) -> str:
+        """`dial` as Caddy's placeholders show it, however it was spelled."""
+        host, _, port = self.dial.rpartition(":")
+        return f"{host}:{int(port)}" if port.isdigit() else self.dial
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,11 @@ class Walk:
 
 def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
     """The lanes in the order a request tries them."""
+    model = next((service for service in declared(settings) if service.completes), None)
+    path, name = (model.health, model.name) if model else ("", "")
     known = {
         # End to end: tunnel, Traefik, vLLM.
-        Lane.HOME: Upstream(Lane.HOME, f"{settings.home.hostname}:80", settings.home.max_requests, "/health"),
+        Lane.HOME: Upstream(Lane.HOME, f"{settings.home.hostname}:80", settings.home.max_requests, path, name),
         # Asked of the pilot: a question to burst itself would keep it from scaling to zero.
         Lane.BURST: Upstream(Lane.BURST, HOP, settings.burst.max_requests, "/lane/burst"),
         Lane.VM: Upstream(Lane.VM, f"{vm_address}:{VM_PORT}", settings.vm.capacity, "/health"),
@@ -79,13 +95,34 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
     return [known[lane] for lane in settings.lanes]
 
 
+def services(settings: Settings) -> list[tuple[Service, Upstream]]:
+    """The services that no lane but home has, in the order their paths are tried."""
+    return [
+        # A zero more for each: another spelling of one port, and another address to Caddy's counters.
+        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}80", service.max_requests,
+                           service.health, service.name))
+        for number, service in enumerate(at_home_only(settings), start=1)
+    ]  # fmt: skip
+
+
 def longer_than(limit: int) -> Json:
     """Matcher of requests with a body of more than `limit` bytes."""
     return {"expression": f"int({{http.request.header.Content-Length}}) > {limit}"}
 
 
+def service_walks(settings: Settings, home: Upstream) -> list[Walk]:
+    """One handler for each size of request to a service that is at home only, the larger first."""
+    wait_s = min(SERVICE_WAIT_S, settings.gateway.wait_s)
+    limit = settings.gateway.replay_limit_mib * MIB
+    return [
+        Walk("streamed", limit, _proxy(settings, [home], replay=False, large=False, wait_s=wait_s)),
+        Walk("replayed", None, _proxy(settings, [home], replay=True, large=False, wait_s=wait_s)),
+    ]
+
+
 def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
-    """One handler for each size of request, the largest first."""
+    """One handler for each size of request for the model, the largest first."""
+    wait_s = settings.gateway.wait_s
     replay_limit = settings.gateway.replay_limit_mib * MIB
     large_limit = settings.vm.large_request_mib * MIB if Lane.BURST in settings.lanes else None
     found: list[Walk] = []
@@ -93,11 +130,12 @@ def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
         large = large_limit is not None and limit >= large_limit
         replay = limit < replay_limit
         name = f"{LARGE if large else 'small'}-{'replayed' if replay else 'streamed'}"
-        found.append(Walk(name, limit, _proxy(settings, lanes, replay=replay, large=large)))
-    return [*found, Walk("small-replayed", None, _proxy(settings, lanes, replay=True, large=False))]
+        found.append(Walk(name, limit, _proxy(settings, lanes, replay=replay, large=large, wait_s=wait_s)))
+    last = _proxy(settings, lanes, replay=True, large=False, wait_s=wait_s)
+    return [*found, Walk("small-replayed", None, last)]
 
 
-def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large: bool) -> Json:
+def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large: bool, wait_s: int) -> Json:
     """The walk over the lanes.
 
     `replay`: the body is in memory, so any failure before the answer's headers is repeated on the next lane, and counts
@@ -106,7 +144,7 @@ def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large
     """
     balancing: Json = {
         "selection_policy": {"policy": "first"},
-        "try_duration": f"{settings.gateway.wait_s}s",
+        "try_duration": f"{wait_s}s",
         "try_interval": TRY_INTERVAL,
     }
     passive: Json = {"max_fails": 1}
@@ -152,7 +190,7 @@ def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large
 def _worth_another_try(lanes: Sequence[Upstream]) -> str:
     """CEL. In JSON the short placeholder names `{rp.…}` never match."""
     refused = f"{{http.reverse_proxy.status_code}} in [{', '.join(map(str, REFUSED))}]"
-    another = f"{{http.reverse_proxy.upstream.hostport}} != {json.dumps(lanes[-1].dial)}"
+    another = f"{{http.reverse_proxy.upstream.hostport}} != {json.dumps(lanes[-1].address)}"
     young = f"{{http.request.duration_ms}} < {LAST_REFUSAL_MS}.0"
     return f"{{http.reverse_proxy.is_transport_error}} == true || ({refused} && ({another} || {young}))"
 

@@ -17,7 +17,10 @@ CONFIG_NAME: Final = "time-slicing"
 
 
 def time_slicing(slices: int) -> str:
-    """The device plugin's configuration file (NVIDIA/k8s-device-plugin README, "With CUDA Time-Slicing")."""
+    """The device plugin's configuration file (NVIDIA/k8s-device-plugin README, "With CUDA Time-Slicing").
+
+    At 0.20.0 it refuses fewer than two slices, and ignores keys it doesn't know (api/config/v1).
+    """
     config = {
         "version": "v1",
         "sharing": {

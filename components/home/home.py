@@ -20,7 +20,8 @@ from components.home.gpu import (
     time_slicing,
 )
 from components.home.ingress import traefik_values
-from components.home.vllm import values as vllm_values
+from components.home.services import values
+from components.services import declared
 from components.settings import Settings
 
 SERVICE_CHART: Final = "./charts/ai-service"
@@ -109,19 +110,18 @@ class Home(pulumi.ComponentResource):
             opts=self._child(provider, config),
         )
 
-        services = {"vllm": vllm_values(settings)}
         digest = chart_digest(_PROJECT / SERVICE_CHART)
         releases = {
-            service: self._release(
-                f"{name}-{service}",
-                service,
+            service.name: self._release(
+                f"{name}-{service.name}",
+                service.name,
                 namespace=home.namespace,
                 chart=SERVICE_CHART,
                 description=f"charts/ai-service sha256:{digest}",
-                values=values,
+                values=values(service, settings),
                 opts=self._child(provider, device_plugin),
             )
-            for service, values in services.items()
+            for service in declared(settings)
         }
 
         self.namespace = namespace.metadata.apply(lambda metadata: metadata.name or home.namespace)

@@ -1,7 +1,7 @@
 """Texts that are made from the code and kept in the repository, so that a change shows in review.
 
-Owns: the inventory of a stack, the config schema in Pulumi.yaml, the settings table in README.md. `update` writes them,
-`test_golden` compares them.
+Owns: the inventory of a stack, the config schema in Pulumi.yaml, the settings table in README.md, the chart's scenario
+of each preset. `update` writes them, `test_golden` compares them.
 """
 
 import json
@@ -13,12 +13,17 @@ import yaml
 from pydantic_core import PydanticUndefined
 
 from components.config import CONFIGURABLE
+from components.home.services import values
+from components.service_presets import PRESETS
+from components.service_settings import ServiceSettings
+from components.services import declared
 from components.settings import Section, Settings
 from lab.cloud import Cloud
 from lab.stack import ROOT, Resource, Stack, config_of, render
 
 HERE: Final = Path(__file__).parent
 PULUMI_YAML: Final = ROOT / "Pulumi.yaml"
+SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
 README: Final = ROOT / "README.md"
 TABLE_START, TABLE_END = "<!-- settings: made by `make golden` -->", "<!-- settings end -->"
 STACKS: Final = {
@@ -29,6 +34,9 @@ STACKS: Final = {
     "home-only": {
         "pilotlight:lanes": '["home"]',
         "pilotlight:tailnet": '{"join": "federated", "ci_repository": "me/pilotlight"}',
+    },
+    "services": {
+        "pilotlight:services": json.dumps([{"name": name.partition("2.5")[0], "preset": name} for name in PRESETS])
     },
 }
 """Golden inventories: name -> config on top of Pulumi.dev.yaml."""
@@ -85,6 +93,17 @@ def config_schema() -> dict[str, Any]:
             entry |= {"type": "object", "default": {}}
         schema[key] = entry
     return schema
+
+
+def chart_scenarios() -> dict[Path, str]:
+    """Values of the chart for each preset, by file, as the stack sends them."""
+    entries = tuple(ServiceSettings(name=f"{preset.partition('2.5')[0]}", preset=preset) for preset in PRESETS)
+    settings = Settings(stack="dev", project="project", region="us-east1", services=entries)
+    return {
+        SCENARIOS / f"{service.name}-values.yaml": "# A preset, as the stack sends it. Made by `make golden`.\n"
+        + yaml.safe_dump(values(service, settings), sort_keys=False, width=110)
+        for service in declared(settings)
+    }
 
 
 def pulumi_yaml() -> str:

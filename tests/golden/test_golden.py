@@ -55,6 +55,11 @@ def test_pulumis_config_schema_is_made_from_the_settings() -> None:
     require_same(golden.PULUMI_YAML.read_text(), golden.pulumi_yaml(), golden.PULUMI_YAML)
 
 
+@pytest.mark.parametrize("path", golden.chart_scenarios(), ids=lambda path: path.name)
+def test_the_chart_s_scenario_of_a_preset_is_what_the_stack_sends(path: Path) -> None:
+    require_same(path.read_text(), golden.chart_scenarios()[path], path)
+
+
 def test_the_readmes_settings_table_is_made_from_the_settings() -> None:
     readme = golden.README.read_text()
     assert readme.count(golden.TABLE_START) == 1

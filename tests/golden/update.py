@@ -4,5 +4,7 @@ from tests.golden import rendered as golden
 
 for name in golden.STACKS:
     (golden.HERE / f"{name}.yaml").write_text(golden.inventory(golden.rendered(name)))
+for path, text in golden.chart_scenarios().items():
+    path.write_text(text)
 golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
 golden.README.write_text(golden.readme())

@@ -212,6 +212,7 @@ class TestRunningLab:
             "base_url",
             "model",
             "api_keys",
+            "gpu_memory",
             "home_auth_key",
             "gateway_key_expires",
             "home_bootstrap",

@@ -338,14 +338,14 @@ def test_vllm_gets_exactly_these_arguments(settings_of: Make) -> None:
         "--host", "0.0.0.0",
         "--port", "8000",
         "--served-model-name", "served/as",
-        "--max-model-len", "2048",
         "--gpu-memory-utilization", "0.9",
         "--max-num-seqs", "5",
-        "--limit-mm-per-prompt", '{"image":2,"video":0}',
-        "--mm-processor-kwargs", '{"max_pixels":589824}',
         "--allowed-media-domains", "images-are-sent-inline.invalid",
         "--shutdown-timeout", "9",
         "--disable-access-log-for-endpoints", "/health",
+        "--max-model-len", "2048",
+        "--limit-mm-per-prompt", '{"image":2,"video":0}',
+        "--mm-processor-kwargs", '{"max_pixels":589824}',
         "--safetensors-load-strategy", "eager",
     ]  # fmt: skip
 

@@ -54,8 +54,9 @@ def test_every_scenario_is_valid_kubernetes(scenario: Object, version: str) -> N
         kubernetes_validate.validate(item, version, strict=True)
 
 
-def test_the_three_scenarios_are_there() -> None:
-    assert [path.name for path in SCENARIOS] == ["cpu-values.yaml", "speech-values.yaml", "vllm-values.yaml"]
+def test_the_scenarios_are_there() -> None:
+    names = ["cpu", "custom", "embeddings", "image", "qwen", "tts"]
+    assert [path.name for path in SCENARIOS] == [f"{name}-values.yaml" for name in names]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +76,7 @@ def test_the_three_scenarios_are_there() -> None:
         ({"ingress": {"prefixes": ["v1"]}}, "/ingress/prefixes/0"),
         ({"ingress": {"prefixes": ["/"]}}, "/ingress/prefixes/0"),
         ({"ingress": {"prefixes": ["/v1", "/v1"]}}, "/ingress/prefixes"),
+        ({"ingress": {"exact": ["/health"]}}, "additional properties 'exact' not allowed"),
         ({"ingress": {"host": "example.com"}}, "additional properties 'host' not allowed"),
         ({"env": {"A-B": "1"}}, "A-B"),
         ({"env": {"A": 1}}, "/env/A"),
@@ -82,6 +84,7 @@ def test_the_three_scenarios_are_there() -> None:
         ({"resources": {"limits": {"cpu": "1"}}}, "additional properties 'cpu' not allowed"),
         ({"probes": {"startupSeconds": 0}}, "/probes/startupSeconds"),
         ({"networkPolicy": {"from": {"podLabels": None}}}, "/networkPolicy/from"),
+        ({"networkPolicy": {"metrics": {"namespace": ""}}}, "/networkPolicy/metrics/namespace"),
         ({"networkPolicy": {"enabled": False}}, "additional properties 'enabled' not allowed"),
     ],
     ids=str,
@@ -132,19 +135,18 @@ def test_the_service_opens_no_port_of_the_machine(scenario: Object) -> None:
     assert [set(port) for port in spec["ports"]] == [{"name", "port", "targetPort", "protocol"}]
 
 
-def test_ingress_routes_exactly_the_declared_paths_on_plain_http_for_any_host() -> None:
-    objects = render({"image": IMAGE, "ingress": {"prefixes": ["/v1", "/v2/x"], "exact": ["/health"]}})
+def test_ingress_routes_the_declared_paths_for_any_host_and_health_for_the_service_s_own() -> None:
+    objects = render({"image": IMAGE, "ingress": {"prefixes": ["/v1", "/v2/x"]}, "probes": {"path": "/readyz"}})
     ingress = objects["Ingress"]
     assert ingress["spec"]["ingressClassName"] == "traefik"
     assert ingress["metadata"]["annotations"] == {"traefik.ingress.kubernetes.io/router.entrypoints": "web"}
-    (rule,) = ingress["spec"]["rules"]
-    assert "host" not in rule
-    assert [(p["path"], p["pathType"]) for p in rule["http"]["paths"]] == [
-        ("/v1", "Prefix"),
-        ("/v2/x", "Prefix"),
-        ("/health", "Exact"),
-    ]
-    assert {p["backend"]["service"]["name"] for p in rule["http"]["paths"]} == {"svc"}
+    anybody, own = ingress["spec"]["rules"]
+    assert "host" not in anybody
+    assert [(p["path"], p["pathType"]) for p in anybody["http"]["paths"]] == [("/v1", "Prefix"), ("/v2/x", "Prefix")]
+    assert own["host"] == "svc"
+    assert [(p["path"], p["pathType"]) for p in own["http"]["paths"]] == [("/readyz", "Exact")]
+    backends = {p["backend"]["service"]["name"] for rule in (anybody, own) for p in rule["http"]["paths"]}
+    assert backends == {"svc"}
 
 
 def test_the_pod_has_no_way_to_the_cluster_and_no_privilege(scenario: Object) -> None:
@@ -217,7 +219,7 @@ def test_shared_memory_is_memory_of_the_declared_size() -> None:
     assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1024Mi"}
 
 
-def test_only_traefik_may_call_and_only_the_internet_is_called() -> None:
+def test_only_traefik_and_metrics_may_call_and_only_the_internet_is_called() -> None:
     policy = render({"image": IMAGE, "port": 9000})["NetworkPolicy"]["spec"]
     assert policy["policyTypes"] == ["Ingress", "Egress"]
     assert policy["ingress"] == [
@@ -226,7 +228,11 @@ def test_only_traefik_may_call_and_only_the_internet_is_called() -> None:
                 {
                     "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
                     "podSelector": {"matchLabels": {"app.kubernetes.io/name": "traefik"}},
-                }
+                },
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+                },
             ],
             "ports": [{"port": 9000, "protocol": "TCP"}],
         }

@@ -40,7 +40,7 @@ def refusal(values: dict[str, str], name: str = "dev") -> SettingsError:
         ("pilotlight:gateway", {"max_instance": 2}, "gateway.max_instance", "max_instances"),
         ("pilotlight:vm", {"machinetype": "e2-micro"}, "vm.machinetype", "machine_type"),
         ("pilotlight:vm", {"model": {"sha": "0"}}, "vm.model.sha", "sha256"),
-        ("pilotlight:home", {"vllm": {"slice": 1}}, "home.vllm.slice", "slices"),
+        ("pilotlight:services", [{"name": "a", "slice": 1}], "services.0.slice", "slices"),
         ("pilotlight:tailnet", {"owner": []}, "tailnet.owner", "owners"),
         ("pilotlight:clients", [{"name": "a", "kee": SECRET}], "clients.0.kee", "key"),
         ("pilot-light:lanes", ["vm"], "pilot-light:lanes", "pilotlight:lanes"),
@@ -281,8 +281,8 @@ REFUSED_BY_THE_PROGRAM: dict[str, tuple[dict[str, Any], str]] = {
     "rule": ({"gateway": {"wait_s": 300}}, r"gateway\.wait_s: below timeout_s"),
     "over 64 KiB": (
         {"clients": [{"name": f"robot-{number}"} for number in range(400)]},
-        r"clients: the gateway's configuration holds at most 65536 bytes, with 400 clients it has \d{5,}\. "
-        r"Consequence: Secret Manager would refuse it.*Fix: declare fewer",
+        r"clients: the gateway's configuration holds at most 65536 bytes, with 400 clients and 1 services it has "
+        r"\d{5,}\. Consequence: Secret Manager would refuse it.*Fix: declare fewer",
     ),
 }
 
@@ -308,7 +308,7 @@ def test_the_limit_of_a_secret_is_exact(monkeypatch: pytest.MonkeyPatch, too_man
     size = len(caddy.document(settings, vm_address=caddy.WIDEST_ADDRESS).encode())
     monkeypatch.setattr(caddy, "SECRET_LIMIT", size - too_many)
     if too_many:
-        with pytest.raises(SettingsError, match=f"with 1 clients it has {size}"):
+        with pytest.raises(SettingsError, match=f"with 1 clients and 1 services it has {size}"):
             caddy.require_fits(settings)
     else:
         caddy.require_fits(settings)

@@ -357,6 +357,7 @@ def test_outputs_are_what_a_client_needs(stack_of: Render) -> None:
         "base_url",
         "model",
         "api_keys",
+        "gpu_memory",
         "home_auth_key",
         "gateway_key_expires",
         "home_bootstrap",

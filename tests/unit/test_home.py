@@ -1,4 +1,4 @@
-"""The home component: vLLM's arguments, time-slicing, Traefik's timeouts, what is registered in preview and update."""
+"""The home component: services as releases, time-slicing, Traefik's timeouts, what is registered in both modes."""
 
 import ast
 import asyncio
@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import Any, cast
 
 import helm_python
+import jsonschema
 import pulumi
 import pytest
 import yaml
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc, set_mocks
 
+from components import vllm
 from components.config import read
-from components.home import Home, gpu, ingress, vllm
+from components.home import Home, gpu, ingress
 from components.home.home import SERVICE_CHART, chart_digest
+from components.home.services import values
+from components.services import declared
 from components.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -178,17 +182,80 @@ def test_everything_goes_to_the_home_cluster(preview: bool) -> None:
 # --- GPU sharing ------------------------------------------------------------------------------------------------------
 
 
-def test_time_slicing_is_exactly_nvidias_schema() -> None:
-    assert yaml.safe_load(gpu.time_slicing(10)) == {
-        "version": "v1",
+PLUGIN_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "additionalProperties": False,
+    "required": ["version", "sharing"],
+    "properties": {
+        "version": {"const": "v1"},
         "sharing": {
-            "timeSlicing": {
-                "renameByDefault": False,
-                "failRequestsGreaterThanOne": True,
-                "resources": [{"name": "nvidia.com/gpu", "replicas": 10}],
-            }
+            "type": "object",
+            "additionalProperties": False,
+            "properties": {
+                "timeSlicing": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["resources"],
+                    "properties": {
+                        "renameByDefault": {"type": "boolean"},
+                        "failRequestsGreaterThanOne": {"type": "boolean"},
+                        "resources": {
+                            "type": "array",
+                            "minItems": 1,
+                            "items": {
+                                "type": "object",
+                                "additionalProperties": False,
+                                "required": ["name", "replicas"],
+                                "properties": {
+                                    "name": {"type": "string", "pattern": r"^nvidia\.com/"},
+                                    "rename": {"type": "string"},
+                                    "replicas": {"type": "integer", "minimum": 2},
+                                },
+                            },
+                        },
+                    },
+                }
+            },
         },
+    },
+}
+"""What NVIDIA/k8s-device-plugin documents (README, "Shared Access to GPUs with CUDA Time-Slicing") and reads
+(api/config/v1 at v0.20.0: config.go, sharing.go, replicas.go), of the parts in use. The plugin itself ignores keys it
+doesn't know, so a misspelt one would be silent."""
+
+
+def schema_errors(text: str) -> list[str]:
+    checker = jsonschema.Draft202012Validator(PLUGIN_SCHEMA)
+    return [error.message for error in checker.iter_errors(yaml.safe_load(text))]  # pyright: ignore[reportUnknownMemberType]
+
+
+def test_time_slicing_is_of_nvidias_schema() -> None:
+    text = gpu.time_slicing(10)
+    assert schema_errors(text) == []
+    slicing = yaml.safe_load(text)["sharing"]["timeSlicing"]
+    assert slicing == {
+        "renameByDefault": False,
+        "failRequestsGreaterThanOne": True,
+        "resources": [{"name": "nvidia.com/gpu", "replicas": 10}],
     }
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("failRequestsGreaterThanOne", "failRequestGreaterThanOne"),
+        ("timeSlicing", "timeslicing"),
+        ("replicas: 10", "replica: 10"),
+        ("replicas: 10", "replicas: 1"),
+        ("replicas: 10", "replicas: '10'"),
+        ("version: v1", "version: 1"),
+        ("nvidia.com/gpu", "gpu"),
+    ],
+)
+def test_a_near_miss_of_nvidias_schema_is_seen(right: str, wrong: str) -> None:
+    text = gpu.time_slicing(10)
+    assert right in text
+    assert schema_errors(text.replace(right, wrong))
 
 
 @MODES
@@ -237,22 +304,34 @@ def test_the_one_traefik_of_k3s_is_configured(preview: bool) -> None:
     assert config["spec"] == {"valuesContent": ingress.traefik_values(300)}
 
 
-# --- vLLM -------------------------------------------------------------------------------------------------------------
+# --- the services as releases -----------------------------------------------------------------------------------------
 
+ALL = [
+    {"name": "vllm", "preset": "qwen2.5-vl-7b"},
+    {"name": "tts", "preset": "tts"},
+    {"name": "pictures", "preset": "image"},
+    {"name": "embed", "preset": "embeddings"},
+]
 ARGUMENTS = [
     "some/weights",
     "--host", "0.0.0.0",
     "--port", "8000",
     "--served-model-name", "some/name",
-    "--max-model-len", "4096",
     "--gpu-memory-utilization", "0.4",
     "--max-num-seqs", "3",
-    "--limit-mm-per-prompt", '{"image":2,"video":0}',
-    "--mm-processor-kwargs", '{"max_pixels":589824}',
     "--allowed-media-domains", "images-are-sent-inline.invalid",
     "--shutdown-timeout", "120",
     "--disable-access-log-for-endpoints", "/health",
+    "--max-model-len", "4096",
+    "--limit-mm-per-prompt", '{"image":2,"video":0}',
+    "--mm-processor-kwargs", '{"max_pixels":589824}',
 ]  # fmt: skip
+
+
+def values_of(name: str, **changes: Any) -> dict[str, Any]:
+    settings = settings_of(**changes)
+    [service] = [service for service in declared(settings) if service.name == name]
+    return values(service, settings)
 
 
 def test_vllm_gets_exactly_these_arguments() -> None:
@@ -260,10 +339,10 @@ def test_vllm_gets_exactly_these_arguments() -> None:
         vllm.arguments(
             weights="some/weights",
             served_name="some/name",
-            max_model_len=4096,
             gpu_memory_utilization=0.4,
             max_requests=3,
             drain_s=120,
+            own=vllm.vision(4096),
         )
         == ARGUMENTS
     )
@@ -275,12 +354,13 @@ def test_no_image_costs_more_than_the_declared_pixels() -> None:
 
 
 def test_values_carry_the_settings() -> None:
-    values = vllm.values(
-        settings_of(
-            model={"name": "served/as"},
-            gateway={"timeout_s": 250, "wait_s": 100},
-            home={"max_requests": 5, "vllm": {"weights": "w/w", "max_model_len": 2048, "cache_gib": 12}},
-        )
+    entry = {"name": "llm", "preset": "qwen2.5-vl-7b", "weights": "w/w", "args": ["--max-model-len", "2048"]}
+    values = values_of(
+        "llm",
+        model={"name": "served/as"},
+        gateway={"timeout_s": 250, "wait_s": 100},
+        home={"max_requests": 5},
+        services=[{**entry, "cache_gib": 12, "gpu_memory": "9GiB"}],
     )
     pairs = dict(zip(values["args"][1::2], values["args"][2::2], strict=True))
     assert values["args"][0] == "w/w"
@@ -288,34 +368,56 @@ def test_values_carry_the_settings() -> None:
     assert pairs["--max-model-len"] == "2048"
     assert pairs["--max-num-seqs"] == "5"
     assert pairs["--shutdown-timeout"] == "250"
+    assert pairs["--gpu-memory-utilization"] == "0.375"
     assert values["drain"] == {"requestSeconds": 250}
     assert values["cache"] == {"gib": 12, "mountPath": values["env"]["HOME"]}
 
 
-def test_only_the_api_and_its_health_are_reachable() -> None:
+def test_a_service_of_another_image_gets_what_its_preset_says_and_nothing_of_vllm() -> None:
+    values = values_of("tts", services=ALL)
+    assert values["image"].startswith("ghcr.io/remsky/kokoro-fastapi-gpu:v")
+    assert (values["port"], values["probes"], values["user"]) == (8880, {"path": "/health"}, {"uid": 1001})
+    assert (values["args"], "command" in values, "HOME" in values["env"]) == ([], False, False)
+    pictures = values_of("pictures", services=ALL)
+    assert (pictures["args"], pictures["probes"], pictures["env"]["HOME"]) == (
+        ["sd-1.5-ggml"], {"path": "/readyz"}, "/cache",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "paths"),
+    [("vllm", ["/v1"]), ("tts", ["/v1/audio"]), ("pictures", ["/v1/images"]), ("embed", ["/v1/embeddings"])],
+)
+def test_only_the_api_of_a_service_is_reachable(name: str, paths: list[str]) -> None:
     """vLLM answers /tokenize, /pause, /metrics and more without a key."""
-    assert vllm.values(settings_of())["ingress"] == {"prefixes": ["/v1"], "exact": ["/health"]}
+    assert values_of(name, services=ALL)["ingress"] == {"prefixes": paths}
 
 
 def test_idle_connections_outlive_traefiks() -> None:
-    """Traefik drops idle connections after 90 s; vLLM closing first ends a reused one in 502."""
-    assert int(vllm.values(settings_of())["env"]["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 90
+    """Traefik drops idle connections after 90 s; a server that closes first ends a reused one in 502."""
+    assert int(values_of("vllm")["env"]["VLLM_HTTP_TIMEOUT_KEEP_ALIVE"]) > 90
+    assert int(values_of("tts", services=ALL)["env"]["UVICORN_TIMEOUT_KEEP_ALIVE"]) > 90
 
 
 @pytest.mark.parametrize("timeout_s", [300, 3600])
-def test_the_chart_accepts_the_values(timeout_s: int) -> None:
+@pytest.mark.parametrize("entry", ALL, ids=lambda entry: entry["name"])
+def test_the_chart_accepts_the_values(entry: dict[str, str], timeout_s: int) -> None:
     with helm_python.Chart.load(ROOT / SERVICE_CHART) as chart:
-        chart.validate_schema(vllm.values(settings_of(gateway={"timeout_s": timeout_s})))
+        chart.validate_schema(values_of(entry["name"], services=ALL, gateway={"timeout_s": timeout_s}))
 
 
 @MODES
-def test_vllm_is_a_release_of_the_local_chart_under_its_own_name(preview: bool) -> None:
-    release = run(preview)["home-vllm"].inputs
-    assert release["chart"] == "./charts/ai-service"
-    assert (ROOT / release["chart"] / "Chart.yaml").exists()
-    assert release["name"] == "vllm"
-    assert release["values"]["image"] == settings_of().home.vllm.image
-    assert "repositoryOpts" not in release
+def test_each_service_is_a_release_of_the_local_chart_under_its_own_name(preview: bool) -> None:
+    resources = run(preview, services=ALL)
+    for entry in ALL:
+        release = resources[f"home-{entry['name']}"].inputs
+        assert release["chart"] == "./charts/ai-service"
+        assert release["name"] == entry["name"]
+        assert release["values"]["image"] == values_of(entry["name"], services=ALL)["image"]
+        assert "repositoryOpts" not in release
+        assert release["skipAwait"] is True
+    assert (ROOT / SERVICE_CHART / "Chart.yaml").exists()
+    assert len([r for r in resources.values() if r.type == RELEASE]) == len(ALL) + 1
 
 
 def test_an_edited_template_changes_the_release(tmp_path: Path) -> None:
@@ -333,7 +435,7 @@ def test_an_edited_template_changes_the_release(tmp_path: Path) -> None:
 
 def test_no_value_of_home_is_written_as_a_literal_secret() -> None:
     """A Hugging Face token or API key in the values would be readable in the cluster by everyone."""
-    for path in (ROOT / "components" / "home").glob("*.py"):
+    for path in [*(ROOT / "components" / "home").glob("*.py"), *(ROOT / "components").glob("service*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.startswith(("hf_", "sk-", "nvapi-")), path

@@ -143,7 +143,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "last argument without value": (
         in_vllm(lambda values: values["args"].pop()),
-        "home/vllm: argument --disable-access-log-for-endpoints lacks its value",
+        "home/vllm: argument --mm-processor-kwargs lacks its value",
     ),
     "value too many": (in_user_data(" --metrics", " --metrics=yes"), "vm/model: argument --metrics takes no value"),
     "port nobody listens on at home": (

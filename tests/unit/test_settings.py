@@ -118,7 +118,6 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"gateway": {"tailscale_image": "docker.io/tailscale/tailscale:stable"}}, ("gateway.tailscale_image: a full",)),
     ({"vm": {"image": "ghcr.io/ggml-org/llama.cpp:server"}}, ("vm.image: a full image name",)),
-    ({"home": {"vllm": {"image": "docker.io/vllm/vllm-openai:latest"}}}, ("home.vllm.image: a full image name",)),
     # vm
     ({"vm": {"zone": "europe-west1-b"}}, ("vm.zone: a zone of gcp:region (us-central1)", "half-way", "us-central1-b")),
     ({"vm": {"zone": "us-central10-b"}}, ("vm.zone: a zone of gcp:region",)),
@@ -157,17 +156,8 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         ("vm.projector.url: a file name of its own", "overwrite", "null"),
     ),
     # home
-    ({"home": {"vllm": {"slices": 2}}}, ("home.vllm.slices: 1 at most", "never start", "leave it out")),
-    ({"home": {"gpu_slices": 4, "vllm": {"slices": 5}}}, ("home.vllm.slices: 1 at most",)),
-    ({"home": {"vllm": {"gpu_memory_utilization": 0.96}}}, ("home.vllm.gpu_memory_utilization: is refused",)),
-    ({"home": {"vllm": {"gpu_memory_utilization": 0}}}, ("home.vllm.gpu_memory_utilization: is refused",)),
-    *(
-        ({"home": {"vllm": {"weights": name}}}, ("home.vllm.weights: is refused", "Hugging Face"))
-        for name in ("", "no repository", "gpt-4", "--api-key", "a/b/c", "https://huggingface.co/a/b")
-    ),
-    ({"home": {"vllm": {"max_model_len": 10**9}}}, ("home.vllm.max_model_len: is refused",)),
-    ({"home": {"vllm": {"cache_gib": 10**6}}}, ("home.vllm.cache_gib: is refused",)),
-    ({"home": {"gpu_slices": 0}}, ("home.gpu_slices: is refused",)),
+    ({"home": {"gpu_slices": 1}}, ("home.gpu_slices: is refused", "takes 2 at least")),
+    ({"home": {"gpu_memory": 24}}, ("home.gpu_memory: a whole number with its unit", "write it as 24GiB")),
     ({"home": {"max_requests": 1001}}, ("home.max_requests: is refused",)),
     *(({"home": {"hostname": name}}, ("home.hostname: is refused",)) for name in ("", "home.ts.net", "-a", "a-", "A")),
     *(({"home": {"namespace": name}}, ("home.namespace: is refused",)) for name in ("", "a-", "a_b", "a" * 64)),
@@ -234,7 +224,7 @@ def test_blanks_and_newlines_around_a_key_are_dropped(settings_of: Make, around:
 
 def test_settings_are_frozen(settings_of: Make) -> None:
     settings = settings_of()
-    for section, field in ((settings, "lanes"), (settings.gateway, "wait_s"), (settings.home.vllm, "weights")):
+    for section, field in ((settings, "lanes"), (settings.gateway, "wait_s"), (settings.services[0], "weights")):
         with pytest.raises(ValidationError, match="frozen"):
             setattr(section, field, getattr(section, field))
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import pulumi
 
+from components.services import declared
 from components.settings import Settings
 
 _HERE: Final = Path(__file__).parent
@@ -29,7 +30,7 @@ TAILSCALE_VERSION: Final = "1.102.5"
 """The gateway's own (`gateway.tailscale_image`)."""
 TAILSCALE_FINGERPRINT: Final = "2596A99EAAB33821893C0A79458CA832957F5868"
 IMAGES_GIB: Final = 40
-"""Disk for K3s and vLLM's image, packed and unpacked."""
+"""Disk for K3s and vLLM's image, packed and unpacked; each service's cache comes on top."""
 
 DRIVER_LEAST: Final = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 """Least driver for each CUDA major: any of its minors runs on it, with a limited feature set
@@ -46,6 +47,13 @@ def cuda_of(image: str) -> str:
     return f"{found[1]}.{found[2]}" if found else VLLM_CUDA
 
 
+def vllm_image(settings: Settings) -> str:
+    """The vLLM image among the services that needs the newest driver; without one, the first service's image."""
+    images = [service.image for service in declared(settings) if service.is_vllm]
+    newest = max(images, key=lambda image: [int(part) for part in cuda_of(image).split(".")], default="")
+    return newest or declared(settings)[0].image
+
+
 def drivers(image: str) -> tuple[str, str]:
     """The least driver a vLLM image runs on, and the one it runs on without limits."""
     cuda = cuda_of(image)
@@ -55,7 +63,7 @@ def drivers(image: str) -> tuple[str, str]:
 
 def script(settings: Settings, auth_key: str) -> str:
     """The whole script; it holds `auth_key`, so it is a secret."""
-    image = settings.home.vllm.image
+    image = vllm_image(settings)
     least, own = drivers(image)
     values = {
         "HOME_NAME": settings.home.hostname,
@@ -64,7 +72,7 @@ def script(settings: Settings, auth_key: str) -> str:
         "VLLM_IMAGE": image,
         "DRIVER_LEAST": least,
         "DRIVER_OWN": own,
-        "DISK_GIB": str(IMAGES_GIB + settings.home.vllm.cache_gib),
+        "DISK_GIB": str(IMAGES_GIB + sum(service.cache_gib for service in declared(settings))),
         "K3S_VERSION": K3S_VERSION,
         "K3S_SHA256": K3S_SHA256,
         "TOOLKIT_VERSION": TOOLKIT_VERSION,

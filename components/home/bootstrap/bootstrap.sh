@@ -103,7 +103,7 @@ check_machine() {
   if [ ! -e /usr/local/bin/k3s ]; then
     free=$(df --output=avail --block-size=1G /var/lib | tail -n 1)
     [ "$free" -ge "$DISK_GIB" ] ||
-      refuse "$((free)) GiB are free under /var/lib, images and weights need $DISK_GIB" "free some, or lower \`home.vllm.cache_gib\`"
+      refuse "$((free)) GiB are free under /var/lib, images and weights need $DISK_GIB" "free some, or lower a service's \`cache_gib\`"
   fi
   if [ -e /etc/systemd/system/k3s.service ] && ! grep -q pilotlight /etc/systemd/system/k3s.service; then
     refuse "another K3s is installed here; flags in its unit, such as --node-ip, would beat every file" \

@@ -1,16 +1,18 @@
-"""vLLM as a release of `charts/ai-service`: its command line and its chart values, as pure functions.
+"""vLLM's command line, as pure functions: what home's services and the burst lane start.
 
-Owns: every argument vLLM gets, and why. Does not own: the chart, the image's version (settings), the routing policy.
+Owns: every argument vLLM gets, and why. Does not own: images and weights (settings, `service_presets`), the chart's
+values (`home.services`), the routing policy.
 
 Each argument was read in vLLM 0.29.0 itself (wheel `vllm==0.29.0`; its CUDA 12.9 image is `v0.29.0-cu129`); the file
-that declares it stands beside it.
+that declares it stands beside it, and tests hold all of them against the whole list of that version.
 """
 
 import json
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from components.settings import Settings
-
+REPOSITORY: Final = "docker.io/vllm/vllm-openai"
+"""vLLM's official image: who names it gets the arguments from here."""
 PORT: Final = 8000
 """Port vLLM listens on inside its pod."""
 CACHE: Final = "/cache"
@@ -23,18 +25,23 @@ NO_REMOTE_MEDIA: Final = "images-are-sent-inline.invalid"
 KEEP_ALIVE_S: Final = 120
 """How long idle connections are kept, seconds: longer than Traefik does (90 s). vLLM's own 5 s close a connection that
 Traefik is just about to use, and that POST ends in 502."""
+OWNED: Final = frozenset({
+    "--host", "--port", "--served-model-name", "--gpu-memory-utilization", "--kv-cache-memory-bytes",
+    "--allowed-media-domains", "--shutdown-timeout", "--api-key", "--root-path", "--config",
+})  # fmt: skip
+"""Arguments that say what other settings, the chart or the gateway rely on."""
 
 
 def arguments(
     *,
     weights: str,
     served_name: str,
-    max_model_len: int,
     gpu_memory_utilization: float,
     max_requests: int,
     drain_s: int,
+    own: Sequence[str],
 ) -> list[str]:
-    """The arguments after `vllm serve`, in order.
+    """The arguments after `vllm serve`, in order; `own` are the model's, last, for vLLM takes the last of two.
 
     `max_requests` is what the gateway sends at most at a time, `drain_s` the longest time a request may run.
     """
@@ -46,55 +53,35 @@ def arguments(
         "--port", str(PORT),
         # engine/arg_utils.py, ModelConfig: every lane answers to one name, whatever weights stand behind it.
         "--served-model-name", served_name,
-        # engine/arg_utils.py, ModelConfig: the model's own 128,000 tokens would not fit the card's share.
-        "--max-model-len", str(max_model_len),
         # engine/arg_utils.py, CacheConfig: share of the whole card for this process; time slices limit no memory.
         "--gpu-memory-utilization", str(gpu_memory_utilization),
         # engine/arg_utils.py, SchedulerConfig: no more than is ever sent, so graphs and buffers aren't sized for 256.
         "--max-num-seqs", str(max_requests),
-        # engine/arg_utils.py, MultiModalConfig.limit_per_prompt (default 999 each): video would cost memory at start.
-        "--limit-mm-per-prompt", _json({"image": IMAGES_PER_PROMPT, "video": 0}),
-        # engine/arg_utils.py, MultiModalConfig.mm_processor_kwargs: forwarded to Qwen2.5-VL's image processor.
-        "--mm-processor-kwargs", _json({"max_pixels": MAX_PIXELS}),
         # engine/arg_utils.py, ModelConfig.allowed_media_domains: else callers make the home machine fetch any URL.
         "--allowed-media-domains", NO_REMOTE_MEDIA,
         # engine/arg_utils.py (since 0.18): on SIGTERM running requests are finished; the default 0 aborts them.
         "--shutdown-timeout", str(drain_s),
         # entrypoints/launchers/cli_args.py: health checks come several times a second.
         "--disable-access-log-for-endpoints", "/health",
+        *own,
     ]  # fmt: skip
 
 
-def values(settings: Settings) -> dict[str, Any]:
-    """Chart values of the vLLM release; what is not said here is the chart's default."""
-    vllm = settings.home.vllm
-    drain_s = settings.gateway.timeout_s
-    return {
-        "image": vllm.image,
-        # Named, since the image's entry point changed between versions.
-        "command": ["vllm", "serve"],
-        "args": arguments(
-            weights=vllm.weights,
-            served_name=settings.model.name,
-            max_model_len=vllm.max_model_len,
-            gpu_memory_utilization=vllm.gpu_memory_utilization,
-            max_requests=settings.home.max_requests,
-            drain_s=drain_s,
-        ),
-        "env": {
-            "HOME": CACHE,
-            # Python asks for the user's name while importing torch; an id without a passwd entry would end it there.
-            "USER": "vllm",
-            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(KEEP_ALIVE_S),
-            "VLLM_NO_USAGE_STATS": "1",
-        },
-        "port": PORT,
-        # Of vLLM's own paths, /tokenize, /pause, /metrics and the rest stay inside the cluster.
-        "ingress": {"prefixes": ["/v1"], "exact": ["/health"]},
-        "gpu": {"slices": vllm.slices},
-        "cache": {"gib": vllm.cache_gib, "mountPath": CACHE},
-        "drain": {"requestSeconds": drain_s},
-    }
+def context(tokens: int) -> tuple[str, ...]:
+    """Context of one request, tokens: most models' own would not fit a share of the card."""
+    # engine/arg_utils.py, ModelConfig.
+    return ("--max-model-len", str(tokens))
+
+
+def vision(tokens: int) -> tuple[str, ...]:
+    """Arguments of Qwen2.5-VL with a context of `tokens`."""
+    return (
+        *context(tokens),
+        # engine/arg_utils.py, MultiModalConfig.limit_per_prompt (default 999 each): video would cost memory at start.
+        "--limit-mm-per-prompt", _json({"image": IMAGES_PER_PROMPT, "video": 0}),
+        # engine/arg_utils.py, MultiModalConfig.mm_processor_kwargs: forwarded to Qwen2.5-VL's image processor.
+        "--mm-processor-kwargs", _json({"max_pixels": MAX_PIXELS}),
+    )  # fmt: skip
 
 
 def _json(value: object) -> str:

@@ -1,0 +1,97 @@
+"""Presets: services that are one line of settings, each an image with an OpenAI-compatible API.
+
+Owns: image, model, path and needs of each preset, and where they were read. Does not own: what an entry of `services`
+says otherwise (`service_settings`), vLLM's common arguments (`vllm`).
+
+None of them ran on a GPU here. What each is taken from stands beside it; memory without a source is our estimate.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from components import vllm
+
+VLLM_IMAGE: Final = f"{vllm.REPOSITORY}:v0.29.0-cu129"
+CACHE: Final = vllm.CACHE
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a service is, where its entry doesn't say otherwise. The fields are those of `ServiceSettings`."""
+
+    image: str
+    paths: tuple[str, ...]
+    gpu_memory: str
+    max_requests: int
+    cache_gib: int
+    uid: int
+    port: int
+    health: str
+    model: str | None = None
+    """Name clients send; None: `model.name`."""
+    weights: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def _vllm(paths: tuple[str, ...], weights: str, gpu_memory: str, args: tuple[str, ...], **more: object) -> Preset:
+    """vLLM's image: user `vllm` (2000) since 0.20, /health and port as in its own source at 0.29.0."""
+    common = {"image": VLLM_IMAGE, "uid": 2000, "port": vllm.PORT, "health": "/health", "max_requests": 16}
+    known = {**common, "paths": paths, "weights": weights, "gpu_memory": gpu_memory, "args": args, **more}
+    return Preset(**known)  # pyright: ignore[reportArgumentType]
+
+
+PRESETS: Final[Mapping[str, Preset]] = {
+    # 6.9 GB of weights; half of a 24 GiB card leaves some 4 GiB for the cache of 16,384 tokens and the pictures.
+    "qwen2.5-vl-7b": _vllm(("/v1",), "Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "12GiB", vllm.vision(16384), cache_gib=40),
+    # `--runner pooling` as in vLLM's docs (models/pooling_models), listed by its parser at 0.29.0; /v1/embeddings in
+    # entrypoints/pooling/embed/api_router.py. 1.2 GB of weights, 0.5 GiB of cache for 4,096 tokens.
+    "embeddings": _vllm(
+        ("/v1/embeddings",),
+        "Qwen/Qwen3-Embedding-0.6B",
+        "3GiB",
+        ("--runner", "pooling", *vllm.context(4096)),
+        model="Qwen/Qwen3-Embedding-0.6B",
+        cache_gib=10,
+    ),
+    # Kokoro-FastAPI: port, /v1/audio/speech, model name and tags in its README and CHANGELOG (CUDA 12.6, cards up to
+    # RTX 40; v0.8.2 of 2026-09-05); 0.7 to 1.6 GB measured there (v0.5.0, a 4060 Ti). uid 1001 owns /app (docker/gpu/
+    # Dockerfile), where it writes. The model is in the image: nothing is downloaded, nothing kept. Its entry point
+    # starts uvicorn's own command line, which reads UVICORN_ variables; the reason is KEEP_ALIVE_S's.
+    "tts": Preset(
+        image="ghcr.io/remsky/kokoro-fastapi-gpu:v0.8.2",
+        paths=("/v1/audio",),
+        model="kokoro",
+        gpu_memory="2GiB",
+        max_requests=4,
+        cache_gib=0,
+        uid=1001,
+        port=8880,
+        health="/health",
+        env={"UVICORN_TIMEOUT_KEEP_ALIVE": str(vllm.KEEP_ALIVE_S)},
+    ),
+    # LocalAI: tag form, folders and readiness path in docs/getting-started/containers.md and core/cli/run.go, model in
+    # gallery/index.yaml; others report this version and model to answer /v1/images/generations (on a CPU). It runs as
+    # root, as its image does, and downloads the model and the program for it (1.6 GB and more) at the first start.
+    "image": Preset(
+        image="docker.io/localai/localai:v4.8.2-gpu-nvidia-cuda-12",
+        paths=("/v1/images",),
+        model="sd-1.5-ggml",
+        args=("sd-1.5-ggml",),
+        gpu_memory="5GiB",
+        max_requests=2,
+        cache_gib=20,
+        uid=0,
+        port=8080,
+        health="/readyz",
+        env={
+            "LOCALAI_MODELS_PATH": f"{CACHE}/models",
+            "LOCALAI_BACKENDS_PATH": f"{CACHE}/backends",
+            "LOCALAI_CONFIG_DIR": f"{CACHE}/configuration",
+            "LOCALAI_DATA_PATH": f"{CACHE}/data",
+            # Its interface for people, where models can be installed, is of no use behind the gateway.
+            "LOCALAI_DISABLE_WEBUI": "true",
+        },
+    ),
+}
