@@ -6,14 +6,16 @@ way to a lane (`lanes`, `checks`, `hop`), what is asked of the pilot (`steering`
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Final
 
 from components.gateway import answers, checks, hop, steering, tailscale
 from components.gateway.answers import Json
-from components.gateway.lanes import MIB, Upstream, Walk, longer_than, upstreams, walks
+from components.gateway.lanes import MIB, Upstream, Walk, longer_than, service_walks, services, upstreams, walks
 from components.gateway.steering import READY_PATH
 from components.rules import SettingsError, problem
+from components.services import Service, declared
 from components.settings import Lane, Settings
 
 SECRET_LIMIT: Final = 64 * 1024
@@ -53,8 +55,8 @@ def environment(settings: Settings, *, vm_address: str) -> dict[str, str]:
 
 
 def document(settings: Settings, *, vm_address: str, burst_url: str = "") -> str:
-    """The configuration as the text that is stored and mounted."""
-    return json.dumps(render(settings, vm_address=vm_address, burst_url=burst_url), indent=1)
+    """The configuration as the text that is stored and mounted: on one line, a third of its size indented."""
+    return json.dumps(render(settings, vm_address=vm_address, burst_url=burst_url))
 
 
 def require_fits(settings: Settings) -> None:
@@ -81,7 +83,10 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     """
     lanes = upstreams(settings, vm_address=vm_address)
     steered = Lane.BURST in settings.lanes
-    servers: Json = {"api": _api(settings, lanes), "checks": checks.server(lanes)}
+    servers: Json = {
+        "api": _api(settings, lanes),
+        "checks": checks.server([*lanes, *(home for _, home in services(settings))]),
+    }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}
     if steered:
@@ -182,21 +187,40 @@ def _authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
 
 
 def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
-    model = settings.model.name
-    entry: Json = {"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"}
+    at_home = services(settings)
+    models = [settings.model.name, *(service.model for service in declared(settings) if not service.completes)]
+    entries: list[Json] = [{"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"} for model in models]
+    # A route for each path, the longest first.
+    by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
     routes: list[Json] = [
+        *(_service(settings, path, service, home) for path, service, home in by_path),
         {"match": [{"path": list(COMPLETIONS)}], "handle": [answers.subroute(_completions(settings, sizes))]},
         # The list is static, so that reading it wakes nothing.
-        *_model_route(MODELS, {"object": "list", "data": [entry]}),
-        *_model_route(f"{MODELS}/{model}", entry),
+        *_model_route(MODELS, {"object": "list", "data": entries}),
+        *(route for entry in entries for route in _model_route(f"{MODELS}/{entry['id']}", entry)),
         *(steering.status() if Lane.BURST in settings.lanes else ()),
         {
             "match": [{"path": [f"{MODELS}/*"]}],
-            "handle": [answers.error(404, "model_not_found", f"This endpoint serves one model: {model}")],
+            "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {', '.join(models)}")],
         },
         {"handle": [answers.error(404, "not_found", "This endpoint has no such path.")]},
     ]
     return _one_of("path", routes, settings)
+
+
+def _service(settings: Settings, path: str, service: Service, home: Upstream) -> Json:
+    """Route of one path of a service that is at home only; the path and what is below it, in plain characters."""
+    # The pattern sees the path with dots and double slashes resolved: what is sent on is built from what it found.
+    below = {"name": "below", "pattern": f"(?i)^{re.escape(path)}((?:/[A-Za-z0-9._~-]+)*)$"}
+    canonical: Json = {"handler": "rewrite", "uri": f"{path}{{http.regexp.below.1}}?"}
+    handlers = [{**walk.match, "handle": [walk.handler]} for walk in service_walks(settings, home)]
+    return {
+        "match": [{"path_regexp": below}],
+        "handle": [
+            {"handler": "log_append", "key": "service", "value": service.name, "early": True},
+            answers.subroute([*_guards(settings), {"handle": [canonical]}, _served_by_lane(), *handlers]),
+        ],
+    }
 
 
 def _model_route(path: str, answer: Json) -> list[Json]:
@@ -210,8 +234,19 @@ def _model_route(path: str, answer: Json) -> list[Json]:
 
 
 def _completions(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
-    """From a request for an answer to a lane. What is wrong with the request is said before a lane can be blamed."""
-    gateway = settings.gateway
+    """From a request for an answer to a lane."""
+    return [
+        *_guards(settings),
+        # One spelling reaches a lane, whatever the caller's slashes, case and query were.
+        *({"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]} for path in COMPLETIONS),
+        _served_by_lane(),
+        *_one_of("size", [_to_walk(walk, settings) for walk in sizes], settings),
+    ]
+
+
+def _guards(settings: Settings) -> list[Json]:
+    """What is wrong with a request is said before a lane can be blamed."""
+    limit_mib = settings.gateway.request_limit_mib
     return [
         {"match": [{"not": [{"method": ["POST"]}]}], "handle": [answers.wrong_method("POST")]},
         # A malformed chunk would look like a failure of every lane in turn. Go itself refuses malformed lengths.
@@ -220,26 +255,15 @@ def _completions(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
             "handle": [answers.error(411, "length_required", "Send the body with a Content-Length, not chunked.")],
         },
         {
-            "match": [longer_than(gateway.request_limit_mib * MIB)],
-            "handle": [
-                answers.error(
-                    413, "request_too_large", f"The request body is larger than {gateway.request_limit_mib} MiB."
-                ),
-            ],
+            "match": [longer_than(limit_mib * MIB)],
+            "handle": [answers.error(413, "request_too_large", f"The request body is larger than {limit_mib} MiB.")],
         },
-        # One spelling reaches a lane, whatever the caller's slashes, case and query were.
-        *({"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]} for path in COMPLETIONS),
-        {
-            "handle": [
-                answers.headers(
-                    {"X-Request-Id": "{request_id}", "X-Served-By": "{lane}"},
-                    deferred=True,
-                    delete=["Server", "Via", "Set-Cookie"],
-                )
-            ]
-        },
-        *_one_of("size", [_to_walk(walk, settings) for walk in sizes], settings),
     ]
+
+
+def _served_by_lane() -> Json:
+    names = {"X-Request-Id": "{request_id}", "X-Served-By": "{lane}"}
+    return {"handle": [answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])]}
 
 
 def _to_walk(walk: Walk, settings: Settings) -> Json:

@@ -66,7 +66,7 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
     if path in resource.secrets:
         text = value if isinstance(value, str) else ""
         # Caddy's configuration is stored as a secret and holds none: keys are placeholders. It is shown as data.
-        return {"<secret>": json.loads(text)} if text.startswith('{\n "admin"') else "<secret>"
+        return {"<secret>": json.loads(text)} if text.startswith('{"admin"') else "<secret>"
     if isinstance(value, dict):
         # Sorted: the wire format keeps no order, and mixes it anew in every process.
         mapping = sorted(cast(dict[str, Any], value).items())

@@ -62,6 +62,8 @@ class Lane:
     def reset(self) -> None:
         """Forget faults and records."""
         self.behaviour = Behaviour()
+        self.by_path: dict[str, Behaviour] = {}
+        """What requests for single paths get instead."""
         self.begun = self.checks = self.gone = self.most = 0
         self.received: list[Received] = []
         self.seen: list[dict[str, str]] = []
@@ -109,8 +111,8 @@ class Lane:
         if method == "GET":
             self.checks += 1
             await asyncio.sleep(self.behaviour.check_delay)
-            status, body = self.checked(path)
             self.seen.append(headers)
+            status, body = self.checked(path)
             return await self._write(writer, status, {}, body)
         self.begun += 1
         self.running += 1
@@ -127,7 +129,7 @@ class Lane:
     async def _complete(
         self, path: str, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> bool:
-        now = self.behaviour
+        now = self.by_path.get(path, self.behaviour)
         digest, left, taken = hashlib.sha256(), int(headers["content-length"]), 0
         while left:
             if now.die_after is not None and taken >= now.die_after:

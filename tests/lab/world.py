@@ -251,13 +251,13 @@ def declared_addresses() -> Generator[None]:
 
 
 @contextlib.contextmanager
-def world() -> Generator[World]:
+def world(at_home: type[Lane] = Lane) -> Generator[World]:
     """All toys, without Caddy."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     with declared_addresses():
-        home, vm = Lane(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
+        home, vm = at_home(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
         burst, pilot = Lane(loop, "burst", BURST_ADDRESS, 0), Pilot(loop, "pilot", "127.0.0.1", 9182)
         toys = (home, burst, vm, pilot)
         for toy in toys:

@@ -12,12 +12,14 @@ import pytest
 from components.config import read
 from components.gateway import caddy, hop, lanes
 from components.rules import SettingsError
+from components.service_presets import PRESETS
 from components.settings import Settings
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM = "10.20.0.5"
 BURST_URL = "https://pilotlight-burst-abc-ew.a.run.app"
 ALL = ["home", "burst", "vm"]
+SERVICES = [{"name": preset.partition(".")[0], "preset": preset} for preset in PRESETS]
 
 
 def settings(**values: object) -> Settings:
@@ -59,6 +61,8 @@ def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
         {"lanes": ["burst", "vm"], "vm": {"large_request_mib": 8}},
         {"lanes": ["burst"]},
         {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
+        {"services": SERVICES},
+        {"services": SERVICES, "lanes": ALL},
         {"gateway": {"timeout_s": 3600, "wait_s": 3000, "replay_limit_mib": 1, "request_limit_mib": 1}},
     ],
 )
@@ -164,6 +168,34 @@ def test_the_model_list_names_the_declared_model() -> None:
     text = caddy.document(settings(model={"name": "acme/robot-7b"}), vm_address=VM)
     assert "/v1/models/acme/robot-7b" in text
     assert "Qwen" not in text
+
+
+def test_each_service_is_asked_at_home_under_an_address_of_its_own() -> None:
+    """Caddy keeps running requests and failures by the address as it is written."""
+    chosen = settings(services=SERVICES, lanes=ALL)
+    config = caddy.render(chosen, vm_address=VM, burst_url=BURST_URL)
+    text = json.dumps(config)
+    own = [home for _, home in lanes.services(chosen)]
+    assert [home.dial for home in own] == ["home:080", "home:0080", "home:00080"]
+    assert {home.address for home in own} == {"home:80"}
+    routes = config["apps"]["http"]["servers"]["checks"]["routes"]
+    checks = {
+        route["match"][0]["header"]["X-Lane"][0]: route["handle"][0] for route in routes if "X-Lane" in str(route)
+    }
+    for service, home in lanes.services(chosen):
+        assert text.count(f'"dial": "{home.dial}"') == 2, "for small and large bodies"
+        check = checks[home.dial]
+        assert check["upstreams"] == [{"dial": f"tcp/{home.dial}"}]
+        assert check["headers"]["request"]["set"]["Host"] == [service.name]
+        assert check["rewrite"]["uri"] == service.health
+
+
+def test_a_few_dozen_services_are_too_many_for_a_secret() -> None:
+    many = [{"name": f"s{n}", "image": "ghcr.io/a/b:1.2.3", "model": f"m{n}", "paths": [f"/v1/s{n}"], "slices": 0}
+            for n in range(20)]  # fmt: skip
+    caddy.require_fits(settings(services=[SERVICES[0], *many[:6]], lanes=ALL))
+    with pytest.raises(SettingsError, match="declare fewer clients or services"):
+        caddy.require_fits(settings(services=[SERVICES[0], *many], lanes=ALL))
 
 
 # --- with burst ------------------------------------------------------------------------------------------------------
