@@ -30,8 +30,9 @@ golden: .venv/ready         ## accept what the program registers now
 scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s; about 15 minutes
 	$(RUN) -m lab.scenarios --samples .lab/scenarios
 
-home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case
+home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case; its services, all at once
 	$(RUN) -m tests.bootstrap
+	$(RUN) -m lab.services
 
 tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, the first time 6
 	$(RUN) -m pytest tests/tailnet

@@ -99,6 +99,8 @@ class Pod:
     args: tuple[str, ...]
     env: Mapping[str, str]
     port: int
+    paths: tuple[str, ...]
+    """Paths that Traefik leads here, whatever the host."""
     mounts: tuple[Mount, ...]
     startup: Probe
     readiness: Probe
@@ -119,8 +121,7 @@ def objects(resources: Iterable[Recorded]) -> list[Object]:
 def pods(resources: Iterable[Recorded]) -> list[Pod]:
     """The declared pods of the local charts."""
     found = objects(resources)
-    services = [item for item in found if item["kind"] == "Service"]
-    return [_pod(item, services) for item in found if item["kind"] == "Deployment"]
+    return [_pod(item, found) for item in found if item["kind"] == "Deployment"]
 
 
 def not_run(resources: Sequence[Recorded]) -> list[str]:
@@ -234,7 +235,7 @@ def _rendered(release: Recorded) -> list[Object]:
     return found
 
 
-def _pod(deployment: Object, services: list[Object]) -> Pod:
+def _pod(deployment: Object, rendered: list[Object]) -> Pod:
     name = deployment["metadata"]["name"]
     namespace = deployment["metadata"]["namespace"]
     template = deployment["spec"]["template"]
@@ -245,8 +246,10 @@ def _pod(deployment: Object, services: list[Object]) -> Pod:
     labels = template["metadata"]["labels"]
     fronting = [
         service
-        for service in services
-        if service["metadata"]["namespace"] == namespace and service["spec"]["selector"].items() <= labels.items()
+        for service in rendered
+        if service["kind"] == "Service"
+        and service["metadata"]["namespace"] == namespace
+        and service["spec"]["selector"].items() <= labels.items()
     ]
     if len(fronting) != 1:
         raise LabError(f"Deployment {name}: {len(fronting)} Services select its pod, the lab needs exactly one")
@@ -264,6 +267,7 @@ def _pod(deployment: Object, services: list[Object]) -> Pod:
         args=tuple(container.get("args", ())),
         env={item["name"]: item["value"] for item in container.get("env", ())},
         port=ports.get(target, target),
+        paths=_paths(fronting[0], rendered),
         mounts=tuple(
             Mount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
             for mount in container["volumeMounts"]
@@ -272,6 +276,20 @@ def _pod(deployment: Object, services: list[Object]) -> Pod:
         readiness=_probe(container["readinessProbe"]),
         liveness=_probe(container["livenessProbe"]),
         grace_s=spec["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"],
+    )
+
+
+def _paths(service: Object, rendered: list[Object]) -> tuple[str, ...]:
+    """Paths of the Ingresses' rules without a host that lead to this Service."""
+    here = service["metadata"]
+    return tuple(
+        path["path"]
+        for ingress in rendered
+        if ingress["kind"] == "Ingress" and ingress["metadata"]["namespace"] == here["namespace"]
+        for rule in ingress["spec"]["rules"]
+        if "host" not in rule
+        for path in rule["http"]["paths"]
+        if path["backend"]["service"]["name"] == here["name"]
     )
 
 

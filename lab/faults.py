@@ -111,7 +111,7 @@ class Faults:
         document = {
             "auth_key": "" if "tunnel-down" in self.on else plan.auth_key,
             "trusted": None if "tunnel-down" in self.on else plan.trusted,
-            "hosts": {home: self._lab.traefik_address} if home and plan.pods else {},
+            "hosts": {home: self._lab.traefik_address} if home and (plan.pods or plan.not_run) else {},
             "faults": {home: broken} if home else {},
         }
         path = self._folder / "tailnet.json"

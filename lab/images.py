@@ -97,12 +97,26 @@ PROGRAMS: Final = (
             "--mm-processor-kwargs": Argument(1, "pictures go to the stand-in"),
             "--allowed-media-domains": Argument(1, "the stand-in takes inline pictures only"),
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
+            "--runner": Argument(1, "generating text, or pooling (embeddings)", "--runner"),
             "--safetensors-load-strategy": Argument(1, "another format of weights"),
             "--disable-access-log-for-endpoints": Argument(1, "the local server logs in its own way"),
         },
     ),
 )
 """Every image the lab can run. A program's arguments are those the declaration may use."""
+NOT_RUN: Final = {
+    "ghcr.io/remsky/kokoro-fastapi-gpu": "no package of PyPI brings this program with its voices",
+    "docker.io/localai/localai": "no package of PyPI brings an image generator with its weights",
+}
+"""Images of services that this machine can't run, and why. Nothing answers for them, as if their pods weren't ready."""
+
+
+def why_not(image: str) -> str:
+    """Why a service of this image is not run; empty if it is."""
+    repository = image.split("@")[0].rsplit(":", 1)[0]
+    if any(program.repository == repository for program in PROGRAMS):
+        return ""
+    return NOT_RUN.get(repository, "the lab has no program for its image")
 
 
 def program_of(image: str) -> Program:

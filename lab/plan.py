@@ -89,6 +89,8 @@ class Plan:
     home_address: str | None
     """Where the gateway looks for home in the tailnet, `host:port`."""
     unproven: tuple[str, ...]
+    not_run: Mapping[str, str]
+    """Services at home that nothing answers for here, and why."""
 
 
 def read(stack: Stack) -> Plan:
@@ -101,7 +103,8 @@ def read(stack: Stack) -> Plan:
     if len(machines) > 1:
         raise LabError(f"the stack registers {len(machines)} VMs, the lab runs at most one")
     gateway = _told(services[0], lambda resource: _cloud_run(stack, resource))
-    pods = tuple(cluster.pods(stack.resources))
+    declared = cluster.pods(stack.resources)
+    pods = tuple(pod for pod in declared if not images.why_not(pod.image))
     for container in (*gateway.containers, *(machine.container for machine in machines)):
         images.understood(container.title, container.image, container.command, container.args)
     for pod in pods:
@@ -120,6 +123,7 @@ def read(stack: Stack) -> Plan:
         trusted=_trusted(stack),
         home_address=_home_address(gateway),
         unproven=tuple(_unproven(stack)),
+        not_run={pod.name: reason for pod in declared if (reason := images.why_not(pod.image))},
     )
 
 
@@ -252,7 +256,9 @@ def _trusted(stack: Stack) -> dict[str, str] | None:
 def _home_address(gateway: CloudRun) -> str | None:
     """The tailnet address in the declared Caddy configuration: the one dialled by name, which only the tunnel knows."""
     texts = [text for container in gateway.containers for mount in container.mounts for text in mount.files.values()]
-    found = {address for text in texts for address in re.findall(r'"dial": ?"([a-z][a-z0-9-]*:\d+)"', text)}
+    dialled = [address for text in texts for address in re.findall(r'"dial": ?"([a-z][a-z0-9-]*):(\d+)"', text)]
+    # Leading zeros are another spelling of the same port.
+    found = {f"{host}:{int(port)}" for host, port in dialled}
     if len(found) > 1:
         raise LabError(f"Caddy dials {', '.join(sorted(found))} by name; the lab's tailnet has one machine, home")
     return found.pop() if found else None
@@ -264,4 +270,9 @@ def _unproven(stack: Stack) -> list[str]:
         for resource in stack.resources
         if not resource.type.startswith("pilotlight:") and resource.type not in AT_HOME
     ]
-    return [*lines, *cluster.not_run(stack.resources)]
+    absent = [
+        f"home/{pod.name} ({pod.image}): not run, {reason}"
+        for pod in cluster.pods(stack.resources)
+        if (reason := images.why_not(pod.image))
+    ]
+    return [*lines, *cluster.not_run(stack.resources), *absent]

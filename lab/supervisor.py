@@ -72,7 +72,7 @@ class Lab:
             if plan.burst
             else None
         )
-        self._api = KubernetesApi(cluster.objects(stack.resources)) if plan.pods else None
+        self._api = KubernetesApi(cluster.objects(stack.resources)) if plan.pods or plan.not_run else None
         self.traefik_address = f"127.0.0.1:{self._traefik_port}"
         self.faults = Faults(self, folder, answer_s=answer_s)
         self._switching = asyncio.Lock()
@@ -157,7 +157,7 @@ class Lab:
 
     def model_addresses(self) -> dict[str, str]:
         """Lane -> address of its model server, of those that run."""
-        found = {lane: f"127.0.0.1:{port}" for lane, port in zip(("home",), self._pod_ports.values(), strict=False)}
+        found = {_marker(pod): f"127.0.0.1:{self._pod_ports[pod.name]}" for pod in self.plan.pods}
         if self.plan.machine:
             found["vm"] = f"{self.plan.machine.address}:{self.plan.machine.port}"
         if self.burst and self.burst.process and self.burst.process.running:
@@ -258,7 +258,7 @@ class Lab:
         mounts = tuple(Mount(mount.path, {}) for mount in pod.mounts)
         container = Container("home", pod.name, pod.image, pod.command, pod.args, pod.env, mounts)
         port = self._pod_ports[pod.name]
-        await self._start_model(container, "127.0.0.1", port, "home", pod.readiness.path)
+        await self._start_model(container, "127.0.0.1", port, _marker(pod), pod.readiness.path)
         assert self._api is not None
         self._api.set_endpoint(pod.service, f"127.0.0.1:{port}", namespace=pod.namespace)
 
@@ -272,6 +272,11 @@ class Lab:
         process = await processes.start("home/traefik", command, env, cwd=folder, logs=self._logs)
         self._processes["home/traefik"] = process
         await processes.ready(f"http://127.0.0.1:{self._ping_port}/ping", 30.0, process)
+
+
+def _marker(pod: cluster.Pod) -> str:
+    """Who a fake says it is: the lane for the pod of the model that every lane has, else the service."""
+    return "home" if "/v1" in pod.paths else pod.name
 
 
 class _GatewayInstance:

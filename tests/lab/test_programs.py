@@ -124,6 +124,28 @@ def test_a_real_model_answers_under_the_served_name(models: list[str]) -> None:
     assert "5" in plain.choices[0].text
 
 
+def test_the_model_embeds_when_it_is_told_to_pool(models: list[str]) -> None:
+    port = free_port()
+    server = start("model_server", "--alias", "embedder", "--port", str(port), "--cache", models[2],
+                   "--runner", "pooling")  # fmt: skip
+    base = f"http://127.0.0.1:{port}"
+    try:
+        wait_for(lambda: status(f"{base}/health") == 200, 30, "the embedder is ready")
+        texts = ["The cat sat on the mat.", "A cat was sitting on a mat.", "Quarterly revenue rose by nine percent."]
+        found = client(base).embeddings.create(model="embedder", input=texts)
+    finally:
+        stop(server)
+    assert found.model == "embedder"
+    cat, mat, revenue = (item.embedding for item in found.data)
+    assert len(cat) == 640, "the width of gemma-3-270m"
+
+    def near(one: list[float], other: list[float]) -> float:
+        return sum(a * b for a, b in zip(one, other, strict=True))
+
+    assert near(cat, cat) == pytest.approx(1.0, abs=0.01)
+    assert near(cat, mat) > near(cat, revenue), "likeness of meaning shows"
+
+
 def test_a_stream_is_not_buffered(models: list[str]) -> None:
     began = time.monotonic()
     arrivals: list[float] = []

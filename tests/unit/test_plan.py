@@ -12,6 +12,7 @@ import pulumi
 import pytest
 import yaml
 
+from components.service_presets import PRESETS
 from lab import cluster, plan, tables
 from lab import stack as stacks
 from lab.cloud import VM_ADDRESS, Cloud
@@ -116,10 +117,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "unknown image on the vm": (
         in_user_data("ghcr.io/ggml-org/llama.cpp:", "ghcr.io/ggml-org/other:"),
         r"image ghcr\.io/ggml-org/other:.*: the lab has no program",
-    ),
-    "unknown image at home": (
-        in_vllm(lambda values: values.update(image="docker.io/other/engine:v1.0")),
-        r"image docker\.io/other/engine:v1\.0: the lab has no program",
     ),
     "other command": (
         in_container("caddy", commands=["sh"]),
@@ -293,6 +290,32 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert found.machine
     assert (found.machine.address, found.machine.port) == (VM_ADDRESS, 9931)
     assert [pod.name for pod in found.pods] == ["vllm"]
+
+
+ENTRIES = [{"name": "own", "image": "ghcr.io/a/b:1.2.3", "model": "m", "paths": ["/v1/own"], "slices": 0}, *(
+    {"name": name.partition("2.5")[0], "preset": name} for name in PRESETS
+)]  # fmt: skip
+
+
+def test_several_services_run_and_those_that_can_t_are_named() -> None:
+    found = plan.read(rendered(services=json.dumps(ENTRIES)))
+    assert {pod.name: pod.paths for pod in found.pods} == {"qwen": ("/v1",), "embeddings": ("/v1/embeddings",)}
+    assert set(found.not_run) == {"own", "tts", "image"}
+    assert found.not_run["own"] == "the lab has no program for its image"
+    assert found.home_address == "home:80", "whatever its spelling"
+    ports = {pod.name: 1 for pod in found.pods}
+    text = tables.tables(found, tables.addresses(found, port=1, instance_port=1, pod_ports=ports, traefik_port=1))
+    for name, reason in found.not_run.items():
+        [line] = [line for line in found.unproven if line.startswith(f"home/{name} (")]
+        assert line.endswith(f"not run, {reason}")
+        assert f"   home/{name}: not run, {reason}\n" in text
+    assert "--runner: generating text, or pooling (embeddings)" in text
+
+
+def test_an_image_of_nobody_is_not_run_in_place_of_another(stack: Stack) -> None:
+    in_vllm(lambda values: values.update(image="docker.io/other/engine:v1.0"))(stack)
+    found = plan.read(stack)
+    assert (found.pods, found.not_run) == ((), {"vllm": "the lab has no program for its image"})
 
 
 @pytest.mark.parametrize(

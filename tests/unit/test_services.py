@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import helm_python
 import pytest
+import yaml
 
 from components import service_rules, services, vllm
 from components.burst import server
@@ -18,6 +20,7 @@ from components.service_settings import mib
 from components.services import declared
 from components.settings import Settings
 
+ROOT = Path(__file__).parents[2]
 Make = Callable[..., Settings]
 Entry = dict[str, Any]
 LLM: Entry = {"name": "vllm", "preset": "qwen2.5-vl-7b"}
@@ -70,6 +73,29 @@ def test_another_vllm_model_needs_an_image_and_a_name_only(settings_of: Make) ->
 def test_a_service_without_the_gpu_asks_for_neither_slice_nor_memory(settings_of: Make) -> None:
     service = declared(settings_of(services=[LLM, own(slices=0, gpu_memory=None)]))[1]
     assert (service.slices, service.gpu_memory_mib) == (0, 0)
+
+
+def readme_entries() -> dict[str, Any]:
+    [block] = [part for part in (ROOT / "README.md").read_text().split("```") if "pilotlight:services" in part]
+    return yaml.safe_load(block.removeprefix("yaml\n"))["config"]
+
+
+def dev_entries() -> dict[str, Any]:
+    text = (ROOT / "Pulumi.dev.yaml").read_text().partition("  # pilotlight:services:")
+    return yaml.safe_load("".join(text[1:]).replace("  # ", "  "))
+
+
+@pytest.mark.parametrize(("example", "names"), [
+    (readme_entries, ["vllm", "speech", "pictures", "embed", "ears"]), (dev_entries, ["vllm", "embed"]),
+])  # fmt: skip
+def test_the_examples_of_adding_a_service_are_accepted(
+    settings_of: Make, example: Callable[[], dict[str, Any]], names: list[str]
+) -> None:
+    settings = settings_of(services=example()["pilotlight:services"])
+    assert [service.name for service in declared(settings)] == names
+    with helm_python.Chart.load(ROOT / "charts" / "ai-service") as chart:
+        for service in declared(settings):
+            chart.validate_schema(values(service, settings))
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -1,0 +1,70 @@
+"""The services table: a row is right only if the answer is what the settings promise."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import openai
+import pytest
+
+from components.config import read
+from components.services import declared
+from lab import services
+from lab.cloud import Cloud
+
+SETTINGS = read(
+    {**Cloud(port=1).config(), "pilotlight:services": services.json.dumps(services.CONFIG["services"])}, stack="dev"
+)
+BY_NAME = {service.name: service for service in declared(SETTINGS)}
+MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
+EMBEDDER = "Qwen/Qwen3-Embedding-0.6B"
+
+
+def answer(lane: str, said: str) -> Any:
+    def ask(_: object) -> Any:
+        return {"X-Served-By": lane}, said
+
+    return ask
+
+
+def refusal(status: int, lane: str = "gateway", **headers: str) -> Any:
+    headers = {"X-Served-By": lane} | {name.replace("_", "-"): value for name, value in headers.items()}
+
+    def ask(_: object) -> Any:
+        response: Any = SimpleNamespace(status_code=status, headers=headers, request=None)
+        raise openai.APIStatusError("refused", response=response, body=None)
+
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("name", "home", "seen", "right"),
+    [
+        ("qwen", "on", answer("home", MODEL), True),
+        ("qwen", "on", answer("vm", MODEL), False),
+        ("qwen", "on", answer("home", EMBEDDER), False),
+        ("qwen", "off", answer("vm", MODEL), True),
+        ("qwen", "off", answer("home", MODEL), False),
+        ("qwen", "off", refusal(503, Retry_After="5"), False),
+        ("embeddings", "on", answer("home", EMBEDDER), True),
+        ("embeddings", "on", answer("vm", EMBEDDER), False),
+        ("embeddings", "on", answer("home", MODEL), False),
+        ("embeddings", "on", refusal(503, Retry_After="5"), False),
+        ("embeddings", "off", refusal(503, Retry_After="5"), True),
+        ("embeddings", "off", refusal(503), False),
+        ("embeddings", "off", refusal(404, lane="home"), False),
+        ("embeddings", "off", refusal(503, lane="home", Retry_After="5"), False),
+        ("embeddings", "off", answer("vm", EMBEDDER), False),
+        ("tts", "on", refusal(503, Retry_After="5"), True),
+        ("tts", "on", refusal(404, lane="home"), False),
+        ("tts", "on", answer("home", "kokoro"), False),
+    ],
+)
+def test_a_row_is_right_only_if_the_promised_lane_and_model_answer(
+    monkeypatch: pytest.MonkeyPatch, name: str, home: str, seen: Any, right: bool
+) -> None:
+    callers = services.Callers("http://127.0.0.1:1/v1", "key")
+    monkeypatch.setattr(callers, "request", seen)
+    row = callers.ask(BY_NAME[name], home)
+    assert row.right is right, row
+    assert ("not run here" in services.table([row])) == (name == "tts")
+    assert services.table([row]).splitlines()[1].startswith("ok" if right else "WRONG")

@@ -1,0 +1,126 @@
+"""A request of more than a minute: every hop on its way is declared to wait for it, in both directions.
+
+`make home` sends one; here the declared limits are read, hop by hop, from what the program registers.
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import helm_python
+import pytest
+import yaml
+
+from lab.stack import ROOT, Stack
+
+Render = Callable[..., Stack]
+Plant = Callable[[Stack, str, str, Any], Stack]
+LONG_S = 300
+"""What the design promises."""
+TRAEFIK_IDLE_S = 90
+"""Traefik's own: how long it keeps an idle connection to a pod."""
+SERVICES = [{"name": "vllm", "preset": "qwen2.5-vl-7b"}, {"name": "tts", "preset": "tts"},
+            {"name": "embed", "preset": "embeddings"}]  # fmt: skip
+
+
+def one(stack: Stack, name: str) -> dict[str, Any]:
+    [found] = [resource for resource in stack.resources if resource.name == name]
+    return found.inputs
+
+
+def check_cloud_run(stack: Stack) -> None:
+    assert float(one(stack, "gateway-service")["template"]["timeout"].removesuffix("s")) >= LONG_S
+
+
+def check_caddy(stack: Stack) -> None:
+    """Headers come in 10 s; bodies and answers take what they take."""
+    config = json.loads(one(stack, "gateway-caddy-config-version")["secretData"])
+    api = config["apps"]["http"]["servers"]["api"]
+    assert not {"read_timeout", "write_timeout"} & api.keys()
+    assert api["read_idle_timeout"] == -1
+    text = json.dumps(api)
+    for key in ("response_header_timeout", "read_timeout", "write_timeout", "stream_timeout", "response_buffers"):
+        assert key not in text, key
+    assert text.count('"flush_interval": -1') == text.count('"load_balancing"') >= 2 * len(SERVICES)
+
+
+def check_traefik(stack: Stack) -> None:
+    values = yaml.safe_load(one(stack, "home-traefik")["spec"]["valuesContent"])
+    timeouts = values["ports"]["web"]["transport"]["respondingTimeouts"]
+    for key in ("readTimeout", "writeTimeout", "idleTimeout"):
+        seconds = int(timeouts[key].removesuffix("s"))
+        assert seconds == 0 or seconds > LONG_S, key
+
+
+def check_pods(stack: Stack) -> None:
+    """A pod that is told to go finishes what runs, and doesn't close a connection Traefik is about to use."""
+    for service in SERVICES:
+        release = one(stack, f"home-{service['name']}")
+        with helm_python.Chart.load(ROOT / release["chart"]) as chart:
+            manifests = chart.render(release["values"], name=release["name"], namespace="n")
+        [deployment] = [text for path, text in manifests.items() if Path(path).name == "deployment.yaml"]
+        spec = yaml.safe_load(deployment)["spec"]["template"]["spec"]
+        [container] = spec["containers"]
+        pause = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert spec["terminationGracePeriodSeconds"] > LONG_S + pause, service
+        env = {item["name"]: item["value"] for item in container["env"]}
+        kept = env.get("VLLM_HTTP_TIMEOUT_KEEP_ALIVE") or env["UVICORN_TIMEOUT_KEEP_ALIVE"]
+        assert int(kept) > TRAEFIK_IDLE_S, service
+        if "vllm-openai" in container["image"]:
+            args = container["args"]
+            assert int(args[args.index("--shutdown-timeout") + 1]) >= LONG_S
+
+
+CHECKS = (check_cloud_run, check_caddy, check_traefik, check_pods)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_every_hop_waits(stack_of: Render, check: Callable[[Stack], None]) -> None:
+    check(stack_of(services=SERVICES))
+
+
+def traefik(text: str) -> str:
+    return f"ports: {{web: {{transport: {{respondingTimeouts: {text}}}}}}}"
+
+
+DEFAULTS = {"readTimeout": "360s", "writeTimeout": "0s", "idleTimeout": "360s"}
+
+
+@pytest.mark.parametrize(
+    ("check", "name", "path", "value"),
+    [
+        (check_cloud_run, "gateway-service", "inputs.template.timeout", "60s"),
+        *(
+            (check_traefik, "home-traefik", "inputs.spec.valuesContent", traefik(json.dumps(DEFAULTS | {key: "60s"})))
+            for key in DEFAULTS
+        ),
+        (check_pods, "home-tts", "inputs.values.drain.requestSeconds", 30),
+        (check_pods, "home-tts", "inputs.values.env.UVICORN_TIMEOUT_KEEP_ALIVE", "5"),
+        (check_pods, "home-vllm", "inputs.values.env.VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5"),
+        (check_pods, "home-embed", "inputs.values.args.14", "30"),
+    ],
+)
+def test_one_hop_that_doesn_t_is_seen(
+    stack_of: Render, planted: Plant, check: Callable[[Stack], None], name: str, path: str, value: object
+) -> None:
+    with pytest.raises(AssertionError):
+        check(planted(stack_of(services=SERVICES), name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ('"read_idle_timeout": -1', '"read_idle_timeout": 60000000000'),
+        ('"read_idle_timeout": -1', '"read_idle_timeout": -1, "write_timeout": "60s"'),
+        ('"dial_timeout": "1s"', '"response_header_timeout": "60s"'),
+        ('"flush_interval": -1, ', ""),
+    ],
+)
+def test_a_limit_in_caddy_is_seen(stack_of: Render, planted: Plant, right: str, wrong: str) -> None:
+    stack = stack_of(services=SERVICES)
+    text = one(stack, "gateway-caddy-config-version")["secretData"]
+    assert right in text
+    broken = planted(stack, "gateway-caddy-config-version", "inputs.secretData", text.replace(right, wrong, 1))
+    with pytest.raises(AssertionError):
+        check_caddy(broken)
