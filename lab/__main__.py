@@ -33,7 +33,7 @@ DOWN_LIMIT_S: Final = 30.0
 
 def main() -> int:
     """Exit status: 0 done, 1 the lab can't (told in a sentence), 2 unusable arguments."""
-    arguments = _parser().parse_args()
+    arguments = parser().parse_args()
     try:
         return cast(int, arguments.run(arguments))
     except (LabError, pulumi.RunError) as error:
@@ -43,10 +43,11 @@ def main() -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m lab", description="Runs the declaration on this machine.")
-    parser.add_argument("--stack", default="dev", help="which Pulumi.<stack>.yaml (default: dev)")
-    commands = parser.add_subparsers(dest="command", required=True)
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line."""
+    found = argparse.ArgumentParser(prog="python -m lab", description="Runs the declaration on this machine.")
+    found.add_argument("--stack", default="dev", help="which Pulumi.<stack>.yaml (default: dev)")
+    commands = found.add_subparsers(dest="command", required=True)
 
     def command(name: str, run: object, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text)
@@ -77,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("name", choices=sorted(FAULTS))
     fault.add_argument("switch", choices=("on", "off"))
     command("down", _down, "end a detached lab")
-    return parser
+    return found
 
 
 def _folder(stack: str) -> Path:

@@ -34,6 +34,8 @@ CONFIG: Final[dict[str, Any]] = {
     # One slot of the model's server has all of its context: the long answer needs it.
     "home": {"max_requests": 1},
 }
+UP: Final = ("up", "--detach", *(word for k, v in CONFIG.items() for word in ("--config", f"{k}={json.dumps(v)}")))
+"""What the lab is started with."""
 _FOUND_S: Final = 3.0
 """Checks and remembered failures have caught up with a change, seconds."""
 
@@ -206,8 +208,7 @@ class Callers:
 
 @contextmanager
 def _lab_up() -> Generator[None]:
-    config = [word for key, value in CONFIG.items() for word in ("--config", f"{key}={json.dumps(value)}")]
-    for line in _lab("up", "--detach", "--no-first-answer", *config).splitlines():
+    for line in _lab(*UP).splitlines():
         if line.startswith("lab: ") or ": not run, " in line:
             print(line.removeprefix("lab: ").strip(), flush=True)
     try:

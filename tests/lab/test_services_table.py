@@ -9,6 +9,7 @@ import pytest
 from components.config import read
 from components.services import declared
 from lab import services
+from lab.__main__ import parser
 from lab.cloud import Cloud
 
 SETTINGS = read(
@@ -17,6 +18,13 @@ SETTINGS = read(
 BY_NAME = {service.name: service for service in declared(SETTINGS)}
 MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 EMBEDDER = "Qwen/Qwen3-Embedding-0.6B"
+
+
+def test_the_lab_takes_what_it_is_started_with() -> None:
+    arguments = parser().parse_args(services.UP)
+    assert arguments.detach
+    settings = {key: services.json.loads(text) for key, _, text in (item.partition("=") for item in arguments.config)}
+    assert settings == services.CONFIG
 
 
 def answer(lane: str, said: str) -> Any:
