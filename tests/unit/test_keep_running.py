@@ -36,6 +36,9 @@ echo "$1"
 class Loop:
     """The script as the container runs it, `/bin/sh -c TEXT`, with programs of ours on PATH that leave traces."""
 
+    patience_s = 2.0
+    """How long it may take to end; the longest of the true ones takes 0.3 s."""
+
     def __init__(self, folder: Path) -> None:
         self.state, self._bin = folder / "state", folder / "bin"
         self.state.mkdir()
@@ -71,16 +74,16 @@ class Loop:
             time.sleep(0.01)
 
     def terminate(self) -> list[str]:
-        """What Cloud Run does at the end: SIGTERM to the shell. It must be gone in 2 s, with all it started.
+        """What Cloud Run does at the end: SIGTERM to the shell. It must be gone soon, with all it started.
 
         Returns the script's own lines; some shells add that they terminated a child.
         """
         assert self._process
         self._process.terminate()
         try:
-            _, told = self._process.communicate(timeout=2)
+            _, told = self._process.communicate(timeout=self.patience_s)
         except subprocess.TimeoutExpired:
-            raise AssertionError("still there after 2 s") from None
+            raise AssertionError(f"still there after {self.patience_s:g} s") from None
         assert self._process.returncode == 0
         assert not self._alive(), "an orphan is left"
         return [line for line in told.splitlines() if line.startswith("pilotlight")]
@@ -198,6 +201,8 @@ def test_the_loop_keeps_the_instance_alive(loop: Loop, check: Callable[[Loop], N
 def test_a_planted_mistake_is_seen(loop: Loop, check: Callable[[Loop, str], None], text: str, instead: str) -> None:
     script = tailscale.command()[2]
     assert script.count(text) == 1
+    # Those that never end are waited for in vain.
+    loop.patience_s = 0.8
     with pytest.raises(AssertionError):
         check(loop, script.replace(text, instead))
 
