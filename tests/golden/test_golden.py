@@ -67,9 +67,9 @@ def test_the_readmes_settings_table_is_made_from_the_settings() -> None:
     require_same(readme, golden.readme(), golden.README)
 
 
-@pytest.mark.parametrize("name", golden.STACKS)
+@pytest.mark.parametrize("name", ["burst", "home-only"])
 def test_rendering_twice_gives_the_same(name: str, render: Render) -> None:
-    """Random values or unstable order would make every golden red, now and then."""
+    """Random values or unstable order would make every golden red, now and then. The two hold every component."""
     assert golden.inventory(golden.rendered(name)) == golden.inventory(render(name))
 
 
