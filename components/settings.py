@@ -197,6 +197,11 @@ class Settings(Section):
         return f"{PROJECT}-{self.stack}"
 
     @property
+    def piloted(self) -> bool:
+        """Whether the gateway has a pilot: burst is woken by it, and what hangs in home's tunnel freed."""
+        return Lane.BURST in self.lanes or Lane.HOME in self.lanes
+
+    @property
     def zone(self) -> str:
         """Zone of the VM lane."""
         return self.vm.zone or f"{self.region}-b"

@@ -142,7 +142,7 @@ class Faults:
             "tunnel": bool(plan.home_address),
             "vm": bool(plan.machine),
             "burst": bool(plan.burst),
-            "pilot": bool(plan.burst),
+            "pilot": any(container.name == "pilot" for container in plan.gateway.containers),
         }
         if not there[lane]:
             raise LabError(f"stack {self._lab.name} has no {'home' if lane == 'tunnel' else lane} to break")

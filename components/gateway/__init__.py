@@ -50,7 +50,7 @@ class Gateway(pulumi.ComponentResource):
         self._grants: list[pulumi.Resource] = []
         # In memory, between the containers: Caddy's admin socket, the ID token, the tunnel daemon's socket.
         self._shared: list[cloudrunv2.ServiceTemplateContainerVolumeMountArgsDict] = (
-            [{"name": "shared", "mount_path": SHARED_FOLDER}] if burst else []
+            [{"name": "shared", "mount_path": SHARED_FOLDER}] if settings.piloted else []
         )
         found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
         config = found.apply(lambda at: caddy.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
@@ -66,11 +66,11 @@ class Gateway(pulumi.ComponentResource):
                 # Disabled, a version can be enabled again, should the new key turn out wrong.
                 key_version = self._secret("auth-key", tailnet.gateway_key, once_replaced="DISABLE")
                 volumes.append(_secret_volume("auth-key", key_version, tailscale.KEY_FILE))
-            if burst:
-                policy = self._secret("tailscaled-policy", tailscale.POLICY)
-                volumes.append(_secret_volume("tailscaled-policy", policy, tailscale.POLICY_FILE))
+            policy = self._secret("tailscaled-policy", tailscale.POLICY)
+            volumes.append(_secret_volume("tailscaled-policy", policy, tailscale.POLICY_FILE))
         if burst:
             self._grants.append(burst.allow(self._account.member))
+        if settings.piloted:
             program = self._secret("pilot", pilot.source())
             containers.append(self._pilot_container(found))
             volumes.append(_secret_volume("pilot", program, pilot.FILE))
@@ -178,7 +178,7 @@ class Gateway(pulumi.ComponentResource):
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
             "volume_mounts": [
                 *([{"name": "auth-key", "mount_path": tailscale.KEY_FOLDER}] if keyed else []),
-                *([{"name": "tailscaled-policy", "mount_path": tailscale.POLICY_FOLDER}] if self._shared else []),
+                {"name": "tailscaled-policy", "mount_path": tailscale.POLICY_FOLDER},
                 *self._shared,
             ],
         }

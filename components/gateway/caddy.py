@@ -82,33 +82,30 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     `burst_url` is needed if burst is one of the lanes. Names of files are relative to the working directory.
     """
     lanes = upstreams(settings, vm_address=vm_address)
-    steered = Lane.BURST in settings.lanes
     servers: Json = {
         "api": _api(settings, lanes),
         "checks": checks.server([*lanes, *(home for _, home in services(settings))]),
     }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}
-    if steered:
+    if Lane.BURST in settings.lanes:
         servers["burst"] = hop.server(burst_url, COMPLETIONS)
+    if settings.piloted:
         http["metrics"] = {}
         admin = {"listen": ADMIN}
     return {
         "admin": {**admin, "config": {"persist": False}},
-        "logging": answers.logging(admin=steered),
+        "logging": answers.logging(admin=settings.piloted),
         "apps": {"http": http},
     }
 
 
 def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
     sizes = walks(settings, lanes)
-    ready: Json = {"handler": "static_response", "status_code": 200}
-    proxies: list[Json] = []
-    if Lane.BURST in settings.lanes:
-        # In a subroute, and the lanes' handlers in routes of the server itself: Caddy's gauge of running requests goes
-        # by the first handler of such a route, and `reverse_proxy` must count callers who have or want a lane.
-        ready = answers.subroute([{"handle": steering.ready()}])
-        proxies = [{"match": [{"vars": {"size": [walk.name]}}], "handle": [walk.handler]} for walk in sizes]
+    # The probe in a subroute, and the lanes' handlers in routes of the server itself: Caddy's gauge of running requests
+    # goes by the first handler of such a route, and `reverse_proxy` must count callers who have or want a lane.
+    ready = steering.ready() if Lane.BURST in settings.lanes else [{"handler": "static_response", "status_code": 200}]
+    proxies = [{"match": [{"vars": {"size": [walk.name]}}], "handle": [walk.handler]} for walk in sizes]
     return {
         "listen": [":{env.PORT}"],
         # Cloud Run speaks HTTP/1 to a container unless told otherwise, and its probes always do.
@@ -123,7 +120,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
         "read_idle_timeout": -1,
         "routes": [
             {"handle": [*_names(lanes), answers.headers({"X-Request-Id": "{request_id}", "X-Served-By": "gateway"})]},
-            {"match": [{"path": [READY_PATH]}], "handle": [ready]},
+            {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": ["/v1", "/v1/*"]}], "handle": [answers.subroute(_authenticated(settings, sizes))]},
             *proxies,
@@ -182,7 +179,7 @@ def _authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     outside: Json = {"handle": [answers.error(401, "invalid_api_key", message)]}
     return [
         {"match": [{"header_regexp": {"Authorization": {"pattern": BEARER}}}], "handle": [answers.subroute(clients)]},
-        *_one_of("door", [inside, outside], settings),
+        *_one_of("door", [inside, outside]),
     ]
 
 
@@ -198,14 +195,14 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         # The list is static, so that reading it wakes nothing.
         *_model_route(MODELS, {"object": "list", "data": entries}),
         *(route for entry in entries for route in _model_route(f"{MODELS}/{entry['id']}", entry)),
-        *(steering.status() if Lane.BURST in settings.lanes else ()),
+        *(steering.status() if settings.piloted else ()),
         {
             "match": [{"path": [f"{MODELS}/*"]}],
             "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {', '.join(models)}")],
         },
         {"handle": [answers.error(404, "not_found", "This endpoint has no such path.")]},
     ]
-    return _one_of("path", routes, settings)
+    return _one_of("path", routes)
 
 
 def _service(settings: Settings, path: str, service: Service, home: Upstream) -> Json:
@@ -240,7 +237,7 @@ def _completions(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         # One spelling reaches a lane, whatever the caller's slashes, case and query were.
         *({"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]} for path in COMPLETIONS),
         _served_by_lane(),
-        *_one_of("size", [_to_walk(walk, settings) for walk in sizes], settings),
+        *_one_of("size", [_to_walk(walk) for walk in sizes]),
     ]
 
 
@@ -266,12 +263,11 @@ def _served_by_lane() -> Json:
     return {"handle": [answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])]}
 
 
-def _to_walk(walk: Walk, settings: Settings) -> Json:
-    """Route to the lanes' handler. With burst that is a route of the server's own, found by a mark."""
-    mark: Json = {"handler": "vars", "size": walk.name}
-    return {**walk.match, "handle": [mark if Lane.BURST in settings.lanes else walk.handler]}
+def _to_walk(walk: Walk) -> Json:
+    """Route to the lanes' handler, a route of the server's own that is found by this mark."""
+    return {**walk.match, "handle": [{"handler": "vars", "size": walk.name}]}
 
 
-def _one_of(group: str, routes: Sequence[Json], settings: Settings) -> list[Json]:
-    """Routes of which the first that matches is taken alone, though with burst a request for an answer goes on."""
-    return [{"group": group, **route} for route in routes] if Lane.BURST in settings.lanes else list(routes)
+def _one_of(group: str, routes: Sequence[Json]) -> list[Json]:
+    """Routes of which the first that matches is taken alone, though a request for an answer goes on after it."""
+    return [{"group": group, **route} for route in routes]

@@ -7,7 +7,7 @@ trusts.
 from typing import Final
 
 from components.gateway.sidecar import SHARED_FOLDER, kept_running
-from components.settings import Lane, Settings
+from components.settings import Settings
 from components.tailnet import GATEWAY
 from components.tailnet_settings import Join
 
@@ -45,17 +45,14 @@ def environment(settings: Settings, *, client_id: str = "", audience: str = "") 
         "TS_LOCAL_ADDR_PORT": HEALTH,
         # Larger packets are lost on Cloud Run and big uploads hang (tailscale#9894).
         "TS_DEBUG_MTU": "1280",
+        # The pilot ends the daemon when home's packets vanish: that breaks what hangs, and Caddy sends it elsewhere.
+        "TS_SOCKET": SOCKET,
+        # Refused by default (`shutdown access denied by policy`).
+        "TS_TAILSCALED_EXTRA_ARGS": f"--syspolicy-file={POLICY_FOLDER}/{POLICY_FILE}",
     }
     if settings.tailnet.join is Join.AUTH_KEY:
         found["TS_AUTHKEY"] = f"file:{KEY_FOLDER}/{KEY_FILE}"
     else:
         # Both attributes: `preauthorized` alone would switch the default `ephemeral` off (v1.102.5).
         found |= {"TS_CLIENT_ID": f"{client_id}?ephemeral=true&preauthorized=true", "TS_AUDIENCE": audience}
-    if Lane.BURST in settings.lanes:
-        # The pilot ends the daemon when home's packets vanish: that breaks what hangs, and Caddy sends it elsewhere.
-        found |= {
-            "TS_SOCKET": SOCKET,
-            # Refused by default (`shutdown access denied by policy`).
-            "TS_TAILSCALED_EXTRA_ARGS": f"--syspolicy-file={POLICY_FOLDER}/{POLICY_FILE}",
-        }
     return found

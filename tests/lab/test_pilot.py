@@ -112,7 +112,8 @@ class World:
         self.tokens: list[str] = []
         self.metadata_wedged = self.caddy_wedged = False
         self.in_flight = {"home": 0, "burst": 0, "vm": 0}
-        self.waiting = self.fails = 0
+        self.waiting = self.fails = self.spoken = 0
+        """`spoken`: requests to another service at home."""
         self.done = {"api": 5, "burst": 3}
         """Requests ended so far, by Caddy's server."""
         self.health: list[int] = []
@@ -172,7 +173,8 @@ class World:
                 for lane, count in self.in_flight.items()
             ]
             # The checks' own upstreams and the hop's show up, too.
-            return 200, json.dumps([*rows, {"address": "tcp/home:80", "num_requests": 9, "fails": 9}])
+            other = {"address": "home:080", "num_requests": self.spoken, "fails": 0}
+            return 200, json.dumps([*rows, other, {"address": "tcp/home:80", "num_requests": 9, "fails": 9}])
         gauge = "caddy_http_requests_in_flight"
         total = sum(self.in_flight.values()) + self.waiting
         lines = [
@@ -633,6 +635,19 @@ def test_home_that_accepts_and_is_silent_is_shut_later(world: World) -> None:
         time.sleep(4)
         assert world.daemon.asked == []
         until(lambda: len(world.daemon.asked) == 1, 4)
+
+
+def test_without_burst_home_s_tunnel_is_still_freed(world: World) -> None:
+    """For a request to any service at home; and nothing is asked of Google."""
+    with piloted(world, BURST_URL="", BURST_DIAL="", PILOT_WAKE="never") as pilot_:
+        world.waiting, world.home = 3, "black hole"
+        time.sleep(1)
+        assert world.daemon.asked == []
+        world.spoken = 1
+        until(lambda: bool(world.daemon.asked), 4)
+        assert list(pilot_.status()["lanes"]) == ["home", "vm"]
+        assert "burst" not in pilot_.get("/metrics")[1].replace("burst_first", "")
+        assert world.metadata.asked == world.burst.asked == []
 
 
 def test_request_with_a_body_ends_its_connection(world: World) -> None:

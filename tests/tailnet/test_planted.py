@@ -60,7 +60,7 @@ MISTAKES: list[tuple[Plant, Check, str]] = [
     (state_on_disk, joining.sigterm, "^0 requests to log out"),
     (no_delay, joining.sigterm_without_control_server, "RemoteDisconnected"),
     (nobody_waits, joining.cold_start_without_another_lane, r"\d gateway;"),
-    (daemon_can_t_be_ended, troubles.home_black_holed_with_a_pilot, "is rescued"),
+    (daemon_can_t_be_ended, troubles.home_black_holed, "is rescued"),
 ]
 """The mistake, the check that sees it, and what the check says."""
 

@@ -146,8 +146,12 @@ def test_names_that_could_share_a_variable_are_refused(name: str) -> None:
         settings(clients=[{"name": name}])
 
 
-def test_nothing_can_be_changed_while_it_runs() -> None:
-    assert caddy.render(settings(), vm_address=VM)["admin"] == {"disabled": True, "config": {"persist": False}}
+def test_nothing_can_be_changed_from_outside_while_it_runs() -> None:
+    """A pilot has a socket, which only root of the instance may use; without one there is no way in at all."""
+    alone = caddy.render(settings(lanes=["vm"]), vm_address=VM)["admin"]
+    assert alone == {"disabled": True, "config": {"persist": False}}
+    piloted = caddy.render(settings(), vm_address=VM)["admin"]
+    assert piloted == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
 
 
 def test_too_many_clients_are_refused() -> None:
@@ -269,9 +273,15 @@ def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
     }  # fmt: skip
 
 
-def test_without_burst_there_is_no_pilot() -> None:
+def test_without_burst_nothing_leads_to_it() -> None:
     text = caddy.document(settings(), vm_address=VM, burst_url=BURST_URL)
-    for word in ("9181", "9182", "run.app", "id-token", "admin.sock", "metrics", "/v1/lanes", "X-Handler", "group"):
+    for word in ("9181", "run.app", "id-token", "/lane/burst", "X-Handler"):
+        assert word not in text
+
+
+def test_the_vm_alone_has_no_pilot() -> None:
+    text = caddy.document(settings(lanes=["vm"]), vm_address=VM)
+    for word in ("9182", "admin.sock", "metrics", "/v1/lanes"):
         assert word not in text
 
 

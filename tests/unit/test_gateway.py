@@ -124,6 +124,7 @@ def check_pinned(stack: Stack) -> None:
     used = {
         (volume["secret"]["secret"], item["version"])
         for volume in template(stack)["volumes"]
+        if "secret" in volume
         for item in volume["secret"]["items"]
     }
     for container in containers(stack).values():
@@ -153,11 +154,17 @@ def check_tunnel(stack: Stack) -> None:
         "TS_ENABLE_HEALTH_CHECK": "true",
         "TS_LOCAL_ADDR_PORT": "127.0.0.1:9002",
         "TS_DEBUG_MTU": "1280",
+        "TS_SOCKET": "/run/pilotlight/tailscaled.sock",
+        "TS_TAILSCALED_EXTRA_ARGS": "--syspolicy-file=/etc/pilotlight/tailscaled/syspolicy.json",
     }
-    [mount] = tunnel["volumeMounts"]
-    [volume] = [volume for volume in template(stack)["volumes"] if volume["name"] == mount["name"]]
-    [item] = volume["secret"]["items"]
-    assert env(tunnel)["TS_AUTHKEY"] == f"file:{mount['mountPath']}/{item['path']}"
+    files = {volume["name"]: volume["secret"]["items"] for volume in template(stack)["volumes"] if "secret" in volume}
+    mounts = {mount["name"]: mount["mountPath"] for mount in tunnel["volumeMounts"]}
+    assert mounts.pop("shared") == "/run/pilotlight"
+    mounted = {f"{folder}/{item['path']}" for name, folder in mounts.items() for item in files[name]}
+    assert mounted == {
+        env(tunnel)["TS_AUTHKEY"].removeprefix("file:"),
+        env(tunnel)["TS_TAILSCALED_EXTRA_ARGS"].removeprefix("--syspolicy-file="),
+    }
     # Without the loop, a bad key would end the instance.
     assert tunnel["commands"] == ["/bin/sh", "-c"]
     script, _, *command = tunnel["args"]

@@ -281,9 +281,10 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert (found.gateway.ingress, found.gateway.port, found.gateway.probe_path) == ("caddy", 8080, "/ready")
     assert (found.gateway.concurrency, found.gateway.timeout_s, found.gateway.min_instances) == (80, 300.0, 0)
     assert found.gateway.start_limit_s == 60.0
-    caddy, tailscale = found.gateway.containers
+    caddy, tailscale, pilot = found.gateway.containers
     assert caddy.env["CLIENT_KEY_DEMO"] == "sk-test"
-    assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"] == {"disabled": True, "config": {"persist": False}}
+    assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"]["config"] == {"persist": False}
+    assert (pilot.name, pilot.env["HOME_DIAL"], pilot.env["BURST_URL"]) == ("pilot", "home:80", "")
     assert tailscale.mounts[0].files == {"auth-key": "tskey-auth-test"}, "the newline of the computed key is gone"
     assert found.auth_key == "tskey-auth-test"
     assert found.home_address == "home:80"
@@ -324,7 +325,7 @@ def test_an_image_of_nobody_is_not_run_in_place_of_another(stack: Stack) -> None
 def test_stack_with_one_lane(lanes: str, machine: bool, pods: int, home: str | None) -> None:
     found = plan.read(rendered(lanes=lanes))
     assert (found.machine is not None, len(found.pods), found.home_address) == (machine, pods, home)
-    assert len(found.gateway.containers) == (1 if home is None else 2)
+    assert len(found.gateway.containers) == (1 if home is None else 3)
 
 
 def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> None:

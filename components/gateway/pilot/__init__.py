@@ -1,4 +1,4 @@
-"""The pilot: knows burst's state, wakes it, and tells Caddy whether to send requests there.
+"""The pilot: knows burst's state, wakes it, tells Caddy whether to send requests there, and frees what hangs at home.
 
 Owns: the pilot's command and environment, as plain data; what it does is in `pilot.py`, one file that is mounted as it
 is into a stock Python image. Does not own: any request.
@@ -22,17 +22,24 @@ def source() -> str:
 
 def command() -> list[str]:
     """The program in a loop: without it burst gets nothing, and home and vm serve on."""
-    return kept_running("the pilot is away, burst gets no requests", "python", f"{FOLDER}/{FILE}")
+    return kept_running(
+        "the pilot is away: burst gets no requests, and nothing is freed that hangs at home",
+        "python",
+        f"{FOLDER}/{FILE}",
+    )
 
 
 def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -> dict[str, str]:
-    """The pilot's settings. `dials` are the lanes' addresses exactly as they stand in Caddy's configuration."""
+    """The pilot's settings; without burst, its own are empty or of no account.
+
+    `dials` are the lanes' addresses exactly as they stand in Caddy's configuration.
+    """
     burst = settings.burst
     home = dials.get(Lane.HOME, "")
     return {
         "PILOT_LISTEN": steering.PILOT,
         "PILOT_FOLDER": SHARED_FOLDER,
-        "PILOT_WAKE": burst.wake.value,
+        "PILOT_WAKE": burst.wake.value if Lane.BURST in settings.lanes else "never",
         "PILOT_IDLE_S": str(burst.idle_s),
         "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),
         "PILOT_RETRY_S": str(burst.retry_s),
@@ -41,7 +48,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
         "BURST_URL": burst_url,
         "HOME_ADDRESS": home,
         "HOME_DIAL": home,
-        "BURST_DIAL": dials[Lane.BURST],
+        "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",

@@ -3,6 +3,7 @@
 Owns: burst's state machine, the wake request, the Google ID token's file, the search for a slow burst, the rescue of
 requests that hang in a dead tunnel, and what `/status` and `/metrics` show. Does not own: any request (Caddy proxies
 them all), the order of the lanes, the health of home and vm (Caddy asks them itself). If the pilot dies, they serve on.
+Without burst among the lanes only home's tunnel and what people may see are left to do.
 
 One file with nothing but the standard library, because it is mounted from a secret of at most 64 KiB into a stock
 Python image. First the decisions, pure functions without clock or I/O; then the I/O that feeds them.
@@ -428,6 +429,7 @@ class Settings:
     listen: tuple[str, int]
     folder: Path
     burst_url: str
+    """Empty without burst; then `dials` has none either."""
     home: tuple[str, int] | None
     socks: tuple[str, int]
     dials: dict[str, str]
@@ -462,11 +464,12 @@ def settings(env: Mapping[str, str]) -> Settings:
         recovered_s=take("PILOT_RECOVERED_S", _positive, seconds),
     )
     dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in ("home", "vm")}
-    dials = {"home": dials["home"], "burst": take("BURST_DIAL", _some, "a dial address"), "vm": dials["vm"]}
+    burst_dial = take("BURST_DIAL", str, "a dial address, or empty")
+    dials = {"home": dials["home"], "burst": burst_dial, "vm": dials["vm"]}
     found = Settings(
         listen=take("PILOT_LISTEN", _address, "host:port"),
         folder=take("PILOT_FOLDER", _folder, "a folder that exists"),
-        burst_url=take("BURST_URL", _url, "an http or https URL without a path"),
+        burst_url=take("BURST_URL", lambda text: text and _url(text), "an http or https URL without a path, or empty"),
         home=take("HOME_ADDRESS", lambda text: _address(text) if text else None, "host:port, or empty"),
         socks=take("SOCKS5", _address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
@@ -477,6 +480,8 @@ def settings(env: Mapping[str, str]) -> Settings:
         metadata=_address(env.get("GCE_METADATA_HOST") or "metadata.google.internal", 80),
         checks=_address(env.get("PILOT_CHECKS") or "127.0.0.1:9180"),
     )
+    if not wrong and bool(found.burst_url) != ("burst" in found.dials):
+        wrong.append(f"BURST_DIAL is {found.dials.get('burst', '')!r}; it must be set exactly where BURST_URL is")
     if not wrong and policy.recovered_s > policy.slow_s:
         wrong.append("PILOT_RECOVERED_S is above PILOT_SLOW_S; between the two nothing may change")
     if wrong:
@@ -489,12 +494,6 @@ def _positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise ValueError(text)
     return number
-
-
-def _some(text: str) -> str:
-    if not text:
-        raise ValueError(text)
-    return text
 
 
 def _count(text: str) -> int:
@@ -518,6 +517,14 @@ def _address(text: str, port: int | None = None) -> tuple[str, int]:
     if not parts.hostname or (parts.port or port) is None:
         raise ValueError(text)
     return parts.hostname, parts.port or port or 0
+
+
+def _is(dial: str, target: tuple[str, int] | None) -> bool:
+    """Whether a dial address of Caddy's leads there."""
+    try:
+        return _address(dial) == target
+    except ValueError:
+        return False
 
 
 def _url(text: str) -> str:
@@ -645,6 +652,8 @@ class Pilot:
         self.path = HomePath()
         self.lanes = {lane: Lane() for lane in ("home", "vm") if lane in chosen.dials}
         self.in_flight: dict[str, int] = {}
+        self.at_home = 0
+        """Requests at home, its other services' included: Caddy keeps those under other spellings of its address."""
         self.waiting = self.shutdowns = 0
         self.sampled = self.asked = -math.inf
         self.caddy_error = self.token = self.token_error = ""
@@ -656,8 +665,7 @@ class Pilot:
         self._engines: dict[float, Engine] = {}
         self._model = ""
         self._fails = self._waited = self._turn = 0
-        self._served: float | None = None
-        self._elsewhere: float | None = None
+        self._totals: tuple[float, float] | None = None
         self._tls = ssl.create_default_context() if chosen.burst_url.startswith("https:") else None
 
     async def run(self) -> None:
@@ -665,9 +673,10 @@ class Pilot:
         server = await asyncio.start_server(self._serve, *self.settings.listen)
         log("INFO", "the pilot serves", lanes=list(self.settings.dials), wake=self.policy.wake)
         # Each on its own: whatever hangs holds up nothing but itself.
-        self._start(self._every(SAMPLE_S, self._tick))
         self._start(self._every(SAMPLE_S, self._watch_caddy))
-        self._start(self._every(0, self._keep_token))
+        if self.settings.burst_url:
+            self._start(self._every(SAMPLE_S, self._tick))
+            self._start(self._every(0, self._keep_token))
         if self.settings.home and self.settings.tailscaled:
             self._start(self._every(PROBE_S, self._watch_home))
         for name in self.lanes:
@@ -772,12 +781,13 @@ class Pilot:
                 text = await self._caddy("/metrics") if self._turn % 2 else ""
         except FAILURES as error:
             self.caddy_error = described(error)
-            self.in_flight, self.waiting = {}, 0
+            self.in_flight, self.at_home, self.waiting = {}, 0, 0
             return
         self.caddy_error, self.sampled = "", time.monotonic()
         seen = {row["address"]: row for row in rows}
         dials = self.settings.dials
         self.in_flight = {lane: seen[dial]["num_requests"] for lane, dial in dials.items() if dial in seen}
+        self.at_home = sum(row["num_requests"] for row in rows if _is(row["address"], self.settings.home))
         running, served, elsewhere = sum(self.in_flight.values()), 0.0, 0.0
         if text:
             waiting = -running
@@ -791,17 +801,21 @@ class Pilot:
                     elsewhere += value
             # The two answers are not from the same moment: only what is seen twice counts.
             self.waiting, self._waited = max(0, min(waiting, self._waited)), waiting
-        fails = seen.get(dials["burst"], {}).get("fails", 0)
+        if "burst" in dials:
+            self._burst_seen(seen.get(dials["burst"], {}).get("fails", 0), (served, elsewhere) if text else None)
+
+    def _burst_seen(self, fails: int, totals: tuple[float, float] | None) -> None:
+        """Feeds what Caddy shows: burst's failures, and where counted, answers of burst and of other lanes so far."""
         failures, self._fails = max(0, fails - self._fails), fails
         home = self.lanes.get("home")
         free = home is not None and home.phase is Phase.WARM
         free = free and self.in_flight.get("home", 0) < self.settings.home_capacity
         # Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have.
-        short = bool(text) and self._served is not None and served > self._served
+        before, (served, elsewhere) = self._totals, totals or self._totals or (0.0, 0.0)
+        short = before is not None and served > before[0]
         homeless = home is None or home.failures >= DOWN_AFTER
-        short_on_vm = bool(text) and homeless and self._elsewhere is not None and elsewhere > self._elsewhere
-        if text:
-            self._served, self._elsewhere = served, elsewhere
+        short_on_vm = homeless and before is not None and elsewhere > before[1]
+        self._totals = totals or before
         running_on_vm = max(self.in_flight.get("vm", 0), int(short_on_vm))
         wanted = demand(self.policy, running_on_vm, self.settings.vm_capacity, self.waiting, home_free=free)
         self.feed(Load(max(self.in_flight.get("burst", 0), int(short)), wanted, failures))
@@ -882,7 +896,7 @@ class Pilot:
 
     async def _watch_home(self) -> None:
         """Probes only while requests are under way there: there is nothing to rescue otherwise."""
-        if self.in_flight.get("home", 0) > 0:
+        if self.at_home > 0:
             self._start(self._probe_home())
         else:
             self.path = replace(self.path, silent=0)
@@ -911,13 +925,13 @@ class Pilot:
             connecting.cancel()
 
     def _seen_home(self, seen: Seen) -> None:
-        self.path, shut = path_step(self.path, seen, self.in_flight.get("home", 0))
+        self.path, shut = path_step(self.path, seen, self.at_home)
         if shut:
             self._start(self._shut_tunnel())
 
     async def _shut_tunnel(self) -> None:
         """Ends the daemon, and with it every connection that hangs in it; its container starts it again."""
-        running = self.in_flight.get("home", 0)
+        running = self.at_home
         try:
             async with asyncio.timeout(2):
                 connection = asyncio.open_unix_connection(self.settings.tailscaled)
@@ -989,7 +1003,7 @@ class Pilot:
         }
         return {
             "time": round(wall, 3),
-            "lanes": {name: lanes[name] for name in self.settings.dials if name in lanes},
+            "lanes": {name: lanes[name] for name in self.settings.dials},
             "waiting": self.waiting,
             "caddy": {"seen": self.sampled > 0 and not self.caddy_error, "error": self.caddy_error},
             "token": {"expires": round(self.token_expires) or None, "error": self.token_error},
@@ -999,7 +1013,8 @@ class Pilot:
     def metrics(self) -> str:
         """The same for Prometheus."""
         burst, lanes = self.burst, {name: lane.phase for name, lane in self.lanes.items()}
-        lanes["burst"] = burst.phase
+        if "burst" in self.settings.dials:
+            lanes["burst"] = burst.phase
         rows: list[tuple[str, str, float | None]] = [
             *(
                 (f'lane_state{{lane="{lane}",state="{phase}"}}', "gauge", float(phase is now))
@@ -1010,9 +1025,9 @@ class Pilot:
             ("requests_waiting", "gauge", self.waiting),
             ("burst_first_token_seconds", "gauge", burst.first_token_s),
             ("burst_wake_seconds", "gauge", burst.wake_s),
-            ("burst_wakes_total", "counter", burst.wakes),
+            ("burst_wakes_total", "counter", burst.wakes if "burst" in lanes else None),
             ("tunnel_shutdowns_total", "counter", self.shutdowns),
-            ("id_token_expiry_seconds", "gauge", self.token_expires),
+            ("id_token_expiry_seconds", "gauge", self.token_expires or None),
             *(
                 (f'lane_transitions_total{{lane="{lane}",from="{old}",to="{new}"}}', "counter", count)
                 for (lane, old, new), count in self.transitions.items()
