@@ -16,8 +16,8 @@ lab: .venv/ready            ## serve the declaration on this machine until Ctrl-
 test: lint                  ## lint, types, all tests but those of `make tailnet`, which need Go and root
 	$(RUN) -m pytest tests --ignore=tests/tailnet
 
-unit: .venv/ready           ## the fast part
-	$(RUN) -m pytest tests/unit tests/golden
+unit: .venv/ready           ## the fast part, on two cores; a file stays on one, which renders its stacks once
+	$(RUN) -m pytest tests/unit tests/golden --numprocesses=2 --dist=loadfile
 
 lint: .venv/ready
 	.venv/bin/ruff check .
