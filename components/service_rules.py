@@ -55,8 +55,7 @@ def _programs(settings: "Settings") -> list[str]:
                 problem(f"{field}.image", "a full image name with an exact version", "the next start could run a "
                         + "program nobody tested", "write it as registry.example/name:1.2.3")
             )  # fmt: skip
-        names = {word.partition("=")[0] for word in entry.args or ()}
-        if service.is_vllm and (owned := sorted(names & vllm.OWNED)):
+        if service.is_vllm and (owned := vllm.owned(entry.args or ())):
             found.append(
                 problem(f"{field}.args", f"without {', '.join(owned)}, which other settings decide",
                         "the gateway or the card's sum would go by another value than vLLM", "leave it out")

@@ -32,6 +32,12 @@ OWNED: Final = frozenset({
 """Arguments that say what other settings, the chart or the gateway rely on."""
 
 
+def owned(arguments: Sequence[str]) -> list[str]:
+    """Which of `OWNED` stand among `arguments`, in any spelling vLLM's parser takes: `_` for `-`, or cut short."""
+    words = [word.partition("=")[0].replace("_", "-") for word in arguments if len(word) > 2 and word.startswith("--")]
+    return sorted(flag for flag in OWNED if any(flag.startswith(word) for word in words))
+
+
 def arguments(
     *,
     weights: str,

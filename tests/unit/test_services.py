@@ -202,6 +202,12 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
         {"services": [{**LLM, "args": ["--gpu-memory-utilization=0.9"]}]},
         ("services.0.args: without --gpu-memory-utilization", "another value than vLLM", "leave it out"),
     ),
+    **{
+        f"the same, written {word}": (
+            {"services": [{**LLM, "args": [word, "0.9"]}]}, ("services.0.args: without --gpu-memory-utilization",),
+        )
+        for word in ("--gpu_memory_utilization", "--gpu-memory-util", "--gpu_memory_util=0.9")
+    },
     "weights for another engine": (
         {"services": [LLM, {**TTS, "weights": "a/b"}]},
         ("services.1.weights: for vLLM's image only", "nothing would read it"),
@@ -303,6 +309,8 @@ def test_every_flag_is_one_of_vllm_s_at_the_pinned_version(settings_of: Make) ->
     for name, arguments in commands.items():
         assert unknown_flags(arguments) == [], name
     assert vllm.OWNED <= FLAGS
+    # Cut short, an owned flag is no other flag's name, which would be refused with it.
+    assert [flag for flag in FLAGS - vllm.OWNED if vllm.owned([flag])] == []
     images = {preset.image for preset in PRESETS.values() if preset.image.startswith(vllm.REPOSITORY)}
     assert {image.partition(":v")[2].partition("-")[0] for image in images} == {"0.29.0"}
 
