@@ -229,10 +229,11 @@ class TestRunningLab:
 
     def test_status_lists_every_process(self, running: Running) -> None:
         found = json.loads(lab("status", "--json").stdout)
-        assert set(found) == {"pid", "gateway", "processes", "addresses", "faults"}
+        assert set(found) == {"pid", "gateway", "processes", "addresses", "faults", "lanes"}
         assert set(found["processes"]) == {
-            "vm/model", "home/vllm", "home/traefik", "gateway/caddy", "gateway/tailscale",
+            "vm/model", "home/vllm", "home/traefik", "gateway/caddy", "gateway/tailscale", "gateway/pilot",
         }  # fmt: skip
+        assert list(found["lanes"]) == ["home", "vm"]
         assert all(process["running"] for process in found["processes"].values())
         assert found["gateway"]["instances"] == 1
         assert found["faults"] == []
