@@ -18,7 +18,11 @@ from lab.trial import lab_up
 
 COLD_START_S: Final = 3.0
 
-pytestmark = pytest.mark.usefixtures("declared_addresses")
+pytestmark = [
+    pytest.mark.usefixtures("declared_addresses"),
+    # asyncio leaves the socket of a connection attempt that is cancelled to the collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def scenario(name: str, before: float, during: float, after: float) -> Scenario:
