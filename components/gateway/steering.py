@@ -20,7 +20,10 @@ PATIENCE: Final = "300ms"
 UNREADY_CHECKS: Final = 8
 """Checks, one per `CHECK_INTERVAL`, after which the gateway starts without the pilot: home and vm don't need it."""
 
-_GATEWAY_S_OWN: Final = answers.headers({"X-Served-By": "gateway"}, deferred=True, delete=["Server", "Via"])
+
+def _gateway_s_own() -> Json:
+    """Marks an answer of the pilot as the gateway's."""
+    return answers.headers({"X-Served-By": "gateway"}, deferred=True, delete=["Server", "Via"])
 
 
 def ask(path: str, *, dial: str = PILOT, handle_response: Sequence[Json] = ()) -> Json:
@@ -64,7 +67,7 @@ def ready() -> list[Json]:
             "active": {"uri": READY_PATH, "interval": CHECK_INTERVAL, "timeout": PATIENCE, "fails": UNREADY_CHECKS}
         },
     }
-    return [_GATEWAY_S_OWN, handler]
+    return [_gateway_s_own(), handler]
 
 
 def status() -> list[Json]:
@@ -76,7 +79,7 @@ def status() -> list[Json]:
     return [
         {
             "match": [{"path": [STATUS_PATH], "method": ["GET"]}],
-            "handle": [answers.subroute([{"handle": [_GATEWAY_S_OWN, show]}], on_error=[{"handle": [away]}])],
+            "handle": [answers.subroute([{"handle": [_gateway_s_own(), show]}], on_error=[{"handle": [away]}])],
         },
         {"match": [{"path": [STATUS_PATH]}], "handle": [answers.wrong_method("GET")]},
     ]

@@ -154,6 +154,23 @@ def test_nothing_can_be_changed_from_outside_while_it_runs() -> None:
     assert piloted == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
 
 
+def test_a_configuration_shares_nothing_with_the_next() -> None:
+    """One that is edited in place, as tests do, must not change what is rendered later."""
+
+    def empty(part: object) -> None:
+        if isinstance(part, dict | list):
+            inside = cast(dict[str, object] | list[object], part)
+            for inner in [*inside.values()] if isinstance(inside, dict) else inside:
+                empty(inner)
+            inside.clear()
+
+    for walk in (["home", "vm"], ["home", "burst", "vm"]):
+        first = caddy.render(settings(lanes=walk), vm_address=VM, burst_url=BURST_URL)
+        text = json.dumps(first)
+        empty(first)
+        assert json.dumps(caddy.render(settings(lanes=walk), vm_address=VM, burst_url=BURST_URL)) == text
+
+
 def test_too_many_clients_are_refused() -> None:
     caddy.require_fits(settings(clients=[{"name": f"c{number}"} for number in range(50)]))
     crowd = settings(clients=[{"name": f"client-with-a-long-name-{number}"} for number in range(400)])
