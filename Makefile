@@ -13,8 +13,8 @@ RUN := .venv/bin/python
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
 
-test: lint                  ## lint, types, all tests but those of `make tailnet`, which need Go and root
-	$(RUN) -m pytest tests --ignore=tests/tailnet
+test: lint unit             ## lint, types, all tests but those of `make tailnet`, which need Go and root
+	$(RUN) -m pytest tests/bootstrap tests/engine tests/lab
 
 unit: .venv/ready           ## the fast part, on two cores; a file stays on one, which renders its stacks once
 	$(RUN) -m pytest tests/unit tests/golden --numprocesses=2 --dist=loadfile
