@@ -29,11 +29,11 @@ golden: .venv/ready         ## accept what the program registers now
 	$(RUN) -m tests.golden.update
 
 scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s; about 15 minutes
-	$(RUN) -m lab.scenarios --samples .lab/scenarios
+	$(RUN) -m lab.measure.scenarios --samples .lab/scenarios
 
 home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case; its services, all at once
 	$(RUN) -m tests.bootstrap
-	$(RUN) -m lab.services
+	$(RUN) -m lab.measure.services
 
 tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, the first time 6
 	$(RUN) -m pytest tests/tailnet

@@ -7,19 +7,21 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 
 import pulumi
 
-from components import config, next_steps, services
+from components import next_steps
 from components.alerts import Alerts
-from components.burst import Burst
+from components.burst.service import Burst
 from components.clients import Clients
-from components.fallback_vm import FallbackVm
-from components.gateway import Gateway, caddy
+from components.gateway.caddy import config as caddy_config
+from components.gateway.service import Gateway
 from components.google_apis import GoogleApis
 from components.home import Home, bootstrap
 from components.network import Network
-from components.settings import Lane
-from components.tailnet import Tailnet, require_mergeable
+from components.settings import Lane, declared_services, reading
+from components.tailnet.merge import require_mergeable
+from components.tailnet.tailnet import Tailnet
+from components.vm.machine import FallbackVm
 
-settings = config.read_stack(caddy.require_fits, require_mergeable)
+settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
 
 apis = GoogleApis("apis", settings)
 after_apis = pulumi.ResourceOptions(depends_on=[apis])
@@ -51,7 +53,7 @@ if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.model.name)
 pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
-pulumi.export("gpu_memory", services.memory_line(settings) if tailnet else None)
+pulumi.export("gpu_memory", declared_services.memory_line(settings) if tailnet else None)
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
 pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)

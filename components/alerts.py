@@ -10,7 +10,7 @@ import pulumi
 from pulumi_gcp import monitoring
 
 from components.settings import Settings
-from components.tailnet import RENEW_GATEWAY_KEY
+from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 
 TOLD_BEFORE: Final = 6
 """The alert comes in the last sixth of a key's life: 15 days before the end of one of 90."""

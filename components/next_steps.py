@@ -1,8 +1,8 @@
 """What the user still has to do by hand, as the stack's `next_steps` output. Pure."""
 
 from components.settings import Lane, Settings
-from components.tailnet import RENEW_GATEWAY_KEY
-from components.tailnet_settings import Join
+from components.settings.tailnet import Join
+from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 
 
 def lines(settings: Settings) -> list[str]:

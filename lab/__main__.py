@@ -17,14 +17,16 @@ from typing import Final, cast
 
 import pulumi
 
-from lab import control, greeting, supervisor, tables
-from lab import plan as plans
-from lab.cloud import Cloud
+from lab import control, greeting
 from lab.errors import LabError
-from lab.faults import FAULTS
-from lab.plan import Plan
-from lab.ports import free_port, is_free
-from lab.stack import PROJECT, ROOT, Stack, config_of, render
+from lab.read import plan as plans
+from lab.read import tables
+from lab.read.cloud import Cloud
+from lab.read.plan import Plan
+from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
+from lab.run import lab as supervisor
+from lab.run.faults import FAULTS
+from lab.run.ports import free_port, is_free
 
 PREFERRED_PORT: Final = 8787
 DETACH_LIMIT_S: Final = 180.0

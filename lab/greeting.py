@@ -6,7 +6,7 @@ Owns: the first request and its words. Does not own: when it is sent (`__main__`
 import time
 
 from lab.errors import LabError
-from lab.stack import Stack
+from lab.read.stack import Stack
 
 
 async def first_answer(stack: Stack) -> None:

@@ -1,4 +1,4 @@
-"""`python -m tests.vllm_flags FOLDER > tests/unit/vllm-0.29.0-flags.txt`: every flag of `vllm serve`, from its source.
+"""`python -m tests.vllm_flags FOLDER > tests/unit/settings/vllm-0.29.0-flags.txt`: every flag of `vllm serve`.
 
 FOLDER holds vLLM's wheel, unpacked (`pip download --no-deps vllm==0.29.0`; the parser itself only runs with torch).
 `make_arg_parser` takes three kinds: its own, the fields of two frontend classes, and what the engine classes add.

@@ -14,7 +14,7 @@ from typing import Final
 import pulumi
 from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount, storage
 
-from components.burst import server
+from components.burst import container as server
 from components.settings import Settings
 
 SCRIPT_FOLDER: Final = "/etc/pilotlight/weights"

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.home.chart import values
 from components.home.gpu import (
     CONFIG_NAME,
     PLUGIN_CHART,
@@ -19,10 +20,9 @@ from components.home.gpu import (
     device_plugin_values,
     time_slicing,
 )
-from components.home.ingress import traefik_values
-from components.home.services import values
-from components.services import declared
+from components.home.traefik import traefik_values
 from components.settings import Settings
+from components.settings.declared_services import declared
 
 SERVICE_CHART: Final = "./charts/ai-service"
 """Path of the chart from the project's folder, where Pulumi runs providers."""

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
-from components.rules import SettingsError
 from components.settings import Settings
-from components.tailnet import access, own_file
-from components.tailnet.acl import Policy, policy, share
+from components.settings.rules import SettingsError
+from components.tailnet import own_file, reach
 from components.tailnet.own_file import OwnFile, Row, refused
+from components.tailnet.policy import Policy, policy, share
 
 _TAG: Final = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 
@@ -72,7 +72,7 @@ def _open_doors(users: OwnFile, ours: Policy) -> Iterator[str]:
     denied = [(row["src"], target) for row in ours["tests"] for target in row.get("deny", ())]
     for name in ("acls", "grants"):
         for i, rule in enumerate(users.rows(name)):
-            opened = [f"{source} reach {target}" for source, target in denied if access.opens(rule, source, target)]
+            opened = [f"{source} reach {target}" for source, target in denied if reach.opens(rule, source, target)]
             if opened:
                 more = f" and {len(opened) - 1} more that this stack's tests deny" if len(opened) > 1 else ""
                 yield refused(

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from components.config import read
 from components.home import bootstrap
+from components.settings.reading import read
 from tests.bootstrap.box import Box
 
 KEY: Final = "tskey-auth-test"

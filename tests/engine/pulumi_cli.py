@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import yaml
 
-from lab.stack import ROOT
+from lab.read.stack import ROOT
 from tests.engine.anyprovider import UNKNOWN, AnyProvider, debug_providers, secret, serving
 
 PROJECT: Final = "some-project"

@@ -13,9 +13,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from components.tailnet import RENEW_GATEWAY_KEY
-from lab.cloud import Cloud
-from lab.stack import ROOT, Stack, render
+from components.tailnet.tailnet import RENEW_GATEWAY_KEY
+from lab.read.cloud import Cloud
+from lab.read.stack import ROOT, Stack, render
 from tests.engine.pulumi_cli import (
     PROJECT,
     REGION,

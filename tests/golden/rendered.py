@@ -12,14 +12,14 @@ from typing import Any, Final, cast, get_args
 import yaml
 from pydantic_core import PydanticUndefined
 
-from components.config import CONFIGURABLE
-from components.home.services import values
-from components.service_presets import PRESETS
-from components.service_settings import ServiceSettings
-from components.services import declared
-from components.settings import Section, Settings
-from lab.cloud import Cloud
-from lab.stack import ROOT, Resource, Stack, config_of, render
+from components.home.chart import values
+from components.settings.declared_services import declared
+from components.settings.presets import PRESETS
+from components.settings.reading import CONFIGURABLE
+from components.settings.services import ServiceSettings
+from components.settings.stack import Section, Settings
+from lab.read.cloud import Cloud
+from lab.read.stack import ROOT, Resource, Stack, config_of, render
 
 HERE: Final = Path(__file__).parent
 PULUMI_YAML: Final = ROOT / "Pulumi.yaml"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab.cloud import Cloud
-from lab.stack import Stack
+from lab.read.cloud import Cloud
+from lab.read.stack import Stack
 from tests.golden import rendered as golden
 
 Render = Callable[[str], Stack]

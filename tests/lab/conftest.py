@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.ports import is_free
+from lab.run.ports import is_free
 
 FIXED = [("127.0.0.2", 9931), ("127.0.0.1", 1055), ("127.0.0.1", 9002), ("127.0.0.1", 9180)]
 WAIT_S = 240.0

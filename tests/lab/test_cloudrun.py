@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from lab import cloudrun
 from lab.errors import LabError
-from lab.ports import BlackHole, free_port
+from lab.run import cloudrun
+from lab.run.ports import BlackHole, free_port
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 DEADLINE_S = 10.0

@@ -17,10 +17,10 @@ from typing import Any, cast
 
 import pytest
 
-from components.home.ingress import traefik_values
-from lab import cluster
+from components.home.traefik import traefik_values
 from lab.errors import LabError
-from lab.kubernetes_api import KubernetesApi
+from lab.read import home
+from lab.run.kubernetes_api import KubernetesApi
 
 IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
 DEADLINE_S = 15.0
@@ -48,7 +48,7 @@ def release(name: str = "vllm", **values: Any) -> Recorded:
         "compat": "true",
         "description": "charts/ai-service",
     }
-    return Recorded(cluster.RELEASE, f"home-{name}", inputs)
+    return Recorded(home.RELEASE, f"home-{name}", inputs)
 
 
 def device_plugin() -> Recorded:
@@ -59,12 +59,12 @@ def device_plugin() -> Recorded:
         "name": "p",
         "namespace": "pilotlight",
     }
-    return Recorded(cluster.RELEASE, "home-device-plugin", inputs)
+    return Recorded(home.RELEASE, "home-device-plugin", inputs)
 
 
 def chart_config(content: str, name: str = "traefik") -> Recorded:
     inputs = {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {"valuesContent": content}}
-    return Recorded(cluster.CHART_CONFIG, "home-traefik", inputs)
+    return Recorded(home.CHART_CONFIG, "home-traefik", inputs)
 
 
 class Backend(ThreadingHTTPServer):
@@ -149,10 +149,10 @@ def free_port() -> int:
 def traefik(resources: list[Recorded], api: KubernetesApi, folder: Path) -> Generator[int]:
     """The real Traefik for the declared resources; yields the port of its `web` entry point."""
     port, ping_port = free_port(), free_port()
-    command = cluster.traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
+    command = home.traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
     with (folder / "traefik.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env=cluster.traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
+            command, cwd=folder, env=home.traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
         )
         try:
             poll(lambda: get(ping_port, "/ping")[0] == 200, "Traefik answers its ping")
@@ -196,7 +196,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Back
         device_plugin(),
     ]
     folder = tmp_path_factory.mktemp("traefik")
-    with backend("vllm") as vllm, backend("speech") as speech, KubernetesApi(cluster.objects(resources)) as api:
+    with backend("vllm") as vllm, backend("speech") as speech, KubernetesApi(home.objects(resources)) as api:
         api.set_endpoint("vllm", vllm.address)
         api.set_endpoint("speech", speech.address)
         with traefik(resources, api, folder) as port:
@@ -260,7 +260,7 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
     resources = [release()]
     with (
         backend("vllm") as vllm,
-        KubernetesApi(cluster.objects(resources)) as api,
+        KubernetesApi(home.objects(resources)) as api,
         traefik(resources, api, tmp_path) as port,
     ):
         poll(lambda: get(port, "/v1/models")[0] == 503, "the route without a pod is loaded")
@@ -272,7 +272,7 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
 
 def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
     resources = [release(ingress={"prefixes": []})]
-    with backend("vllm") as vllm, KubernetesApi(cluster.objects(resources)) as api:
+    with backend("vllm") as vllm, KubernetesApi(home.objects(resources)) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
             poll(lambda: "Starting provider *ingress.Provider" in (tmp_path / "traefik.log").read_text(), "it runs")
@@ -282,7 +282,7 @@ def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
 def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
     """An upload slower than the declared time is cut at that time: the flag is read, not only passed."""
     resources = [release(), chart_config("ports: {web: {transport: {respondingTimeouts: {readTimeout: 1s}}}}")]
-    with backend("vllm") as vllm, KubernetesApi(cluster.objects(resources)) as api:
+    with backend("vllm") as vllm, KubernetesApi(home.objects(resources)) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
             poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
@@ -295,7 +295,7 @@ def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
 
 
 def test_timeouts_become_flags_exactly_as_declared() -> None:
-    command = cluster.traefik_command([chart_config(traefik_values(300))], port=1, ping_port=2, api_url="http://api")
+    command = home.traefik_command([chart_config(traefik_values(300))], port=1, ping_port=2, api_url="http://api")
     prefix = "--entryPoints.web.transport.respondingTimeouts."
     assert [flag for flag in command if flag.startswith(prefix)] == [
         f"{prefix}readTimeout=360s",
@@ -307,7 +307,7 @@ def test_timeouts_become_flags_exactly_as_declared() -> None:
 
 
 def test_without_a_chart_config_traefik_keeps_its_own_timeouts() -> None:
-    assert not [flag for flag in cluster.traefik_command([], port=1, ping_port=2, api_url="") if "Timeout" in flag]
+    assert not [flag for flag in home.traefik_command([], port=1, ping_port=2, api_url="") if "Timeout" in flag]
 
 
 @pytest.mark.parametrize(
@@ -321,29 +321,29 @@ def test_without_a_chart_config_traefik_keeps_its_own_timeouts() -> None:
 )
 def test_an_unknown_traefik_setting_stops_the_lab(resources: list[Recorded], message: str) -> None:
     with pytest.raises(LabError, match=message):
-        cluster.traefik_command(resources, port=1, ping_port=2, api_url="")
+        home.traefik_command(resources, port=1, ping_port=2, api_url="")
 
 
 def test_an_unknown_release_input_stops_the_lab() -> None:
-    strange = Recorded(cluster.RELEASE, "home-vllm", {**release().inputs, "postrender": "sed", "valueYamlFiles": []})
+    strange = Recorded(home.RELEASE, "home-vllm", {**release().inputs, "postrender": "sed", "valueYamlFiles": []})
     with pytest.raises(LabError, match=r"home-vllm: .*release input postrender, valueYamlFiles"):
-        cluster.objects([strange])
+        home.objects([strange])
 
 
 def test_values_helm_refuses_stop_the_lab_with_helms_words() -> None:
     with pytest.raises(LabError, match=r"(?s)home-vllm: Helm refuses the release: .*'surprise' not allowed"):
-        cluster.objects([release(surprise=1)])
+        home.objects([release(surprise=1)])
 
 
 def test_an_unknown_kind_stops_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(cluster.KINDS, "NetworkPolicy")
+    monkeypatch.delitem(home.KINDS, "NetworkPolicy")
     with pytest.raises(LabError, match="home-vllm: the lab does not know the kind NetworkPolicy"):
-        cluster.objects([release()])
+        home.objects([release()])
 
 
 def test_pods_are_read_from_the_rendered_deployments() -> None:
     args = ["Qwen/x", "--limit-mm-per-prompt", '{"image":2,"video":0}']
-    (pod,) = cluster.pods([release(command=["vllm", "serve"], args=args, env={"HOME": "/cache"}), device_plugin()])
+    (pod,) = home.pods([release(command=["vllm", "serve"], args=args, env={"HOME": "/cache"}), device_plugin()])
     assert (pod.namespace, pod.name, pod.service, pod.image) == ("pilotlight", "vllm", "vllm", IMAGE)
     assert (pod.command, pod.args, pod.env) == (("vllm", "serve"), tuple(args), {"HOME": "/cache"})
     assert (pod.port, pod.paths) == (8000, ("/v1",))
@@ -358,20 +358,20 @@ def test_pods_are_read_from_the_rendered_deployments() -> None:
 
 
 def test_paths_of_several_services_are_told_apart() -> None:
-    found = cluster.pods([release(), release("speech", ingress={"prefixes": ["/v1/audio", "/v1/voices"]})])
+    found = home.pods([release(), release("speech", ingress={"prefixes": ["/v1/audio", "/v1/voices"]})])
     assert {pod.name: pod.paths for pod in found} == {"vllm": ("/v1",), "speech": ("/v1/audio", "/v1/voices")}
 
 
 def test_what_is_not_run_is_listed_by_name() -> None:
     lines = "\n".join(
-        cluster.not_run([release(), device_plugin(), Recorded("kubernetes:core/v1:ConfigMap", "home-time-slicing")])
+        home.not_run([release(), device_plugin(), Recorded("kubernetes:core/v1:ConfigMap", "home-time-slicing")])
     )
     for name in ("home-device-plugin", "home-time-slicing", "NetworkPolicy vllm", "PersistentVolumeClaim vllm-cache"):
         assert name in lines
 
 
 def test_an_endpoint_of_an_unknown_service_is_refused() -> None:
-    api = KubernetesApi(cluster.objects([release()]))
+    api = KubernetesApi(home.objects([release()]))
     try:
         with pytest.raises(LabError, match="0 Services named 'tts'"):
             api.set_endpoint("tts", "127.0.0.1:1")
@@ -380,7 +380,7 @@ def test_an_endpoint_of_an_unknown_service_is_refused() -> None:
 
 
 def test_the_api_is_read_only_and_answers_nothing_it_does_not_have() -> None:
-    with KubernetesApi(cluster.objects([release()])) as api:
+    with KubernetesApi(home.objects([release()])) as api:
         port = int(api.url.rpartition(":")[2])
         assert get(port, "/api/v1/pods")[0] == 404
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)

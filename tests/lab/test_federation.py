@@ -6,9 +6,9 @@ from collections.abc import Generator
 
 import pytest
 
-from lab.metadata import Identities
-from lab.ports import free_port
 from lab.programs import federation
+from lab.run.metadata import Identities
+from lab.run.ports import free_port
 
 TRUSTED = {
     "client_id": "T1CNTRL",

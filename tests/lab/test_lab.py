@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from lab import control
-from lab.stack import ROOT
+from lab.read.stack import ROOT
 
 FOLDER = ROOT / ".lab" / "dev"
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

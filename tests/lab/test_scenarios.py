@@ -11,10 +11,10 @@ from typing import Final
 
 import pytest
 
-from lab import picture
-from lab.load import Sample, percentile, shares
-from lab.scenarios import ALL, CUT_OFF, HYBRID, QUICK_BURST, SCENARIOS, Result, Scenario, run_on, table
-from lab.trial import lab_up
+from lab.measure import picture
+from lab.measure.load import Sample, percentile, shares
+from lab.measure.scenarios import ALL, CUT_OFF, HYBRID, QUICK_BURST, SCENARIOS, Result, Scenario, run_on, table
+from lab.measure.trial import lab_up
 
 COLD_START_S: Final = 3.0
 

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from lab.plan import SECRET_VERSION
-from lab.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
-from lab.stack import Stack
-from lab.trial import lab_up
-from tests.lab.routing import Mutation, find
+from lab.measure.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
+from lab.measure.trial import lab_up
+from lab.read.plan import SECRET_VERSION
+from lab.read.stack import Stack
+from tests.gateway.routing import Mutation, find
 
 pytestmark = pytest.mark.usefixtures("declared_addresses")
 

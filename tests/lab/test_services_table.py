@@ -6,11 +6,11 @@ from typing import Any
 import openai
 import pytest
 
-from components.config import read
-from components.services import declared
-from lab import services
+from components.settings.declared_services import declared
+from components.settings.reading import read
 from lab.__main__ import parser
-from lab.cloud import Cloud
+from lab.measure import services
+from lab.read.cloud import Cloud
 
 SETTINGS = read(
     {**Cloud(port=1).config(), "pilotlight:services": services.json.dumps(services.CONFIG["services"])}, stack="dev"

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from lab.stack import ROOT
+from lab.read.stack import ROOT
 
 HERE: Final = Path(__file__).parent
 KEPT: Final = ROOT / ".lab" / "tailnet-bin"

@@ -19,12 +19,14 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
-from components.gateway import CONFIG_FILE, CONFIG_FOLDER, tailscale
-from lab import folders, images, plan
-from lab.cloud import Cloud
-from lab.container import Container
-from lab.stack import config_of, render
-from tests.lab.world import Answer
+from components.gateway import tunnel
+from components.gateway.service import CONFIG_FILE, CONFIG_FOLDER
+from lab.read import images, plan
+from lab.read.cloud import Cloud
+from lab.read.container import Container
+from lab.read.stack import config_of, render
+from lab.run import folders
+from tests.gateway.world import Answer
 from tests.tailnet import network
 from tests.tailnet.tailnet import CONTROL_URL, Tailnet, until
 
@@ -95,7 +97,7 @@ class Gateway:
 
     def secret(self, text: str) -> None:
         """Another text than the stack's in the auth key's file."""
-        self._file("tailscale", tailscale.KEY_FOLDER, tailscale.KEY_FILE, lambda _: text)
+        self._file("tailscale", tunnel.KEY_FOLDER, tunnel.KEY_FILE, lambda _: text)
 
     def caddy_text(self, old: str, new: str) -> None:
         """Another word in Caddy's configuration."""
@@ -112,8 +114,8 @@ class Gateway:
     def start(self) -> None:
         for name, container in self.containers.items():
             mounted = folders.mount(self.folder, container, fresh=True)
-            if tailscale.KEY_FOLDER in mounted:
-                self.key_file = Path(mounted[tailscale.KEY_FOLDER]) / tailscale.KEY_FILE
+            if tunnel.KEY_FOLDER in mounted:
+                self.key_file = Path(mounted[tunnel.KEY_FOLDER]) / tunnel.KEY_FILE
             argv = [folders.translate(word, mounted) for word in (*container.command, *container.args)]
             env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
             base = {"PATH": f"{self._programs}:{images.BIN}:/usr/bin:/bin", "HOME": str(self.folder)}

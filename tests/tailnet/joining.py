@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from components.tailnet import GATEWAY
+from components.tailnet.policy import GATEWAY
 from tests.tailnet import network
 from tests.tailnet.gateway import Gateway, declared, lost, told
 from tests.tailnet.tailnet import NO_KEY, until

@@ -9,10 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from components.tailnet import CI, GATEWAY, HOME
-from components.tailnet.acl import GATEWAY_PORTS, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
-from tests.lab.backends import Behaviour, Lane
-from tests.lab.routing import sha256
+from components.tailnet.policy import CI, GATEWAY, GATEWAY_PORTS, HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from tests.gateway.backends import Behaviour, Lane
+from tests.gateway.routing import sha256
 from tests.tailnet import network
 from tests.tailnet.gateway import LARGE, declared
 from tests.tailnet.tailnet import Daemon, dial, until

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components.gateway.lanes import VM_PORT
-from components.tailnet import HOME
-from components.tailnet.acl import INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
-from tests.lab.backends import Lane
+from components.gateway.caddy.upstreams import VM_PORT
+from components.tailnet.policy import HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from tests.gateway.backends import Lane
 from tests.tailnet import network
 from tests.tailnet.network import Namespace, Network
 

@@ -6,7 +6,7 @@ Owns: checks; each returns what callers saw, in a few words. Does not own: the w
 import time
 from typing import Final
 
-from components.tailnet.acl import INGRESS_PORT
+from components.tailnet.policy import INGRESS_PORT
 from tests.tailnet import network
 from tests.tailnet.gateway import Declared, Gateway, Seen, declared, lost, told
 from tests.tailnet.tailnet import NO_KEY, until

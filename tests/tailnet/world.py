@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
-from tests.lab.backends import Behaviour
-from tests.lab.world import Answer
+from tests.gateway.backends import Behaviour
+from tests.gateway.world import Answer
 from tests.tailnet.gateway import Declared, Gateway, declared
 from tests.tailnet.gateway import gateway as started
 from tests.tailnet.tailnet import NO_KEY, Tailnet, until

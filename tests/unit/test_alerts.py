@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from components import alerts
-from components.config import SettingsError
 from components.settings import Settings
-from lab.cloud import KEY_ENDS
-from lab.stack import UNKNOWN, Resource, Stack
+from components.settings.reading import SettingsError
+from lab.read.cloud import KEY_ENDS
+from lab.read.stack import UNKNOWN, Resource, Stack
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]

@@ -12,7 +12,7 @@ import helm_python
 import pytest
 import yaml
 
-from lab.stack import ROOT, Stack
+from lab.read.stack import ROOT, Stack
 
 Render = Callable[..., Stack]
 Plant = Callable[[Stack, str, str, Any], Stack]

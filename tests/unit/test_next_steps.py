@@ -8,7 +8,7 @@ import yaml
 
 from components import next_steps
 from components.settings import Settings
-from lab.stack import Stack
+from lab.read.stack import Stack
 
 Make = Callable[..., Settings]
 KUBECONFIG = yaml.safe_dump(

@@ -2,7 +2,7 @@
 
 import re
 
-from lab.stack import ROOT
+from lab.read.stack import ROOT
 
 LINK = re.compile(r"\[((?:`\w+`(?:, )?)+)\]\(([\w/.]+)\)")
 

@@ -7,8 +7,8 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-from components.settings import GatewaySettings
-from components.tailnet import CI
+from components.settings.stack import GatewaySettings
+from components.tailnet.policy import CI
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = ROOT / ".github" / "workflows"

@@ -7,7 +7,8 @@ is into a stock Python image. Does not own: any request.
 from pathlib import Path
 from typing import Final
 
-from components.gateway import steering, tailscale
+from components.gateway import tunnel
+from components.gateway.caddy import pilot_routes
 from components.gateway.sidecar import SHARED_FOLDER, kept_running
 from components.settings import Lane, Settings
 
@@ -37,7 +38,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
     burst = settings.burst
     home = dials.get(Lane.HOME, "")
     return {
-        "PILOT_LISTEN": steering.PILOT,
+        "PILOT_LISTEN": pilot_routes.PILOT,
         "PILOT_FOLDER": SHARED_FOLDER,
         "PILOT_WAKE": burst.wake.value if Lane.BURST in settings.lanes else "never",
         "PILOT_IDLE_S": str(burst.idle_s),
@@ -52,7 +53,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
-        "SOCKS5": tailscale.SOCKS5,
-        "TAILSCALED_SOCKET": tailscale.SOCKET if home else "",
+        "SOCKS5": tunnel.SOCKS5,
+        "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }

@@ -12,8 +12,8 @@ from typing import Final
 
 import pulumi
 
-from components.services import declared
 from components.settings import Settings
+from components.settings.declared_services import declared
 
 _HERE: Final = Path(__file__).parent
 _FILES: Final = _HERE / "files"

@@ -1,0 +1,84 @@
+"""The burst lane's container: vLLM on one L4, reading its weights from the mounted bucket. Pure: settings in, data out.
+
+Owns: command, arguments, environment, startup probe and mount options. Does not own: what vLLM's common arguments mean
+(`vllm`), nor the service around the container (`burst`).
+
+Driver: Cloud Run's L4 instances have NVIDIA driver 535 (CUDA 12.2). A CUDA 12.9 image runs on it by CUDA's
+minor-version compatibility (any 12.x wants a driver from 525 on); vLLM's default images are CUDA 13, which wants 580.
+"""
+
+from typing import Final
+
+from components import vllm
+from components.burst.fetch_weights import MANIFEST
+from components.settings import Settings
+from components.settings.burst import BurstSettings
+
+PORT: Final = vllm.PORT
+FOLDER: Final = "/weights"
+"""Where the bucket is mounted, in the service read-only and in the job that fills it."""
+HEALTH: Final = "/health"
+PROBE_MOST_S: Final = 240
+"""Cloud Run: a startup probe may take 240 s, after an initial delay of 240 s at most."""
+PROBE_PERIOD_S: Final = 2
+SHUTDOWN_S: Final = 9
+"""Cloud Run kills a container 10 s after SIGTERM."""
+MOUNT_OPTIONS: Final = (
+    # Folders are names only in a bucket.
+    "implicit-dirs",
+    # Weights are read once, from front to back: the fewest and largest requests gcsfuse can make (default: 200).
+    "sequential-read-size-mb=1024",
+)
+_START: Final = """\
+if [ ! -f "$0" ]; then
+  echo "burst: $0 is not there: the weights are not whole yet; see the Cloud Run job that fills the bucket" >&2
+  exit 1
+fi
+exec vllm serve "$@"
+"""
+
+
+def folder(burst: BurstSettings) -> str:
+    """The weights' folder: its name holds the commit, so new settings never read old weights."""
+    return f"{FOLDER}/{burst.weights}/{burst.revision}"
+
+
+def command(burst: BurstSettings) -> list[str]:
+    """Starts vLLM only on weights that were checked. Ending at once costs less GPU time than waiting for them would."""
+    return ["/bin/sh", "-c", _START, f"{folder(burst)}/{MANIFEST}"]
+
+
+def arguments(settings: Settings) -> list[str]:
+    """What follows `vllm serve`."""
+    burst = settings.burst
+    return [
+        *vllm.arguments(
+            weights=folder(burst),
+            served_name=settings.model.name,
+            gpu_memory_utilization=burst.gpu_memory_utilization,
+            max_requests=burst.max_requests,
+            drain_s=SHUTDOWN_S,
+            own=vllm.vision(burst.max_model_len),
+        ),
+        # config/load.py: mapped files are read in the order tensors are wanted, page by page. Through gcsfuse that is a
+        # request for each jump; "eager" reads a file from front to back first, and needs memory for it.
+        "--safetensors-load-strategy", "eager",
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """All is in the bucket: an instance that still asks Hugging Face would start slower, or not at all."""
+    return {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "VLLM_NO_USAGE_STATS": "1",
+        # Whoever holds idle connections, here Cloud Run's proxy, must be the first to close them: vLLM's own 5 s would
+        # close one that is just about to be used.
+        "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(vllm.KEEP_ALIVE_S),
+    }
+
+
+def probe_times(wake_deadline_s: int) -> tuple[int, int]:
+    """Initial delay and failure threshold of the startup probe: an instance may take as long as the pilot waits."""
+    delay = max(0, wake_deadline_s - PROBE_MOST_S)
+    return delay, (wake_deadline_s - delay) // PROBE_PERIOD_S

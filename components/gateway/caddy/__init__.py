@@ -1,0 +1,1 @@
+"""Caddy's configuration as data."""

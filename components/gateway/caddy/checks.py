@@ -1,0 +1,77 @@
+"""The listener behind the lanes' active checks, which can't dial through a proxy themselves.
+
+Owns: what a lane must answer to get requests. Does not own: how often it is asked (`lanes`), the pilot's answers.
+"""
+
+from collections.abc import Sequence
+
+from components.gateway.caddy import answers, pilot_routes
+from components.gateway.caddy.answers import Json
+from components.gateway.caddy.upstreams import CHECK_TIMEOUT, CHECKS, IDLE_CONNECTION, LARGE, Upstream
+from components.settings import Lane
+
+
+def server(lanes: Sequence[Upstream]) -> Json:
+    """Caddy's server. `X-Lane` names a lane or service by its dial address, `X-Handler` the handler that asks."""
+    steered = any(upstream.lane is Lane.BURST for upstream in lanes)
+    own: list[Json] = []
+    if steered:
+        own = [
+            {
+                "match": [{"path": [pilot_routes.READY_PATH]}],
+                "handle": [{"handler": "static_response", "status_code": 200}],
+            },
+            *(_when_large(upstream) for upstream in lanes if upstream.lane is Lane.VM),
+        ]
+    return {
+        "listen": [CHECKS],
+        "protocols": ["h1"],
+        "automatic_https": {"disable": True},
+        "logs": {"default_logger_name": "checks"},
+        "routes": [
+            *own,
+            *(
+                {"match": [{"header": {"X-Lane": [upstream.dial]}}], "handle": [_check(upstream)]}
+                for upstream in lanes
+            ),
+            {"handle": [{"handler": "static_response", "status_code": 404}]},
+        ],
+    }  # fmt: skip
+
+
+def _check(upstream: Upstream) -> Json:
+    if upstream.lane is Lane.BURST:
+        return pilot_routes.ask(upstream.check_path)
+    return {
+        "handler": "reverse_proxy",
+        # `tcp/` is the same address under another name: under the same one, a check would take one of the lane's slots.
+        "upstreams": [{"dial": f"tcp/{upstream.dial}"}],
+        "rewrite": {"method": "GET", "uri": upstream.check_path},
+        "headers": {
+            "request": {
+                "delete": ["*"],
+                "set": {"Host": [upstream.check_host or "{http.reverse_proxy.upstream.hostport}"]},
+            },
+        },
+        "transport": {
+            "protocol": "http",
+            "dial_timeout": CHECK_TIMEOUT,
+            "response_header_timeout": CHECK_TIMEOUT,
+            "compression": False,
+            "keep_alive": {"idle_timeout": IDLE_CONNECTION},
+        },
+    }
+
+
+def _when_large(vm: Upstream) -> Json:
+    """Large requests skip the VM while the pilot says 503. Any other answer of it, or none: the VM's own decides."""
+    refuse: Json = {"handler": "static_response", "status_code": 503}
+    ask = pilot_routes.ask(
+        "/lane/vm-large",
+        # No routes: goes on to the next handler.
+        handle_response=[{"match": {"status_code": [503]}, "routes": [{"handle": [refuse]}]}, {"routes": []}],
+    )
+    return {
+        "match": [{"header": {"X-Lane": [vm.dial], "X-Handler": [LARGE]}}],
+        "handle": [answers.subroute([{"handle": [ask, _check(vm)]}], on_error=[{"handle": [_check(vm)]}])],
+    }

@@ -1,0 +1,252 @@
+"""The public endpoint: one Cloud Run service of official images, stock Caddy and configuration.
+
+Owns: the service, its identity, its secrets and who may read them. Does not own: the text of Caddy's configuration
+(`caddy`), the tunnel's environment (`tailscale`), the lanes themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import pulumi
+from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
+
+from components.burst.service import Burst
+from components.gateway import pilot, tunnel
+from components.gateway.caddy import config as caddy_config
+from components.gateway.caddy import upstreams
+from components.gateway.sidecar import SHARED_FOLDER
+from components.network import Network
+from components.settings import Lane, Settings
+from components.tailnet.tailnet import Tailnet
+
+CONFIG_FOLDER = "/etc/pilotlight/caddy"
+CONFIG_FILE = "caddy.json"
+
+
+class Gateway(pulumi.ComponentResource):
+    """`url` is the service's public HTTPS address."""
+
+    url: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        client_keys: Mapping[str, pulumi.Output[str]],
+        vm_address: pulumi.Input[str] | None,
+        network: Network | None,
+        tailnet: Tailnet | None,
+        burst: Burst | None = None,
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pilotlight:gcp:Gateway", name, None, opts)
+        self._name, self._settings = name, settings
+        self._cloud_name = f"{settings.prefix}-gateway"
+        self._account = serviceaccount.Account(
+            f"{name}-account",
+            account_id=self._cloud_name,
+            project=settings.project,
+            display_name="pilotlight gateway: reads its own secrets, nothing else",
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self._grants: list[pulumi.Resource] = []
+        # In memory, between the containers: Caddy's admin socket, the ID token, the tunnel daemon's socket.
+        self._shared: list[cloudrunv2.ServiceTemplateContainerVolumeMountArgsDict] = (
+            [{"name": "shared", "mount_path": SHARED_FOLDER}] if settings.piloted else []
+        )
+        found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
+        config = found.apply(lambda at: caddy_config.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
+        environment = found.apply(lambda at: caddy_config.environment(settings, vm_address=at["vm"]))
+
+        config_version = self._secret("caddy-config", config)
+        key_versions = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
+        containers = [self._caddy_container(environment, key_versions)]
+        volumes = [_secret_volume("caddy-config", config_version, CONFIG_FILE)]
+        if tailnet is not None:
+            containers.append(self._tailscale_container(tailnet))
+            if tailnet.gateway_key is not None:
+                # Disabled, a version can be enabled again, should the new key turn out wrong.
+                key_version = self._secret("auth-key", tailnet.gateway_key, once_replaced="DISABLE")
+                volumes.append(_secret_volume("auth-key", key_version, tunnel.KEY_FILE))
+            policy = self._secret("tailscaled-policy", tunnel.POLICY)
+            volumes.append(_secret_volume("tailscaled-policy", policy, tunnel.POLICY_FILE))
+        if burst:
+            self._grants.append(burst.allow(self._account.member))
+        if settings.piloted:
+            program = self._secret("pilot", pilot.source())
+            containers.append(self._pilot_container(found))
+            volumes.append(_secret_volume("pilot", program, pilot.FILE))
+            volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
+        self.url = self._service(containers, volumes, network).uri
+        self.register_outputs({"url": self.url})
+
+    def _secret(
+        self, name: str, text: pulumi.Input[str], *, once_replaced: str = "DELETE"
+    ) -> secretmanager.SecretVersion:
+        """A secret of one version that only the gateway may read. The service pins the version it was tested with."""
+        own = pulumi.ResourceOptions(parent=self)
+        secret = secretmanager.Secret(
+            f"{self._name}-{name}",
+            secret_id=f"{self._cloud_name}-{name}",
+            project=self._settings.project,
+            replication={"auto": {}},
+            opts=own,
+        )
+        version = secretmanager.SecretVersion(
+            f"{self._name}-{name}-version",
+            secret=secret.id,
+            secret_data=pulumi.Output.secret(text),
+            deletion_policy=once_replaced,
+            # A revision that still serves reads the version it pins, so the old one goes last.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
+        )
+        self._grants.append(
+            secretmanager.SecretIamMember(
+                f"{self._name}-{name}-reader",
+                project=self._settings.project,
+                secret_id=secret.id,
+                role="roles/secretmanager.secretAccessor",
+                member=self._account.member,
+                opts=own,
+            )
+        )
+        return version
+
+    def _caddy_container(
+        self,
+        environment: pulumi.Output[dict[str, str]],
+        keys: Mapping[str, secretmanager.SecretVersion],
+    ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+        probe: cloudrunv2.ServiceTemplateContainerStartupProbeArgsDict = {
+            "http_get": {"path": caddy_config.READY_PATH},
+            "period_seconds": 1,
+            "timeout_seconds": 1,
+            "failure_threshold": 60,
+        }
+        plain: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
+            {"name": name, "value": environment[name]} for name in caddy_config.environment(settings, vm_address="")
+        ]
+        secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
+            {
+                "name": caddy_config.key_variable(client),
+                "value_source": {"secret_key_ref": {"secret": version.secret, "version": version.version}},
+            }
+            for client, version in keys.items()
+        ]
+        container: cloudrunv2.ServiceTemplateContainerArgsDict = {
+            "name": "caddy",
+            "image": settings.gateway.caddy_image,
+            "commands": ["caddy"],
+            "args": ["run", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+            "envs": [*plain, *secret],
+            "ports": {"container_port": 8080, "name": "http1"},
+            "resources": {
+                "limits": {"cpu": "1", "memory": f"{settings.gateway.memory_mib}Mi"},
+                # Health checks and the tunnel run between requests, too: without CPU they would see every lane die.
+                "cpu_idle": False,
+                "startup_cpu_boost": True,
+            },
+            "startup_probe": probe,
+            "liveness_probe": {
+                "http_get": {"path": caddy_config.READY_PATH},
+                "period_seconds": 10,
+                "timeout_seconds": 5,
+                "failure_threshold": 3,
+            },
+            "volume_mounts": [{"name": "caddy-config", "mount_path": CONFIG_FOLDER}, *self._shared],
+        }
+        if self._shared:
+            # The configuration names the token and the admin socket relative to here.
+            container["working_dir"] = SHARED_FOLDER
+        return container
+
+    def _tailscale_container(self, tailnet: Tailnet) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+        command = tunnel.command()
+        environment = pulumi.Output.from_input(tunnel.environment(settings))
+        keyed = tailnet.gateway_key is not None
+        if not keyed:
+            trusted = tailnet.trust_gateway(self._account.unique_id)
+            environment = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience).apply(
+                lambda known: tunnel.environment(settings, **known)
+            )
+        return {
+            "name": "tailscale",
+            "image": settings.gateway.tailscale_image,
+            "commands": command[:2],
+            "args": command[2:],
+            "envs": [{"name": name, "value": environment[name]} for name in tunnel.environment(settings)],
+            "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
+            "volume_mounts": [
+                *([{"name": "auth-key", "mount_path": tunnel.KEY_FOLDER}] if keyed else []),
+                {"name": "tailscaled-policy", "mount_path": tunnel.POLICY_FOLDER},
+                *self._shared,
+            ],
+        }
+
+    def _pilot_container(self, found: pulumi.Output[dict[str, str]]) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+        settings = self._settings
+
+        def environment_at(vm: str, burst: str) -> dict[str, str]:
+            dials = {upstream.lane: upstream.dial for upstream in upstreams.upstreams(settings, vm_address=vm)}
+            return pilot.environment(settings, burst_url=burst, dials=dials)
+
+        environment = found.apply(lambda at: environment_at(at["vm"], at["burst"]))
+        command = pilot.command()
+        return {
+            "name": "pilot",
+            "image": settings.gateway.pilot_image,
+            "commands": command[:2],
+            "args": command[2:],
+            "envs": [{"name": name, "value": environment[name]} for name in environment_at("", "")],
+            "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
+            "volume_mounts": [{"name": "pilot", "mount_path": pilot.FOLDER}, *self._shared],
+        }
+
+    def _service(
+        self,
+        containers: Sequence[cloudrunv2.ServiceTemplateContainerArgsDict],
+        volumes: Sequence[cloudrunv2.ServiceTemplateVolumeArgsDict],
+        network: Network | None,
+    ) -> cloudrunv2.Service:
+        settings = self._settings
+        template: cloudrunv2.ServiceTemplateArgsDict = {
+            "service_account": self._account.email,
+            # gen2 is a full Linux: Direct VPC egress and the tunnel's file system need it.
+            "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
+            "timeout": f"{settings.gateway.timeout_s}s",
+            "max_instance_request_concurrency": settings.gateway.concurrency,
+            "scaling": {
+                "min_instance_count": settings.gateway.min_instances,
+                "max_instance_count": settings.gateway.max_instances,
+            },
+            "containers": containers,
+            "volumes": volumes,
+        }
+        if network is not None and Lane.VM in settings.lanes:
+            template["vpc_access"] = {
+                "egress": "PRIVATE_RANGES_ONLY",
+                "network_interfaces": [{"network": network.id, "subnetwork": network.gateway_subnet}],
+            }
+        return cloudrunv2.Service(
+            f"{self._name}-service",
+            name=self._cloud_name,
+            project=settings.project,
+            location=settings.region,
+            ingress="INGRESS_TRAFFIC_ALL",
+            # Callers bring a bearer key that Caddy checks; Google's own check would ask them for a Google identity.
+            invoker_iam_disabled=True,
+            deletion_protection=False,
+            template=template,
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants),
+        )
+
+
+def _secret_volume(
+    name: str, version: secretmanager.SecretVersion, file: str
+) -> cloudrunv2.ServiceTemplateVolumeArgsDict:
+    return {
+        "name": name,
+        "secret": {"secret": version.secret, "items": [{"path": file, "version": version.version}]},
+    }

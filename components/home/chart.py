@@ -1,0 +1,54 @@
+"""A service as a release of `charts/ai-service`: its chart values, as a pure function.
+
+Owns: what an image of any kind and vLLM's own need from the chart. Does not own: vLLM's arguments (`vllm`), the
+services (`services`), the chart's defaults.
+"""
+
+from typing import Any
+
+from components import vllm
+from components.settings import Settings
+from components.settings.declared_services import Service, utilization
+
+
+def values(service: Service, settings: Settings) -> dict[str, Any]:
+    """Chart values of one service; what is not said here is the chart's default."""
+    drain_s = settings.gateway.timeout_s
+    found: dict[str, Any] = {
+        "image": service.image,
+        "args": list(service.args),
+        # Downloads belong on the volume, for any library that goes by HOME.
+        "env": {**({"HOME": vllm.CACHE} if service.cache_gib else {}), **service.env},
+        "port": service.port,
+        # Of a server's own paths, /tokenize, /pause, /metrics and the rest stay inside the cluster.
+        "ingress": {"prefixes": list(service.paths)},
+        "gpu": {"slices": service.slices},
+        "cache": {"gib": service.cache_gib, "mountPath": vllm.CACHE},
+        "user": {"uid": service.uid},
+        "probes": {"path": service.health},
+        "drain": {"requestSeconds": drain_s},
+    }
+    return found | _vllm(service, settings, drain_s) if service.is_vllm else found
+
+
+def _vllm(service: Service, settings: Settings, drain_s: int) -> dict[str, Any]:
+    return {
+        # Named, since the image's entry point changed between versions.
+        "command": ["vllm", "serve"],
+        "args": vllm.arguments(
+            weights=service.weights,
+            served_name=service.model,
+            gpu_memory_utilization=utilization(service, settings),
+            max_requests=service.max_requests,
+            drain_s=drain_s,
+            own=service.args,
+        ),
+        "env": {
+            "HOME": vllm.CACHE,
+            # Python asks for the user's name while importing torch; an id without a passwd entry would end it there.
+            "USER": "vllm",
+            "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(vllm.KEEP_ALIVE_S),
+            "VLLM_NO_USAGE_STATS": "1",
+            **service.env,
+        },
+    }

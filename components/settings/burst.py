@@ -1,0 +1,82 @@
+"""The burst lane's settings: its machine, its weights, and when it is woken.
+
+Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), nor what acts on them (the
+component `burst`, and the gateway's pilot).
+"""
+
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import Field
+
+from components.settings import rules
+from components.settings.section import Section
+from components.settings.services import REPOSITORY
+
+
+class Wake(StrEnum):
+    """When the burst lane is started."""
+
+    FIRST_FALLBACK = "first-fallback"
+    PRESSURE = "pressure"
+    NEVER = "never"
+
+
+class BurstSettings(Section):
+    """The serverless GPU lane: one L4 an instance, nothing while nobody needs it."""
+
+    image: str = Field(
+        default="docker.io/vllm/vllm-openai:v0.29.0-cu129",
+        description="Official vLLM image, exact, of a CUDA 12 build: the L4's driver (535) runs CUDA 12.x, not 13.",
+    )
+    fetch_image: str = Field(
+        default="docker.io/library/python:3.13.14-slim",
+        description="Official Python image, exact, for the job that fills the weights bucket.",
+    )
+    weights: str = Field(
+        default=rules.BURST_WEIGHTS,
+        pattern=REPOSITORY,
+        description="Hugging Face repository of the weights, public. Small (6.9 GB) means a fast cold start.",
+    )
+    revision: str = Field(
+        default=rules.BURST_REVISION,
+        pattern=r"^[0-9a-f]{40}$",
+        description="Commit of that repository; its file sums are what is checked.",
+    )
+    min_instances: int = Field(
+        default=0, ge=0, description="Instances kept while nobody calls; 1 bills an L4 around the clock."
+    )
+    max_instances: int = Field(default=1, ge=1, le=10, description="Most instances; each needs L4 quota.")
+    max_requests: int = Field(
+        default=16, ge=1, le=256, description="Requests one instance answers at a time; also Cloud Run's concurrency."
+    )
+    cpu: Literal[4, 6, 8] = Field(default=4, description="CPUs of an instance; an L4 wants 4 at least.")
+    memory_gib: int = Field(
+        default=16, ge=16, le=32, description="Memory of an instance, GiB; an L4 wants 16 at least, a CPU takes 4."
+    )
+    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context, tokens.")
+    gpu_memory_utilization: float = Field(default=0.9, gt=0, le=0.95, description="vLLM's share of the L4's 24 GB.")
+    wake: Wake = Field(
+        default=Wake.FIRST_FALLBACK,
+        description="When it is started: with the first request that home can't take, under pressure only (VM full or "
+        + "somebody waiting), or never.",
+    )
+    idle_s: int = Field(
+        default=600,
+        ge=1,
+        le=3600,
+        description="How long it counts as warm after its last request, seconds; Cloud Run keeps it about 10 minutes.",
+    )
+    wake_deadline_s: int = Field(
+        default=270,
+        ge=10,
+        le=rules.STARTUP_MOST_S,
+        description="Longest a start may take, seconds; then it is given up. Cloud Run allows 480.",
+    )
+    retry_s: int = Field(default=60, ge=1, le=3600, description="Pause after a start that failed, seconds.")
+    slow_s: float = Field(
+        default=5.0, gt=0, le=300, description="First tokens later than this mean slow, seconds: then the VM answers."
+    )
+    recovered_s: float = Field(
+        default=2.0, gt=0, description="First tokens sooner than this mean recovered, seconds. Below `slow_s`."
+    )

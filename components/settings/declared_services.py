@@ -1,0 +1,115 @@
+"""The AI services as declared: each entry of `services` with everything its preset adds.
+
+Owns: what an entry comes to, which service is the model's of every lane, and the sums on the one GPU. Does not own: the
+rules (`service_rules`), chart values (`home.services`), routes (`gateway`). Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from components import vllm
+from components.settings.presets import PRESETS, Preset
+from components.settings.section import Lane
+from components.settings.services import ServiceSettings, mib
+
+if TYPE_CHECKING:
+    from components.settings.stack import Settings
+
+ROOT: Final = "/v1"
+"""Path of the service that answers completions, with the model of every lane."""
+RESERVE_MIB: Final = 1024
+"""Kept free on the card, MiB: driver, display, and what each process takes beside what it counts itself."""
+_UNSAID: Final = Preset(
+    image="", paths=(), gpu_memory="", max_requests=16, cache_gib=20, uid=1000, port=8000, health="/health"
+)
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service, with nothing left open."""
+
+    name: str
+    image: str
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    model: str
+    weights: str
+    paths: tuple[str, ...]
+    lanes: tuple[Lane, ...]
+    slices: int
+    gpu_memory_mib: int
+    max_requests: int
+    cache_gib: int
+    port: int
+    health: str
+    uid: int
+
+    @property
+    def completes(self) -> bool:
+        """Whether it answers completions with the model that every lane has."""
+        return ROOT in self.paths
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether its image is vLLM's own."""
+        return self.image.partition(":")[0] == vllm.REPOSITORY
+
+
+def declared(settings: "Settings") -> tuple[Service, ...]:
+    """Every service, in the order of the settings, which must be consistent."""
+    return tuple(resolved(entry, settings) for entry in settings.services)
+
+
+def at_home_only(settings: "Settings") -> tuple[Service, ...]:
+    """The services that no other lane has, the longest path first."""
+    found = [service for service in declared(settings) if not service.completes]
+    return tuple(sorted(found, key=lambda service: -max(map(len, service.paths), default=0)))
+
+
+def resolved(entry: ServiceSettings, settings: "Settings") -> Service:
+    """One entry with its preset's values; what neither says is empty, and the rules refuse it."""
+    preset = PRESETS[entry.preset] if entry.preset else _UNSAID
+    paths = preset.paths if entry.paths is None else entry.paths
+    completes = ROOT in paths
+    model = settings.model.name if completes else entry.model or preset.model or ""
+    slices = 1 if entry.slices is None else entry.slices
+    memory = entry.gpu_memory or (preset.gpu_memory if slices else "")
+    vllm_like = (entry.image or preset.image).partition(":")[0] == vllm.REPOSITORY and not entry.preset
+    lanes = settings.lanes if completes else (Lane.HOME,)
+    return Service(
+        name=entry.name,
+        image=entry.image or preset.image,
+        args=(*preset.args, *(entry.args or ())),
+        env={**preset.env, **(entry.env or {})},
+        model=model,
+        weights=entry.weights or preset.weights or model,
+        paths=paths,
+        lanes=lanes if entry.lanes is None else entry.lanes,
+        slices=slices,
+        gpu_memory_mib=mib(memory) if memory else 0,
+        max_requests=settings.home.max_requests if completes else entry.max_requests or preset.max_requests,
+        cache_gib=preset.cache_gib if entry.cache_gib is None else entry.cache_gib,
+        port=entry.port or preset.port,
+        health=entry.health or preset.health,
+        uid=(2000 if vllm_like else preset.uid) if entry.uid is None else entry.uid,
+    )
+
+
+def utilization(service: Service, settings: "Settings") -> float:
+    """The service's share of the card, as vLLM wants it: rounded down, so that shares never add up to more."""
+    return int(1000 * service.gpu_memory_mib / mib(settings.home.gpu_memory)) / 1000
+
+
+def memory_line(settings: "Settings") -> str:
+    """What is taken on the card, by whom, and what is left."""
+    shares = [f"{service.name} {shown(service.gpu_memory_mib)}" for service in declared(settings) if service.slices]
+    taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in declared(settings))
+    card = mib(settings.home.gpu_memory)
+    left = f", {shown(card - taken)} free" if taken <= card else f", {shown(taken - card)} too much"
+    return f"{' + '.join([*shares, f'{shown(RESERVE_MIB)} reserve'])} = {shown(taken)} of {shown(card)}{left}"
+
+
+def shown(memory_mib: int) -> str:
+    """MiB as a person writes it."""
+    return f"{memory_mib / 1024:g} GiB" if memory_mib % 256 == 0 else f"{memory_mib} MiB"

@@ -1,0 +1,277 @@
+"""What the settings must satisfy together, checked before any resource exists.
+
+Owns: the rules between settings and the form of every refusal (field, rule, consequence, fix). Does not own: the
+settings and their own types and ranges (`settings`).
+"""
+
+import re
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import yaml
+
+if TYPE_CHECKING:
+    from components.settings.stack import Settings
+
+BODY_COPIES: Final = 2.5
+"""Memory per buffered request, in multiples of its body (measured: ten 20 MB bodies added 468 MB to Caddy)."""
+CADDY_BASE_MIB: Final = 128
+"""Memory Caddy needs before it buffers anything, MiB (70 MB resident under load, doubled)."""
+CADDY_MOST_MIB: Final = 4096
+"""Cloud Run gives a container with one CPU no more."""
+SLOT_TOKENS: Final = 2048
+"""Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
+L4_REGIONS: Final = ("asia-south1", "asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4")
+"""Where Cloud Run has L4 GPUs (cloud.google.com/run/docs/configuring/services/gpu; asia-south1 by invitation)."""
+STARTUP_MOST_S: Final = 480
+"""Cloud Run's longest start: 240 s before the first startup probe and 240 s of probes."""
+CPU_MOST_GIB: Final = 4
+"""Memory that one CPU takes on Cloud Run, GiB."""
+BURST_WEIGHTS: Final = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
+"""Weights of the default model that fit half a card: 6.9 GB."""
+BURST_REVISION: Final = "536a35794df8831aa814970ee8f89eff577e7718"
+"""`main` of the default weights, as many public projects pin it, vLLM 0.29.0 users among them."""
+VM_MOST: Final = 8
+"""Machines that fit the VM's subnet (`network`: 12 addresses) with the balancer's and three of a rolling update."""
+EXACT_IMAGE: Final = re.compile(
+    r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/[a-z0-9][a-z0-9._-]*)+"  # registry/name, the registry not left to a default
+    + r":(?!.*(latest|nightly))[A-Za-z0-9._-]*(\d+\.\d+\.\d+|b\d{4,})[A-Za-z0-9._-]*"  # 1.2.3, llama.cpp's b1234
+    + r"(@sha256:[0-9a-f]{64})?"
+)
+
+
+class Refusal(ValueError):
+    """A value that a field of the settings refuses; the field's name is added where it is known."""
+
+    def __init__(self, rule: str, consequence: str, fix: str) -> None:
+        self.rule, self.consequence, self.fix = rule, consequence, fix
+        super().__init__(rule)
+
+
+class SettingsError(ValueError):
+    """The settings can't be deployed. `problems` holds one line each: field, rule, consequence, fix."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("the settings are refused; nothing was changed:\n" + "\n".join(f"  - {p}" for p in problems))
+
+
+def problem(field: str, rule: str, consequence: str, fix: str) -> str:
+    """One line of a `SettingsError`."""
+    return f"{field}: {rule}. Consequence: {consequence}. Fix: {fix}."
+
+
+def broken(settings: "Settings") -> list[str]:
+    """Every rule the settings break, a `problem` line each."""
+    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _vm, _home)
+    return [found for part in parts for found in part(settings)]
+
+
+def _clients(settings: "Settings") -> list[str]:
+    names = [client.name for client in settings.clients]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    found: list[str] = []
+    if not names:
+        found.append(problem("clients", "at least one client", "nobody could call the endpoint", "add `- name: demo`"))
+    if twice:
+        found.append(
+            problem("clients", f"a name stands once, {', '.join(twice)} stands more often",
+                    "their keys and log lines could not be told apart", "rename one of them")
+        )  # fmt: skip
+    keys = [client.key.get_secret_value() for client in settings.clients if client.key]
+    if len(set(keys)) < len(keys):
+        found.append(
+            problem("clients", "every client has a key of its own", "the second would be logged as the first, and "
+                    + "losing one key would lock out both", "leave `key` out and one is made")
+        )  # fmt: skip
+    return found
+
+
+def _lanes(settings: "Settings") -> list[str]:
+    if not settings.lanes:
+        return [problem("lanes", "at least one lane", "every request would end in 503", "set `[home, vm]`")]
+    if len(set(settings.lanes)) < len(settings.lanes):
+        return [problem("lanes", "a lane stands once", "its capacity would be counted twice", "remove the repeat")]
+    return []
+
+
+def _gateway(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    gateway = settings.gateway
+    needed = int(gateway.concurrency * gateway.replay_limit_mib * BODY_COPIES) + CADDY_BASE_MIB
+    if gateway.memory_mib < needed:
+        found.append(
+            problem("gateway.memory_mib",
+                    f"at least concurrency x replay_limit_mib x {BODY_COPIES} + {CADDY_BASE_MIB} = {needed} MiB, "
+                    + f"is {gateway.memory_mib}",
+                    "buffered bodies would exhaust the instance and end every request on it",
+                    (f"set memory_mib to {needed}, or " if needed <= CADDY_MOST_MIB else "")
+                    + "lower concurrency or replay_limit_mib")
+        )  # fmt: skip
+    if gateway.replay_limit_mib > gateway.request_limit_mib:
+        found.append(
+            problem("gateway.replay_limit_mib", "at most request_limit_mib", "memory is set aside for bodies that "
+                    + "are refused anyway", "lower it")
+        )  # fmt: skip
+    if gateway.wait_s >= gateway.timeout_s:
+        found.append(
+            problem("gateway.wait_s", f"below timeout_s ({gateway.timeout_s})", "Cloud Run would cut a waiting "
+                    + "caller off before the gateway can answer 503", "lower wait_s or raise timeout_s")
+        )  # fmt: skip
+    if gateway.min_instances > gateway.max_instances:
+        found.append(
+            problem("gateway.min_instances", f"at most max_instances ({gateway.max_instances})",
+                    "Cloud Run refuses the service", "raise max_instances or lower min_instances")
+        )  # fmt: skip
+    return found
+
+
+def _images(settings: "Settings") -> list[str]:
+    images = {
+        "gateway.caddy_image": settings.gateway.caddy_image,
+        "gateway.tailscale_image": settings.gateway.tailscale_image,
+        "gateway.pilot_image": settings.gateway.pilot_image,
+        "burst.image": settings.burst.image,
+        "burst.fetch_image": settings.burst.fetch_image,
+        "vm.image": settings.vm.image,
+    }
+    return [
+        problem(field, "a full image name with an exact version", "the next start could run a program nobody tested",
+                "write it as registry.example/name:1.2.3")
+        for field, image in images.items()
+        if not EXACT_IMAGE.fullmatch(image)
+    ]  # fmt: skip
+
+
+def _burst(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    burst = settings.burst
+    if burst.idle_s <= burst.wake_deadline_s:
+        found.append(
+            problem("burst.idle_s", f"above wake_deadline_s ({burst.wake_deadline_s})", "the lane could be cold again "
+                    + "before a request that waited for its start is answered", "raise idle_s or lower wake_deadline_s")
+        )  # fmt: skip
+    if burst.recovered_s >= burst.slow_s:
+        found.append(
+            problem("burst.recovered_s", f"below slow_s ({burst.slow_s:g})", "the lane would be slow and recovered at "
+                    + "once, and change with every request", "lower recovered_s or raise slow_s")
+        )  # fmt: skip
+    if burst.weights != BURST_WEIGHTS and burst.revision == BURST_REVISION:
+        found.append(
+            problem("burst.revision", f"a commit of burst.weights ({burst.weights}), it is one of {BURST_WEIGHTS}",
+                    "the job that fills the bucket would find no such weights", "set the commit, as shown under "
+                    + f"https://huggingface.co/{burst.weights}/commits/main")
+        )  # fmt: skip
+    return found
+
+
+def _burst_machine(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    burst = settings.burst
+    if "burst" in settings.lanes and settings.region not in L4_REGIONS:
+        found.append(
+            problem("gcp:region", f"one with L4 GPUs on Cloud Run ({', '.join(L4_REGIONS)}) while `lanes` has burst, "
+                    + f"{settings.region} has none", "Google Cloud would refuse the service half-way",
+                    "choose one of them, or leave burst out of `lanes`")
+        )  # fmt: skip
+    if burst.min_instances > burst.max_instances:
+        found.append(
+            problem("burst.min_instances", f"at most max_instances ({burst.max_instances})",
+                    "Cloud Run refuses the service", "raise max_instances or lower min_instances")
+        )  # fmt: skip
+    if burst.memory_gib > CPU_MOST_GIB * burst.cpu:
+        found.append(
+            problem("burst.memory_gib", f"at most {CPU_MOST_GIB} for each of the {burst.cpu} CPUs",
+                    "Cloud Run refuses the service", "raise cpu or lower memory_gib")
+        )  # fmt: skip
+    return found
+
+
+def _vm(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    vm = settings.vm
+    if vm.max_replicas is not None and vm.max_replicas < vm.replicas:
+        found.append(
+            problem("vm.max_replicas", f"at least replicas ({vm.replicas})", "the group could not hold the machines "
+                    + "that always run", "raise it, or leave it out")
+        )  # fmt: skip
+    if vm.large_request_mib > settings.gateway.request_limit_mib:
+        found.append(
+            problem("vm.large_request_mib", f"at most gateway.request_limit_mib ({settings.gateway.request_limit_mib})",
+                    "no request would ever be large: bigger ones are refused anyway", "lower it")
+        )  # fmt: skip
+    if not settings.zone.startswith(f"{settings.region}-"):
+        found.append(
+            problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "
+                    + "network, and Google Cloud would say so half-way", f"leave it out, or set {settings.region}-b")
+        )  # fmt: skip
+    if vm.context_tokens // vm.max_requests < SLOT_TOKENS:
+        found.append(
+            problem("vm.context_tokens", f"at least {SLOT_TOKENS} for each of the {vm.max_requests} requests at a time",
+                    "one picture and its answer would not fit into a slot",
+                    f"set it to {SLOT_TOKENS * vm.max_requests} or more, or lower vm.max_requests")
+        )  # fmt: skip
+    if vm.projector and vm.projector.filename == vm.model.filename:
+        found.append(
+            problem("vm.projector.url", "a file name of its own, it is the model's", "the one would overwrite the "
+                    + "other at every boot", "name another file, or set the projector to null")
+        )  # fmt: skip
+    return found
+
+
+def _home(settings: "Settings") -> list[str]:
+    found: list[str] = []
+    if settings.home.namespace == "default" or settings.home.namespace.startswith("kube-"):
+        found.append(
+            problem("home.namespace", "the stack's own, not one of the cluster's", "destroying the stack would destroy "
+                    + "what else lives in it", "leave it out, or name another")
+        )  # fmt: skip
+    if settings.kubeconfig is not None:
+        found += _kubeconfig(settings.kubeconfig.get_secret_value(), owner=settings.home.owner)
+    return found
+
+
+def _kubeconfig(text: str, *, owner: bool) -> list[str]:
+    if not owner:
+        return [
+            problem("kubeconfig", "only for the stack with `home.owner: true`", "two stacks would deploy onto one "
+                    + "cluster and undo each other", "remove it here, or make this stack the owner")
+        ]  # fmt: skip
+    rule = _kubeconfig_rule(text)
+    fix = "pulumi config set --secret kubeconfig < kubeconfig.yaml"
+    return [problem("kubeconfig", rule, "home could not be reached", fix)] if rule else []
+
+
+def _kubeconfig_rule(text: str) -> str:
+    """What is wrong with the text, in words that hold nothing of it: it is secret. Empty if it will do."""
+    try:
+        # Every scalar stays text: numbers and dates that can't be built would quote themselves in an error.
+        loaded: object = yaml.load(text, yaml.BaseLoader)
+    except yaml.MarkedYAMLError as error:
+        # Not the mark's own text: it quotes the line.
+        mark = error.problem_mark
+        return "must be YAML, is broken" + (f" at line {mark.line + 1}, column {mark.column + 1}" if mark else "")
+    except (yaml.YAMLError, RecursionError):
+        return "must be YAML, is broken"
+    if not isinstance(loaded, dict):
+        return "must be a mapping"
+    config = cast(dict[str, Any], loaded)
+    missing = [key for key in ("clusters", "users", "contexts", "current-context") if not config.get(key)]
+    if missing:
+        return f"lacks {', '.join(missing)}"
+    context = _entry(config, "contexts", config["current-context"]).get("context")
+    if not isinstance(context, dict):
+        return "must have the context that current-context names"
+    chosen = cast(dict[str, Any], context)
+    cluster = _entry(config, "clusters", chosen.get("cluster")).get("cluster")
+    if not isinstance(cluster, dict) or not cast(dict[str, Any], cluster).get("server"):
+        return "must have the cluster of its current context, with a server"
+    if not _entry(config, "users", chosen.get("user")):
+        return "must have the user of its current context"
+    return ""
+
+
+def _entry(config: dict[str, Any], key: str, name: object) -> dict[str, Any]:
+    """The item of the list `key` that has this name, or nothing."""
+    items = cast(list[Any], config[key]) if isinstance(config[key], list) else []
+    named = (cast(dict[str, Any], item) for item in items if isinstance(item, dict))
+    return next((item for item in named if item.get("name") == name), dict[str, Any]())

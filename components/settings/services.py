@@ -1,0 +1,132 @@
+"""One entry of `services`: an AI service on the home GPU.
+
+Owns: the values of one entry, each for itself. Does not own: the presets they start from (`service_presets`), what the
+entries must satisfy together (`service_rules`), what they come to (`services`).
+"""
+
+import difflib
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from components.settings.presets import PRESETS
+from components.settings.rules import Refusal
+from components.settings.section import Lane, Section
+
+SERVICE_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
+MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
+"""Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
+REPOSITORY: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""A public repository on Hugging Face."""
+RESERVED: Final = ("/v1/models", "/v1/lanes")
+"""Paths the gateway answers itself."""
+_MEMORY: Final = re.compile(r"([1-9][0-9]{0,6})(MiB|GiB)")
+_PATH: Final = re.compile(r"/v1(/[a-z0-9][a-z0-9._-]*)*")
+
+
+def mib(memory: str) -> int:
+    """MiB of a text such as `9GiB`."""
+    found = _MEMORY.fullmatch(memory)
+    assert found is not None, memory
+    return int(found[1]) * (1024 if found[2] == "GiB" else 1)
+
+
+def _with_unit(value: object) -> object:
+    if isinstance(value, str) and _MEMORY.fullmatch(value):
+        return value
+    near = f"{value}GiB" if str(value).isdigit() else "9GiB"
+    raise Refusal(
+        f"a whole number with its unit, GiB or MiB; it is {value!r}",
+        "the sum on the card could not be checked, and a unit guessed wrongly is an engine that dies at its start",
+        f"write it as {near}",
+    )
+
+
+def _known_preset(value: str) -> str:
+    if value in PRESETS:
+        return value
+    near = difflib.get_close_matches(value, PRESETS, n=1, cutoff=0.4)
+    raise Refusal(
+        f"one of {', '.join(sorted(PRESETS))}; {value!r} is none",
+        "nothing says which program to run",
+        (f"did you mean `{near[0]}`? " if near else "") + "Or leave `preset` out and give `image` and `model`",
+    )
+
+
+def _service_path(value: str) -> str:
+    if not _PATH.fullmatch(value):
+        raise Refusal(
+            f"/v1 or a path under it, in lower case and without a slash at its end; it is {value!r}",
+            "the gateway would never send a request there",
+            "write it as /v1/audio",
+        )
+    for own in RESERVED:
+        if value == own or value.startswith(f"{own}/"):
+            raise Refusal(f"not {own}, which the gateway answers itself", "the service would never be asked there",
+                          "choose another path under /v1")  # fmt: skip
+    return value
+
+
+Memory = Annotated[str, BeforeValidator(_with_unit)]
+"""Memory of a GPU, with its unit."""
+
+
+class ServiceSettings(Section):
+    """An AI service at home. What an entry leaves out is its preset's; without one, `image` and `model` are due."""
+
+    name: str = Field(pattern=SERVICE_NAME, description="Its name in the cluster and in the logs: lower case.")
+    preset: Annotated[str, AfterValidator(_known_preset)] | None = Field(
+        default=None, description=f"Where its values come from: {', '.join(f'`{name}`' for name in PRESETS)}."
+    )
+    image: str | None = Field(
+        default=None, description="Image with an exact version. vLLM's own gets the arguments the gateway relies on."
+    )
+    args: tuple[str, ...] | None = Field(
+        default=None, description="Arguments, one text each, after the preset's; of two equal ones vLLM takes the last."
+    )
+    env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] | None = Field(
+        default=None, description="Environment, over the preset's. No secrets: it is readable in the cluster."
+    )
+    model: str | None = Field(
+        default=None,
+        pattern=MODEL_NAME,
+        max_length=128,
+        description="The name clients send as `model`. Not for the service on `/v1`: it serves `model.name`.",
+    )
+    weights: str | None = Field(
+        default=None,
+        pattern=REPOSITORY,
+        description="vLLM only: Hugging Face repository of the weights (left out: `model`).",
+    )
+    paths: tuple[Annotated[str, AfterValidator(_service_path)], ...] | None = Field(
+        default=None,
+        description="URL paths it answers, with all below them; the longest wins. `/v1` itself means completions.",
+    )
+    lanes: tuple[Lane, ...] | None = Field(
+        default=None,
+        description="Lanes that have it: `[home]`; for the service on `/v1` the stack's, which all serve its model.",
+    )
+    slices: Literal[0, 1] | None = Field(
+        default=None, description="Time slices of the GPU: 1, or 0 for a service without it. More would be no more."
+    )
+    gpu_memory: Memory | None = Field(
+        default=None,
+        description="GPU memory it may take, with unit (`9GiB`); vLLM is held to it, others must keep to it.",
+    )
+    max_requests: int | None = Field(
+        default=None, ge=1, le=1000,
+        description="Requests it answers at a time (16 without preset); for the one on `/v1`: `home.max_requests`.",
+    )  # fmt: skip
+    cache_gib: int | None = Field(
+        default=None, ge=0, le=4096, description="Volume for what it downloads, mounted at /cache, GiB; 0 for none."
+    )
+    port: int | None = Field(default=None, ge=1024, le=65535, description="Port it listens on (8000 without preset).")
+    health: str | None = Field(
+        default=None,
+        pattern=r"^(/[A-Za-z0-9._~-]+)+$",
+        description="Path that answers 200 when it can serve (/health without preset).",
+    )
+    uid: int | None = Field(
+        default=None, ge=0, le=65535, description="User it runs as (1000 without preset); 0 for images that need root."
+    )

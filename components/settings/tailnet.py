@@ -1,0 +1,89 @@
+"""The tailnet's settings: its policy, how the gateway joins, who else may.
+
+Owns: the values, each for itself. Does not own: the user's own policy file and what it must not say (`tailnet.merge`),
+nor what is built from them (`tailnet`).
+"""
+
+from enum import StrEnum
+from typing import Annotated, Final, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from components.settings import rules
+from components.settings.section import Section
+
+OWNER: Final = r"^([^@*:\s]+@[^@*:\s]+|autogroup:(admin|owner|it-admin|network-admin|member))$"
+"""A login or a role. Not `*` and no tag: with those, the gateway itself could log in at home."""
+KEY_MOST_DAYS: Final = 90
+"""Longest life that Tailscale gives an auth key."""
+
+
+class Join(StrEnum):
+    """How the gateway proves to the tailnet who it is."""
+
+    AUTH_KEY = "auth_key"
+    FEDERATED = "federated"
+
+
+class TailnetSettings(Section):
+    """The tailnet that joins gateway and home."""
+
+    policy_owner: bool = Field(
+        default=True,
+        description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
+    )
+    policy_file: str = Field(
+        default="",
+        pattern=r"^([^/~].*)?$",
+        description="Your own policy (HuJSON), a path in the project: it is kept, this stack's part is added to it.",
+    )
+    overwrite_policy: bool = Field(
+        default=False,
+        description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
+    )
+    reset_policy_on_destroy: bool = Field(
+        default=False,
+        description="Give the tailnet Tailscale's default policy when the stack is destroyed: all may reach all then.",
+    )
+    owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
+        default=("autogroup:admin",),
+        min_length=1,
+        description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
+    )
+    join: Join = Field(
+        default=Join.AUTH_KEY,
+        description="How the gateway joins: `auth_key` (a secret, ends after `key_expiry_days`) or `federated` (its "
+        + "Google identity; no secret, no end).",
+    )
+    ci_repository: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)?$",
+        description="GitHub repository, `owner/name`, whose pull requests may reach the Kubernetes API. Empty: none.",
+    )
+    key_expiry_days: int = Field(
+        default=KEY_MOST_DAYS, description="Life of auth keys, days: 1 to 90, Tailscale gives no more."
+    )
+
+    @field_validator("key_expiry_days")
+    @classmethod
+    def _possible_life(cls, days: int) -> int:
+        if not 1 <= days <= KEY_MOST_DAYS:
+            raise rules.Refusal(
+                f"1 to {KEY_MOST_DAYS} days, is {days}",
+                "Tailscale would refuse the key half-way through the update",
+                f"set {KEY_MOST_DAYS} or less, or leave it out",
+            )
+        return days
+
+    @model_validator(mode="after")
+    def _owned(self) -> Self:
+        given = {"policy_file": bool(self.policy_file), "reset_policy_on_destroy": self.reset_policy_on_destroy}
+        if not self.policy_owner and any(given.values()):
+            raise rules.SettingsError(
+                [
+                    rules.problem(f"tailnet.{name}", "only for the stack with `tailnet.policy_owner: true`",
+                                  "it would be ignored: another stack registers the policy", "set it there, not here")
+                    for name, is_given in given.items() if is_given
+                ]
+            )  # fmt: skip
+        return self

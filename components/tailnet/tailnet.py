@@ -1,0 +1,112 @@
+"""The tailnet that joins the gateway in the cloud and the GPU server at home, without an open port at home.
+
+Owns: the tailnet's policy (where this stack is its owner), the two auth keys, and who may join by an identity instead.
+Does not own: joining, which the gateway's Tailscale container and the home machine do.
+"""
+
+import json
+from typing import Final
+
+import pulumi
+import pulumi_tailscale as tailscale
+
+from components.settings import Lane, Settings
+from components.settings.tailnet import Join
+from components.tailnet.merge import declared
+from components.tailnet.policy import CI, GATEWAY, HOME
+
+RENEW_GATEWAY_KEY: Final = "pulumi up --replace '**::tailnet-gateway-key'"
+"""Makes a new key while the old one is good; without it, `up` makes one only after the end."""
+
+
+class Tailnet(pulumi.ComponentResource):
+    """Policy and keys. `gateway_key` joins the gateway again and again, `home_key` the home machine once.
+
+    Where the gateway joins by its identity, `gateway_key` is None and `trust_gateway` makes what it needs.
+    """
+
+    gateway_key: pulumi.Output[str] | None
+    gateway_key_expires: pulumi.Output[str] | None
+    """When new instances of the gateway can't join any more, RFC 3339."""
+    home_key: pulumi.Output[str | None]
+    ci: pulumi.Output[dict[str, str]] | None = None
+    """`client_id` and `audience` for the workflow of pull requests; no secrets."""
+
+    def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("pilotlight:tailnet:Tailnet", name, None, opts)
+        self._name, self._settings = name, settings
+        policies = [self._policy()] if settings.tailnet.policy_owner else []
+        # The policy names who owns the tags, so it comes before any key or identity that carries one.
+        self._after_policy = pulumi.ResourceOptions(parent=self, depends_on=policies)
+        self.gateway_key = self.gateway_key_expires = None
+        if settings.tailnet.join is Join.AUTH_KEY:
+            gateway_key = self._key("gateway", GATEWAY, reusable=True, ephemeral=True, recreate_if_invalid="always")
+            self.gateway_key, self.gateway_key_expires = _stripped(gateway_key), gateway_key.expires_at
+        self.home_key = pulumi.Output.from_input(None)
+        if Lane.HOME in settings.lanes and settings.home.owner:
+            # Not ephemeral: such a machine leaves the tailnet when it is switched off, and its key is used up by then.
+            # A single-use key is invalid once used, which is its normal end.
+            home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
+            self.home_key = _stripped(home_key)
+        if settings.tailnet.ci_repository:
+            subject = f"repo:{settings.tailnet.ci_repository}:pull_request"
+            trusted = self._trust("ci", CI, issuer="https://token.actions.githubusercontent.com", subject=subject)
+            self.ci = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience)
+        self.register_outputs(
+            {
+                "gateway_key": self.gateway_key,
+                "gateway_key_expires": self.gateway_key_expires,
+                "home_key": self.home_key,
+            }
+        )
+
+    def trust_gateway(self, account_id: pulumi.Input[str]) -> tailscale.FederatedIdentity:
+        """Lets the service account with this unique id, and nobody else, make the gateway's keys.
+
+        Tailscale generates the audience, so a token for another service opens nothing here.
+        """
+        return self._trust("gateway", GATEWAY, issuer="https://accounts.google.com", subject=account_id)
+
+    def _trust(self, whom: str, tag: str, *, issuer: str, subject: pulumi.Input[str]) -> tailscale.FederatedIdentity:
+        """Lets one identity make keys for machines of one tag."""
+        return tailscale.FederatedIdentity(
+            f"{self._name}-{whom}-identity",
+            description=f"{self._settings.prefix} {whom}",
+            issuer=issuer,
+            subject=subject,
+            scopes=["auth_keys"],
+            tags=[tag],
+            opts=self._after_policy,
+        )
+
+    def _policy(self) -> pulumi.Resource:
+        tailnet = self._settings.tailnet
+        return tailscale.Acl(
+            f"{self._name}-policy",
+            acl=json.dumps(declared(self._settings), indent=2, ensure_ascii=False),
+            # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
+            overwrite_existing_content=tailnet.overwrite_policy,
+            # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
+            reset_acl_on_destroy=tailnet.reset_policy_on_destroy,
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=not tailnet.reset_policy_on_destroy),
+        )
+
+    def _key(
+        self, whose: str, tag: str, *, reusable: bool, ephemeral: bool, recreate_if_invalid: str
+    ) -> tailscale.TailnetKey:
+        return tailscale.TailnetKey(
+            f"{self._name}-{whose}-key",
+            description=f"{self._settings.prefix} {whose}",
+            reusable=reusable,
+            ephemeral=ephemeral,
+            preauthorized=True,
+            expiry=self._settings.tailnet.key_expiry_days * 24 * 3600,
+            tags=[tag],
+            recreate_if_invalid=recreate_if_invalid,
+            opts=self._after_policy,
+        )
+
+
+def _stripped(key: tailscale.TailnetKey) -> pulumi.Output[str]:
+    """A newline or blank that crept into a stored key makes Tailscale answer `invalid key`."""
+    return pulumi.Output.secret(key.key.apply(str.strip))

@@ -1,0 +1,1 @@
+"""The VM lane: an always-on machine with the same model."""

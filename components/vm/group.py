@@ -1,0 +1,213 @@
+"""The VM lane as several machines: a managed group behind one internal address, which the gateway sees as one VM.
+
+Owns: template, group, autoscaler, and the internal load balancer with its address. Does not own: identity and firewall
+(`fallback_vm`), nor what a machine does at boot (`cloud_init`).
+
+Every machine fetches the weights once, onto a disk of its own that is made with it and goes with it. A disk that stays
+would make the group stateful, and Google doesn't autoscale stateful groups; one disk for all would have to be filled by
+somebody else first. So a new machine needs minutes, and gets no request before its model answers.
+
+The balancer hands out connections, not requests: one machine may hold two requests while another idles. What a machine
+has no slot for waits in its own queue, so the gateway sends no more in all than the machines that always run can take.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Final
+
+import pulumi
+from pulumi_gcp import compute
+
+from components.settings import Settings
+from components.vm import boot
+
+HEALTH_CHECK_RANGES: Final = ("35.191.0.0/16", "130.211.0.0/22")
+"""Where Google's health checks come from (cloud.google.com/load-balancing/docs/health-checks)."""
+HEALTH: Final = "/health"
+"""llama.cpp: 503 while the model loads."""
+FIRST_START_S: Final = 1800
+"""Longest a new machine may take for image, weights and model before the group takes it for broken."""
+SCALING_START_S: Final = 600
+"""A machine that fetches weights is busy without serving: that load tells the autoscaler nothing."""
+BUSY: Final = 0.6
+"""Share of CPU above which machines are added: a machine that writes answers all the time uses all of it."""
+SURGE: Final = 3
+"""Machines a rolling update adds; Google wants one for each of the group's three zones."""
+
+
+class ReplicaGroup(pulumi.ComponentResource):
+    """`address` is the balancer's internal IP, another than the single VM's: that one is in use while they change."""
+
+    address: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        network: pulumi.Input[str],
+        subnet: pulumi.Input[str],
+        account: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("pilotlight:gcp:ReplicaGroup", name, None, opts)
+        self._name, self._settings = name, settings
+        self._cloud_name = f"{settings.prefix}-vm"
+        self._own = pulumi.ResourceOptions(parent=self)
+        address = compute.Address(
+            f"{name}-address",
+            name=f"{self._cloud_name}-group",
+            project=settings.project,
+            region=settings.region,
+            subnetwork=subnet,
+            address_type="INTERNAL",
+            opts=self._own,
+        )
+        group = self._group(self._template(subnet, account))
+        self._autoscaler(group)
+        self._balancer(group, address, network, subnet)
+        self.address = address.address
+        self.register_outputs({"address": self.address})
+
+    def _template(self, subnet: pulumi.Input[str], account: pulumi.Input[str]) -> compute.InstanceTemplate:
+        settings = self._settings
+        scheduling = _scheduling(spot=settings.vm.spot)
+        metadata = boot.metadata(settings)
+        disks: Sequence[compute.InstanceTemplateDiskArgsDict] = [
+            {
+                "boot": True,
+                "auto_delete": True,
+                "source_image": boot.BOOT_IMAGE,
+                "disk_size_gb": boot.BOOT_GIB,
+                "disk_type": "pd-balanced",
+            },
+            {
+                "boot": False,
+                "auto_delete": True,
+                "device_name": boot.DEVICE,
+                "disk_size_gb": settings.vm.disk_gib,
+                "disk_type": "pd-balanced",
+            },
+        ]
+        # A template never changes: another content is another template, and the old one goes when the group left it.
+        content = json.dumps([settings.vm.machine_type, disks, scheduling, metadata])
+        return compute.InstanceTemplate(
+            f"{self._name}-template",
+            name=f"{self._cloud_name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
+            project=settings.project,
+            machine_type=settings.vm.machine_type,
+            disks=disks,
+            network_interfaces=[{"subnetwork": subnet}],
+            service_account={"email": account, "scopes": ["cloud-platform"]},
+            shielded_instance_config={"enable_secure_boot": True, "enable_vtpm": True},
+            scheduling=scheduling,
+            metadata=metadata,
+            opts=self._own,
+        )
+
+    def _group(self, template: compute.InstanceTemplate) -> compute.RegionInstanceGroupManager:
+        settings = self._settings
+        # Slower to judge than the balancer's check: that one only sends requests elsewhere, this one ends a machine.
+        healing = self._health_check("healing", interval_s=30, failures=10)
+        return compute.RegionInstanceGroupManager(
+            f"{self._name}-manager",
+            name=self._cloud_name,
+            project=settings.project,
+            region=settings.region,
+            base_instance_name=self._cloud_name,
+            versions=[{"name": "current", "instance_template": template.self_link_unique}],
+            # No target size: it is the autoscaler's.
+            auto_healing_policies={"health_check": healing.id, "initial_delay_sec": FIRST_START_S},
+            update_policy={
+                "type": "PROACTIVE",
+                "minimal_action": "REPLACE",
+                "max_surge_fixed": SURGE,
+                # New machines answer before old ones go.
+                "max_unavailable_fixed": 0,
+            },
+            wait_for_instances=False,
+            opts=self._own,
+        )
+
+    def _autoscaler(self, group: compute.RegionInstanceGroupManager) -> None:
+        vm = self._settings.vm
+        compute.RegionAutoscaler(
+            f"{self._name}-autoscaler",
+            name=self._cloud_name,
+            project=self._settings.project,
+            region=self._settings.region,
+            target=group.id,
+            autoscaling_policy={
+                "mode": "ON",
+                "min_replicas": vm.replicas,
+                "max_replicas": vm.max_replicas or vm.replicas,
+                "cooldown_period": SCALING_START_S,
+                "cpu_utilization": {"target": BUSY},
+            },
+            opts=self._own,
+        )
+
+    def _balancer(
+        self,
+        group: compute.RegionInstanceGroupManager,
+        address: compute.Address,
+        network: pulumi.Input[str],
+        subnet: pulumi.Input[str],
+    ) -> None:
+        settings = self._settings
+        check = self._health_check("serving", interval_s=5, failures=2)
+        service = compute.RegionBackendService(
+            f"{self._name}-backend",
+            name=self._cloud_name,
+            project=settings.project,
+            region=settings.region,
+            protocol="TCP",
+            load_balancing_scheme="INTERNAL",
+            health_checks=check.id,
+            backends=[{"group": group.instance_group, "balancing_mode": "CONNECTION"}],
+            session_affinity="NONE",
+            # A machine that goes finishes what it began.
+            connection_draining_timeout_sec=settings.gateway.timeout_s,
+            opts=self._own,
+        )
+        compute.ForwardingRule(
+            f"{self._name}-rule",
+            name=self._cloud_name,
+            project=settings.project,
+            region=settings.region,
+            load_balancing_scheme="INTERNAL",
+            ip_protocol="TCP",
+            ip_address=address.address,
+            ports=[str(boot.PORT)],
+            backend_service=service.id,
+            network=network,
+            subnetwork=subnet,
+            opts=self._own,
+        )
+
+    def _health_check(self, purpose: str, *, interval_s: int, failures: int) -> compute.RegionHealthCheck:
+        return compute.RegionHealthCheck(
+            f"{self._name}-{purpose}",
+            name=f"{self._cloud_name}-{purpose}",
+            project=self._settings.project,
+            region=self._settings.region,
+            check_interval_sec=interval_s,
+            timeout_sec=min(interval_s, 5),
+            healthy_threshold=1,
+            unhealthy_threshold=failures,
+            http_health_check={"port": boot.PORT, "request_path": HEALTH},
+            opts=self._own,
+        )
+
+
+def _scheduling(*, spot: bool) -> compute.InstanceTemplateSchedulingArgsDict:
+    if spot:
+        return {
+            "provisioning_model": "SPOT",
+            "preemptible": True,
+            "automatic_restart": False,
+            "on_host_maintenance": "TERMINATE",
+            "instance_termination_action": "STOP",
+        }
+    return {"provisioning_model": "STANDARD", "automatic_restart": True, "on_host_maintenance": "MIGRATE"}

@@ -1,0 +1,1 @@
+"""Puts load on a running lab and judges it."""

@@ -1,0 +1,215 @@
+"""`python -m lab.measure.scenarios`: every fault under a steady load, on and off again, as the callers see it.
+
+Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab (`trial`),
+sending (`load`), the faults themselves (`faults`). Judged from the callers' side and by the lanes' own logs
+(`evidence`), never by the pilot's state.
+"""
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from lab.measure.evidence import broken_promises
+from lab.measure.load import Sample, between, percentile, shares
+from lab.measure.trial import Trial, lab_up
+
+HYBRID: Final = 'lanes=["burst","vm"]'
+ALL: Final = 'lanes=["home","burst","vm"]'
+QUICK_BURST: Final = 'burst={"idle_s":60,"wake_deadline_s":50,"retry_s":5,"slow_s":1.0,"recovered_s":0.4}'
+"""Burst's times shortened, so that one scenario takes a minute; the cold start stays as it is asked for."""
+
+
+FOUND_S: Final = 2.0
+"""Within this the checks find a home whose packets vanish, seconds."""
+CUT_OFF: Final = {"home-refused": "home", "home-blackhole": "home", "tunnel-down": "home", "vm-down": "vm"}
+"""Faults that swallow a lane's answers on their way."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One fault under load. `before`, `during` and `after` are seconds; `during` is stretched by the cold start."""
+
+    name: str
+    lanes: str
+    fault: str | None = None
+    warm: bool = False
+    """Wait until burst serves before the load counts."""
+    before: float = 6.0
+    during: float = 12.0
+    after: float = 10.0
+    rate: float = 2.0
+    """Requests a second; the VM answers 3.3, so that a fault and not its queue is measured."""
+    stretch: bool = False
+    """`during` lasts a cold start longer."""
+
+
+SCENARIOS: Final = (
+    Scenario("vm alone", 'lanes=["vm"]', before=0.0, during=30.0),
+    Scenario("cold start", HYBRID, before=0.0, stretch=True),
+    Scenario("home refused", ALL, "home-refused"),
+    Scenario("home black-holed", ALL, "home-blackhole"),
+    Scenario("home slow", ALL, "home-slow"),
+    Scenario("tunnel down", ALL, "tunnel-down"),
+    Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=20.0, stretch=True),
+    Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True),
+    Scenario("burst slow", HYBRID, "burst-slow", warm=True, during=20.0),
+    # With burst cold, or another lane would do the work: callers wait in the gateway, which holds 80 of them.
+    Scenario("vm full", HYBRID, "vm-full", before=0.0, rate=1.0, stretch=True),
+    Scenario("vm down", HYBRID, "vm-down", rate=1.0),
+    Scenario("vm late", HYBRID, "vm-late", rate=1.0),
+    Scenario("pilot down", HYBRID, "pilot-down", warm=True),
+    Scenario("pilot wedged", HYBRID, "pilot-wedged", warm=True),
+)
+
+
+@dataclass
+class Result:
+    """What one scenario's load saw; `marks` are the times between the phases, seconds."""
+
+    scenario: Scenario
+    samples: list[Sample] = field(default_factory=list[Sample])
+    marks: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    evidence: list[str] = field(default_factory=list[str])
+    """What the lanes' logs say against the product."""
+
+    @property
+    def lost(self) -> list[Sample]:
+        """Requests whose answer never began."""
+        return [sample for sample in self.samples if sample.outcome == "lost"]
+
+    @property
+    def broken(self) -> list[Sample]:
+        """Answers that began and did not end well."""
+        return [sample for sample in self.samples if sample.outcome == "broken"]
+
+    def phase(self, number: int) -> list[Sample]:
+        """Samples sent before (0), during (1) or after (2) the fault."""
+        return between(self.samples, self.marks[number], self.marks[number + 1])
+
+
+async def run(scenario: Scenario, *, cold_start_s: float) -> Result:
+    """One scenario on a lab of its own."""
+    async with lab_up(cold_start_s, [scenario.lanes, QUICK_BURST]) as trial:
+        return await run_on(trial, scenario, cold_start_s=cold_start_s)
+
+
+async def run_on(trial: Trial, scenario: Scenario, *, cold_start_s: float) -> Result:
+    """One scenario on a running lab, the fault on and off again."""
+    if scenario.warm:
+        await warm_up(trial, cold_start_s)
+    during = scenario.during + (cold_start_s if scenario.stretch else 0.0)
+    async with trial.load(scenario.rate) as load:
+        await load.run(scenario.before)
+        start = load.now()
+        await asyncio.gather(_switch(trial, scenario.fault, True), load.run(during))
+        end = load.now()
+        await asyncio.gather(_switch(trial, scenario.fault, False), load.run(scenario.after))
+        marks = (0.0, start, end, load.now())
+    samples = sorted(load.samples, key=lambda sample: sample.sent)
+    cut_off = CUT_OFF.get(scenario.fault or "", "")
+    evidence = broken_promises(samples, trial.received(), trial.knocks(), key=trial.key, cut_off=cut_off)
+    return Result(scenario, samples, marks, evidence)
+
+
+async def _switch(trial: Trial, fault: str | None, on: bool) -> None:
+    if fault:
+        await trial.fault(fault, on)
+
+
+async def warm_up(trial: Trial, cold_start_s: float) -> None:
+    """Sends until burst answers."""
+    async with trial.load(2.0) as load:
+        for _ in range(int(cold_start_s) + 30):
+            await load.run(1.0)
+            if any(sample.lane == "burst" for sample in load.samples):
+                return
+    raise RuntimeError(f"burst did not answer within {cold_start_s + 30:.0f} s of load")
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown, per scenario: requests sent, lost, broken, what the lanes' logs say against it, slowest first token,
+    lane shares before, during and after.
+    """
+    rows = [
+        "| fault | sent | lost | broken | by the lanes' logs | slowest first token | before | during | after |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for result in results:
+        slowest = percentile(result.samples, 1.0)
+        phases = " | ".join(_shares(result.phase(number)) for number in range(3))
+        rows.append(
+            f"| {result.scenario.name} | {len(result.samples)} | {len(result.lost)} | {len(result.broken)} "
+            + f"| {f'{len(result.evidence)} BROKEN' if result.evidence else 'kept'} "
+            + f"| {'-' if math.isnan(slowest) else f'{slowest:.2f} s'} | {phases} |"
+        )
+    return "\n".join(rows)
+
+
+def promises(results: Sequence[Result]) -> str:
+    """What the product promises, as measured in these results; a scenario that was not run is left out."""
+    found = {result.scenario.name: result for result in results}
+    lines: list[str] = []
+
+    def judge(text: str, value: float, limit: float, *, least: bool = False) -> None:
+        kept = value >= limit if least else value <= limit
+        lines.append(f"| {text} | {value:.3g} | {'>=' if least else '<='} {limit:.3g} | {'yes' if kept else 'NO'} |")
+
+    if "cold start" in found:
+        cold = found["cold start"]
+        judge("warm: share of burst", shares(cold.phase(2)).get("burst", 0.0), 0.9, least=True)
+        if "vm alone" in found:
+            alone = percentile(found["vm alone"].samples, 0.99)
+            judge("cold start: p99 first token, in p99 of the VM alone", percentile(cold.samples, 0.99) / alone, 1.2)
+    if "home refused" in found:
+        refused = found["home refused"]
+        # Streams alone: a plain answer's first token is its last, and the median of both kinds jumps between them.
+        before, during = ([one for one in refused.phase(number) if one.streamed] for number in (0, 1))
+        added = percentile(during, 0.5) - percentile(before, 0.5)
+        judge("home refused: added to the median first token, s", added, 0.1)
+    if "home black-holed" in found:
+        hole = found["home black-holed"]
+        late = [sample for sample in hole.phase(1) if sample.sent >= hole.marks[1] + FOUND_S]
+        judge(
+            f"home black-holed: slowest first token of requests sent {FOUND_S:.0f} s later, s", percentile(late, 1), 2
+        )
+        judge("home black-holed: slowest first token of all, s", percentile(hole.samples, 1), 10)
+    if "pilot down" in found:
+        judge("pilot killed: requests lost", len(found["pilot down"].lost), 0)
+    return "\n".join(["| promise | measured | limit | kept |", "|---|---|---|---|", *lines])
+
+
+def _shares(samples: Sequence[Sample]) -> str:
+    return ", ".join(f"{lane} {share:.0%}" for lane, share in shares(samples).items()) or "-"
+
+
+def main() -> int:
+    """Exit status 1 when a request was lost in any scenario, or a promise was not kept, by load or by logs."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.scenarios", description=__doc__)
+    parser.add_argument("--cold-start", type=float, default=45.0, help="seconds until burst's model answers")
+    parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
+    parser.add_argument("--samples", type=Path, help="folder for every request's sample, one JSON file a scenario")
+    arguments = parser.parse_args()
+    results: list[Result] = []
+    for scenario in SCENARIOS:
+        if arguments.only in scenario.name:
+            print(f"{scenario.name} ...", file=sys.stderr, flush=True)
+            result = asyncio.run(run(scenario, cold_start_s=arguments.cold_start))
+            results.append(result)
+            print("\n".join([table([result]).splitlines()[-1], *result.evidence]), file=sys.stderr, flush=True)
+            if arguments.samples:
+                arguments.samples.mkdir(parents=True, exist_ok=True)
+                path = arguments.samples / f"{scenario.name.replace(' ', '-')}.json"
+                path.write_text(json.dumps({"marks": result.marks, "samples": [vars(s) for s in result.samples]}))
+    kept = promises(results)
+    print(f"{table(results)}\n\n{kept}")
+    return int(any(result.lost or result.evidence for result in results) or "| NO |" in kept)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

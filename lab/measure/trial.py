@@ -1,0 +1,93 @@
+"""A lab in this process, with fake models, for whoever measures it.
+
+Owns: bringing it up and down, and handing out load, faults and the lanes' logs. Does not own: what is done with them
+(`scenarios`), what runs (`supervisor`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Final
+
+import aiohttp
+
+from lab.errors import LabError
+from lab.measure.evidence import Arrival, Knock, arrivals
+from lab.measure.load import Load
+from lab.read import plan as plans
+from lab.read.cloud import VM_ADDRESS, Cloud
+from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
+from lab.run.lab import LANES, Lab
+from lab.run.ports import free_port
+
+ANSWER_S: Final = 0.6
+"""What the fake models take for an answer, half of it until its first token."""
+CHECKED_S: Final = 2.0
+"""Within this the checks of a new instance of the gateway have found the lanes."""
+Plant = Callable[[Stack], None]
+"""Breaks a rendered declaration on purpose."""
+
+
+class Trial:
+    """A running lab, as its first client has it."""
+
+    def __init__(self, lab: Lab, outputs: dict[str, Any], key: str) -> None:
+        self._lab, self._outputs, self.key = lab, outputs, key
+
+    def load(self, rate: float) -> Load:
+        return Load(self._outputs["base_url"], self.key, self._outputs["model"], rate=rate)
+
+    async def fault(self, name: str, on: bool) -> None:
+        await self._lab.fault(name, on)
+
+    def received(self) -> list[Arrival]:
+        """What the fake lanes wrote down, those that ended included."""
+        return [arrival for lane in LANES for arrival in arrivals(lane, self._lab.journal(lane))]
+
+    def knocks(self) -> list[Knock]:
+        """What came to the front of burst."""
+        return list(self._lab.burst.knocks) if self._lab.burst else []
+
+    async def wake_gateway(self) -> None:
+        """The model list starts the gateway's instance and no lane; then its checks find the lanes."""
+        url, headers = f"{self._outputs['base_url']}/models", {"Authorization": f"Bearer {self.key}"}
+        async with aiohttp.ClientSession() as client, client.get(url, headers=headers) as answer:
+            if answer.status != 200:
+                raise LabError(f"the gateway does not start: {await answer.text()}")
+        await asyncio.sleep(CHECKED_S)
+
+
+@contextlib.asynccontextmanager
+async def lab_up(
+    cold_start_s: float,
+    config: Sequence[str],
+    plant: Plant | None = None,
+    *,
+    answer_s: float = ANSWER_S,
+    vm_address: str = VM_ADDRESS,
+) -> AsyncGenerator[Trial]:
+    """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens."""
+    cloud = Cloud(port=free_port(), burst_port=free_port(), vm_address=vm_address)
+    settings = {f"{PROJECT}:{key}": value for key, _, value in (item.partition("=") for item in config)}
+    declared = {**cloud.config(), **config_of("dev"), **settings}
+    stack = await asyncio.to_thread(render, "dev", declared, cloud.compute)
+    if plant:
+        plant(stack)
+    lab = Lab(
+        stack,
+        plans.read(stack),
+        ROOT / ".lab" / "trial",
+        port=cloud.port,
+        burst_port=cloud.burst_port,
+        fake_models=True,
+        cold_start_s=cold_start_s,
+        answer_s=answer_s,
+        say=lambda _: None,
+    )
+    try:
+        await lab.start()
+        trial = Trial(lab, stack.outputs, cloud.client_key)
+        await trial.wake_gateway()
+        yield trial
+    finally:
+        await lab.stop()

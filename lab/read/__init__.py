@@ -1,0 +1,1 @@
+"""Reads the recorded stack: what is to run."""

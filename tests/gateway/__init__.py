@@ -1,0 +1,1 @@
+"""The declared Caddy and pilot against real programs, without a lab."""

@@ -1,0 +1,262 @@
+"""What callers, lanes and the pilot must see of a gateway with burst, one function of the world each.
+
+`test_routing_burst` runs them against the rendered configuration and against broken ones. Home is mostly away.
+"""
+
+import contextlib
+import itertools
+import json
+import socket
+import threading
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from components.gateway.caddy import config as caddy_config
+from components.settings import Settings
+from tests.gateway.backends import Behaviour
+from tests.gateway.routing import LARGE, SMALL, Check, environment, sha256, until
+from tests.gateway.routing import settings as plain
+from tests.gateway.world import KEY, TOKEN, VM_ADDRESS, Answer, World
+
+REPLAYED = LARGE[:2_000_000]
+"""Larger than `vm.large_request_mib`, small enough to be replayed."""
+STREAMED = LARGE[:5_000_000]
+HTML = {"Content-Type": "text/html; charset=UTF-8"}
+
+
+def settings() -> Settings:
+    vm = {"max_requests": 2, "large_request_mib": 1}
+    return plain(lanes=["home", "burst", "vm"], burst={"max_requests": 4}, vm=vm)
+
+
+def rendered(here: World, burst_url: str = "") -> dict[str, Any]:
+    url = burst_url or f"http://{here.burst.host}:{here.burst.port}"
+    return caddy_config.render(settings(), vm_address=VM_ADDRESS, burst_url=url)
+
+
+@contextlib.contextmanager
+def started(here: World, config: dict[str, Any], first: str = "vm") -> Generator[None]:
+    """Caddy, without home."""
+    here.heal()
+    here.home.down()
+    with here.caddy(config, environment(settings()), first=first, heal=False):
+        yield
+
+
+def cold(here: World) -> None:
+    """Home is away, burst is cold, nobody remembers a failure."""
+    here.heal()
+    here.token(TOKEN)
+    here.home.down()
+    # Any failure of the VM or burst is forgotten once they are chosen again.
+    here.vm.behaviour.healthy = False
+    here.pilot.says["/lane/burst"] = 200
+    assert until(lambda: here.call().lane == "burst")
+    here.vm.behaviour.healthy = True
+    here.pilot.says["/lane/burst"] = 503
+    assert until(lambda: here.call().lane == "vm")
+    for toy in (here.home, here.burst, here.vm):
+        toy.reset()
+
+
+def warm(here: World) -> None:
+    here.pilot.says["/lane/burst"] = 200
+    assert until(lambda: here.call().lane == "burst")
+    assert until(lambda: here.call(body=REPLAYED).lane == here.call(body=STREAMED).lane == "burst")
+    here.burst.reset()
+    here.vm.reset()
+
+
+def later(here: World, body: bytes = SMALL) -> tuple[threading.Thread, list[Answer]]:
+    """A caller who waits."""
+    answers: list[Answer] = []
+    thread = threading.Thread(target=lambda: answers.append(here.call(body=body)))
+    thread.start()
+    return thread, answers
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def cold_burst_gets_nothing(here: World) -> None:
+    here.vm.behaviour = Behaviour(hold=True)
+    with here.held(here.vm, 2):
+        waiting, answers = later(here)
+        time.sleep(0.5)
+        assert (answers, here.burst.begun, here.vm.most) == ([], 0, 2)
+        here.pilot.says["/lane/burst"] = 200
+        waiting.join(5)
+        assert [(a.status, a.lane) for a in answers] == [(200, "burst")]
+        assert here.burst.received[0].sha256 == sha256(SMALL)
+
+
+def warm_burst_is_first_and_the_vm_its_backup(here: World) -> None:
+    warm(here)
+    assert {here.call().lane for _ in range(10)} == {"burst"}
+    here.burst.behaviour = Behaviour(hold=True)
+    with here.held(here.burst, 4):
+        assert here.call().lane == "vm"
+    here.burst.down()
+    first = here.call(body=SMALL)
+    assert (first.status, first.lane, first.seconds < 0.3) == (200, "vm", True)
+    assert here.vm.received[-1].sha256 == sha256(SMALL)
+
+
+def cloud_run_s_own_answers_are_never_seen(here: World) -> None:
+    warm(here)
+    for status in (429, 500):
+        here.burst.behaviour = Behaviour(status=status, headers=HTML, body=b"<html>")
+        count = here.burst.begun
+        deadline = time.monotonic() + 4
+        while here.burst.begun == count:
+            assert time.monotonic() < deadline, "burst is never tried again"
+            assert [(a.status, a.lane) for a in [here.call(body=SMALL)]] == [(200, "vm")], status
+            time.sleep(0.05)
+        assert here.vm.received[-1].sha256 == sha256(SMALL)
+    here.burst.behaviour = Behaviour(status=500, body=b'{"error":{"message":"the engine failed"}}')
+    assert until(lambda: here.call().status == 500), "the engine's own words pass"
+
+
+def broken_after_it_began_is_visible(here: World) -> None:
+    warm(here)
+    here.burst.behaviour = Behaviour(tokens=[0, 0.1, 0.1], die_in_stream=True)
+    answer = here.call()
+    assert (answer.status, "IncompleteRead" in answer.body.decode()) == (0, True)
+    assert (here.burst.begun, here.vm.begun) == (1, 0)
+
+
+def gone_caller_frees_burst(here: World) -> None:
+    warm(here)
+    here.burst.behaviour = Behaviour(hold=True)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}"
+    here.raw(head, SMALL, until=lambda: here.burst.running == 1)
+    assert until(lambda: here.burst.gone == 1), "the GPU stops working for nobody"
+
+
+def without_a_pilot_home_and_vm_serve(here: World) -> None:
+    for wedged in (True, False):
+        here.home.down()
+        warm(here)
+        if wedged:
+            here.pilot.behaviour.check_delay = 30
+        else:
+            here.pilot.down()
+        time.sleep(1.2)
+        assert {here.call().lane for _ in range(10)} == {"vm"}
+        assert [here.call(body=body).lane for body in (REPLAYED, STREAMED)] == ["vm", "vm"], "its own health decides"
+        here.home.up()
+        assert until(lambda: {here.call(body=body).lane for body in (SMALL, REPLAYED, STREAMED)} == {"home"})
+        assert here.burst.begun == 0
+        here.pilot.behaviour.check_delay = 0
+
+
+def large_requests_skip_the_vm(here: World) -> None:
+    """While the pilot says so. Small ones don't, and with burst or home up large ones have somewhere to go."""
+    for body in (REPLAYED, STREAMED):
+        time.sleep(1)
+        waiting, answers = later(here, body)
+        time.sleep(0.5)
+        assert (here.call().lane, answers, here.burst.begun) == ("vm", [], 0)
+        here.pilot.says["/lane/vm-large"] = 200
+        waiting.join(3)
+        assert [(a.status, a.lane) for a in answers] == [(200, "vm")], "burst could not come up"
+        assert here.vm.received[-1].sha256 == sha256(body)
+        here.pilot.says["/lane/vm-large"] = 503
+    warm(here)
+    assert {here.call(body=body).lane for body in (REPLAYED, STREAMED)} == {"burst"}
+    here.vm.down()
+    here.pilot.says |= {"/lane/vm-large": 200, "/lane/burst": 503}
+    time.sleep(1)
+    assert here.call(body=STREAMED).error["code"] == "no_lane", "a dead VM is dead for large ones, too"
+
+
+def only_burst_sees_the_token(here: World) -> None:
+    warm(here)
+    here.call(X_Serverless_Authorization="Bearer evil", Cookie="a=b", X_Request_Id="r", Accept="a", User_Agent="u")
+    assert here.burst.received[0].headers == {
+        "host": f"{here.burst.host}:{here.burst.port}", "content-length": "13", "content-type": "application/json",
+        "accept": "a", "user-agent": "u", "x-request-id": "r", "x-serverless-authorization": f"Bearer {TOKEN}",
+    }  # fmt: skip
+    here.token("a.new.one\n")
+    here.call()
+    assert here.burst.received[-1].headers["x-serverless-authorization"] == "Bearer a.new.one"
+    here.home.up()
+    assert until(lambda: here.call().lane == "home")
+    here.home.down()
+    count = here.burst.begun
+    for text in (None, "", "not a token", "Bearer"):
+        here.token(text)
+        for _ in range(3):
+            assert here.call().lane == "vm"
+    assert here.burst.begun == count, "without a token nothing is sent"
+    everything = [*(r.headers for toy in (here.home, here.vm) for r in toy.received),
+                  *(headers for toy in (here.home, here.vm, here.pilot) for headers in toy.seen)]  # fmt: skip
+    assert {"home", "vm", "pilot"} == {toy.name for toy in (here.home, here.vm, here.pilot) if toy.seen}
+    assert all((here.home.received, here.vm.received))
+    assert "x-serverless-authorization" not in {name for headers in everything for name in headers}
+
+
+def status_is_the_pilot_s(here: World) -> None:
+    answer = here.call("GET", "/v1/lanes", None, X_Serverless_Authorization="x")
+    assert (answer.status, answer.body, answer.lane) == (200, b'{"burst": "as scripted"}', "gateway")
+    assert not {"server", "via"} & answer.headers.keys(), answer.headers
+    asked = len(here.pilot.asked)
+    assert here.call("GET", "/v1/lanes", None, Authorization="Bearer wrong").status == 401
+    assert here.call("POST", "/v1/lanes").status == 405
+    assert "/status" not in here.pilot.asked[asked:]
+    assert {name for headers in here.pilot.seen for name in headers} <= {"host", "user-agent", "accept-encoding"}
+    for away in (lambda: here.pilot.says.update({"/status": 500}), here.pilot.down):
+        away()
+        answer = here.call("GET", "/v1/lanes", None)
+        assert (answer.status, answer.error["code"], answer.headers["retry-after"]) == (503, "no_status", "5")
+
+
+def waiting_can_be_counted(here: World) -> None:
+    """What the pilot computes from the admin API: callers in a lane's handler, less those that have a lane."""
+    here.vm.behaviour = Behaviour(hold=True)
+    count = 'caddy_http_requests_in_flight{handler="reverse_proxy",server="api"} '
+
+    def waiting() -> int:
+        text = here.admin("/metrics")
+        inside = int(next((line[len(count) :] for line in text.splitlines() if line.startswith(count)), "0"))
+        upstreams = {row["address"]: row["num_requests"] for row in json.loads(here.admin("/reverse_proxy/upstreams"))}
+        return inside - sum(upstreams[dial] for dial in ("home:80", "127.0.0.1:9181", f"{VM_ADDRESS}:9931"))
+
+    assert waiting() == 0
+    with here.held(here.vm, 2):
+        assert waiting() == 0
+        first, second = later(here)[0], later(here, STREAMED)[0]
+        assert until(lambda: waiting() == 2)
+        # Neither the probe nor the status endpoint nor a wrong key count.
+        others = itertools.product(("/ready", "/v1/lanes", "/v1/models"), (KEY, "wrong-key-0123456789"), range(10))
+        with ThreadPoolExecutor(4) as callers:
+            for path, key, _ in others:
+                callers.submit(here.call, "GET", path, None, Authorization=f"Bearer {key}")
+            assert {waiting() for _ in range(20)} == {2}
+        here.pilot.says["/lane/burst"] = 200
+        first.join(3)
+        second.join(3)
+        assert waiting() == 0
+
+
+def admin_is_for_the_pilot_alone(here: World) -> None:
+    assert json.loads(here.admin("/config/"))["apps"]
+    assert (here.folder / "admin.sock").stat().st_mode & 0o777 == 0o600
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", 2019)) != 0
+    for path in ("/config/", "/stop", "/reverse_proxy/upstreams", "/metrics", "/lane/burst", "/status"):
+        assert here.call("POST", path).status == here.call("GET", path, None).status == 404
+    # The hop is for the outer handler's requests only.
+    with socket.create_connection(("127.0.0.1", 9181)) as connection:
+        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b" 404 " in connection.recv(100)
+
+
+CHECKS: list[Check] = [
+    cold_burst_gets_nothing, warm_burst_is_first_and_the_vm_its_backup, cloud_run_s_own_answers_are_never_seen,
+    broken_after_it_began_is_visible, gone_caller_frees_burst, without_a_pilot_home_and_vm_serve,
+    large_requests_skip_the_vm, only_burst_sees_the_token, status_is_the_pilot_s, waiting_can_be_counted,
+    admin_is_for_the_pilot_alone,
+]  # fmt: skip

@@ -1,0 +1,81 @@
+"""A gateway for routing tests: its settings, its configuration, the stock client."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any, cast
+
+import openai
+
+from components.gateway.caddy import config as caddy_config
+from components.settings import Settings
+from components.settings.reading import read
+from tests.gateway.world import KEY, VM_ADDRESS, World
+
+Check = Callable[[World], None]
+Mutation = Callable[[dict[str, Any]], None]
+
+SMALL = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 100_000 + b'"}]}'
+LARGEST_REPLAYED = os.urandom(4 * 1024 * 1024)
+LARGE = os.urandom(20_000_000)
+WAIT_S = 2
+
+
+def settings(**changes: object) -> Settings:
+    """Two slots a lane, a short wait; `ghost` is a client whose key variable is never set."""
+    values: dict[str, object] = {
+        "clients": [{"name": "demo"}, {"name": "ghost"}],
+        "gateway": {"wait_s": WAIT_S, "timeout_s": 60, "request_limit_mib": 24},
+        "home": {"max_requests": 2},
+        "vm": {"max_requests": 2},
+        **changes,
+    }
+    config = {"gcp:project": "my-project", "gcp:region": "europe-west4"}
+    return read(config | {f"pilotlight:{key}": json.dumps(value) for key, value in values.items()}, stack="test")
+
+
+def rendered(chosen: Settings) -> dict[str, Any]:
+    return caddy_config.render(chosen, vm_address=VM_ADDRESS)
+
+
+def environment(chosen: Settings) -> dict[str, str]:
+    return caddy_config.environment(chosen, vm_address=VM_ADDRESS) | {caddy_config.key_variable("demo"): KEY}
+
+
+def sdk(here: World, key: str = KEY) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"http://127.0.0.1:{here.port}/v1", api_key=key, max_retries=0, timeout=here.patience)
+
+
+def ask(client: openai.OpenAI) -> str | None:
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+    return answer.choices[0].message.content
+
+
+def sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
+
+
+def until(true: Callable[[], bool], seconds: float = 5) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if true():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def find(tree: object, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Every object in the configuration that is `wanted`."""
+    found: list[dict[str, Any]] = []
+    children: list[object] = []
+    if isinstance(tree, dict):
+        node = cast(dict[str, Any], tree)
+        found += [node] if wanted(node) else []
+        children = list(node.values())
+    elif isinstance(tree, list):
+        children = cast(list[object], tree)
+    for child in children:
+        found += find(child, wanted)
+    return found

@@ -1,0 +1,289 @@
+"""What callers must see of the gateway, one function of the world each.
+
+`test_routing` runs them against the rendered configuration, `test_routing_broken` against configurations with one
+safety rule taken out.
+"""
+
+import itertools
+import threading
+import time
+
+import openai
+import pytest
+
+from tests.gateway.backends import Behaviour
+from tests.gateway.routing import LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sdk, sha256, until
+from tests.gateway.world import KEY, Answer, World
+
+# --- lanes -----------------------------------------------------------------------------------------------------------
+
+
+def home_is_first(here: World) -> None:
+    answer = here.call(body=SMALL, X_Request_Id="robot-7.1")
+    assert (answer.status, answer.lane, answer.headers["x-request-id"]) == (200, "home", "robot-7.1")
+    assert [(r.sha256, r.headers["x-request-id"]) for r in here.home.received] == [(sha256(SMALL), "robot-7.1")]
+    assert here.tunnel.asked == {"home:80"}, "home is dialled through the tunnel, the VM never is"
+    assert len(here.call(X_Request_Id="{env.PATH}").headers["x-request-id"]) == 36
+
+
+def no_caller_chooses_what_the_tunnel_dials(here: World) -> None:
+    """The SOCKS5 listener dials whatever it is asked to, the whole tailnet and the network behind it."""
+    for name in ("Host", "X_Forwarded_Host", "X_Forwarded_For", "Forwarded", "X_Lane", "Proxy"):
+        here.call(body=SMALL, **{name: "10.0.0.9:22"})
+    here.raw("CONNECT 10.0.0.9:22 HTTP/1.1")
+    here.raw(f"POST http://10.0.0.9:22/v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}", SMALL)
+    assert here.call(body=SMALL).lane == "home"
+    assert here.tunnel.asked == {"home:80"}
+
+
+def refused_home_costs_a_blink_and_comes_back(here: World) -> None:
+    here.home.down()
+    first = here.call(body=SMALL)
+    assert (first.status, first.lane) == (200, "vm")
+    assert first.seconds < 0.1
+    assert here.vm.received[0].sha256 == sha256(SMALL)
+    for _ in range(5):
+        assert here.call().lane == "vm"
+    here.home.up()
+    assert until(lambda: here.call().lane == "home")
+
+
+def refusal_by_status_goes_to_the_next_lane(here: World) -> None:
+    here.home.behaviour = Behaviour(status=503)
+    answer = here.call(body=LARGEST_REPLAYED)
+    assert (answer.status, answer.lane, answer.seconds < 0.5) == (200, "vm", True)
+    assert here.home.received[-1].sha256 == here.vm.received[-1].sha256 == sha256(LARGEST_REPLAYED)
+
+
+def failed_home_is_left_alone(here: World) -> None:
+    """Its checks pass, but every request breaks: one attempt, then the next lane, for this caller and the next ones."""
+    here.home.behaviour = Behaviour(die_after=0)
+    for _ in range(10):
+        answer = here.call(body=SMALL)
+        assert (answer.status, answer.lane, answer.seconds < 0.2) == (200, "vm", True)
+    assert here.home.begun == 1
+    assert {r.sha256 for r in here.vm.received} == {sha256(SMALL)}
+
+
+def black_holed_home_is_found_by_checks(here: World) -> None:
+    here.home.behaviour = Behaviour(check_delay=5, hold=True)
+    time.sleep(2)
+    assert here.call().lane == "vm"
+
+
+def a_lane_s_own_errors_pass(here: World) -> None:
+    body = b'{"error":{"message":"max_tokens is too large","type":"BadRequestError","param":null,"code":400}}'
+    for status in (400, 404, 429, 500):
+        here.home.behaviour = Behaviour(status=status, body=body)
+        answer = here.call()
+        assert (answer.status, answer.lane, answer.body) == (status, "home", body)
+    assert here.vm.begun == 0
+
+
+def large_body_on_each_lane(here: World) -> None:
+    assert here.call(body=LARGE).lane == "home"
+    here.home.down()
+    assert until(lambda: here.call().lane == "vm")
+    assert here.call(body=LARGE).lane == "vm"
+    for lane in (here.home, here.vm):
+        assert lane.received[-1].sha256 == sha256(LARGE)
+
+
+def half_a_large_body_is_never_repeated(here: World) -> None:
+    here.home.behaviour = Behaviour(die_after=8_000_000)
+    answer = here.call(body=LARGE)
+    assert (answer.status, answer.lane) in [(503, "gateway"), (0, "")], "the caller sees it"
+    assert answer.seconds < 1, "at once"
+    here.home.behaviour = Behaviour()
+    assert here.vm.begun == 0
+    answer = here.call()
+    assert (answer.lane, answer.seconds < 0.2) == ("home", True), "its checks say home lives"
+
+
+def refused_large_body_is_visible(here: World) -> None:
+    here.home.behaviour = Behaviour(status=503)
+    answer = here.call(body=LARGE)
+    assert (answer.status, answer.lane, answer.error["code"]) == (503, "gateway", "no_lane")
+    assert here.vm.begun == 0
+
+
+# --- capacity and waiting --------------------------------------------------------------------------------------------
+
+
+def full_lanes_wait_in_line(here: World) -> None:
+    here.home.behaviour = here.vm.behaviour = Behaviour(hold=True)
+    late: list[Answer] = []
+    waiting = threading.Thread(target=lambda: late.append(here.call(body=SMALL)))
+    with here.held(here.home, 2), here.held(here.vm, 2):
+        waiting.start()
+        time.sleep(0.5)
+        assert (late, here.home.most, here.vm.most) == ([], 2, 2)
+        here.home.release()
+        waiting.join(5)
+    assert [(a.status, a.lane) for a in late] == [(200, "home")]
+    assert late[0].seconds < 1
+    assert here.home.received[-1].sha256 == sha256(SMALL)
+
+
+def waiting_ends_in_503(here: World) -> None:
+    here.home.behaviour = here.vm.behaviour = Behaviour(hold=True)
+    with here.held(here.home, 2), here.held(here.vm, 2):
+        answer = here.call()
+    assert (answer.status, answer.error["code"], answer.headers.get("retry-after")) == (503, "no_lane", "5")
+    assert WAIT_S <= answer.seconds < WAIT_S + 0.5
+    assert answer.lane == "gateway"
+
+
+def a_check_takes_no_slot(here: World) -> None:
+    here.home.behaviour = Behaviour(check_delay=0.9, delay=0.1)
+    time.sleep(1)
+    assert [here.call().lane for _ in range(10)] == ["home"] * 10
+    with here.held(here.home, 2):
+        assert here.vm.begun == 0
+
+
+def gone_caller_frees_the_lane(here: World) -> None:
+    here.home.behaviour = Behaviour(hold=True)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}"
+    here.raw(head, SMALL, until=lambda: here.home.running == 1)
+    assert until(lambda: here.home.gone == 1), "the engine stops working for nobody"
+    here.home.behaviour = Behaviour()
+    assert here.call().lane == "home", "and the lane is not blamed"
+
+
+# --- streams and slow answers ----------------------------------------------------------------------------------------
+
+
+def stream_is_not_buffered(here: World) -> None:
+    client, pauses = sdk(here), [0.5, 0.1, 0.1, 0.1, 0.1]
+    ask(client)
+    here.home.behaviour = Behaviour(tokens=pauses)
+    start = time.monotonic()
+    seen: list[float] = []
+    with client.chat.completions.with_streaming_response.create(
+        model="m", messages=[{"role": "user", "content": "hello"}], stream=True
+    ) as response:
+        assert time.monotonic() - start < 0.3, "headers come before the first token"
+        seen.extend(time.monotonic() - start for line in response.iter_lines() if line)
+    assert len(seen) == len(pauses)
+    assert all(0 <= got - sent < 0.3 for got, sent in zip(seen, itertools.accumulate(pauses), strict=True))
+    assert seen[-1] - seen[0] > 0.3, "events come one by one"
+
+
+def slow_answers_arrive(here: World) -> None:
+    """Twice on one connection: deadlines of the first request must not reach into the second."""
+    here.home.behaviour = Behaviour(delay=1)
+    client = sdk(here)
+    try:
+        assert [ask(client) for _ in range(2)] == ["I am home"] * 2
+    except openai.APIError as error:
+        raise AssertionError("the answer was cut off") from error
+
+
+# --- the caller's fault ----------------------------------------------------------------------------------------------
+
+
+def caller_s_abort_is_not_the_lane_s_fault(here: World) -> None:
+    for length, sent in ((1_000, 100), (3_000_000, 1_000_000), (20_000_000, 8_000_000)):
+        here.raw(f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {length}", LARGE[:sent], until=lambda: True)
+        time.sleep(0.1)
+        answer = here.call()
+        assert (answer.lane, answer.seconds < 0.2) == ("home", True), f"{sent} of {length} bytes were sent"
+
+
+def malformed_chunk_is_not_the_lane_s_fault(here: World) -> None:
+    head = "POST /v1/chat/completions HTTP/1.1\r\nTransfer-Encoding: chunked"
+    answer = here.raw(head, b"5\r\nhello\r\nZZ\r\nbroken\r\n")
+    assert answer.startswith(b"HTTP/1.1 411 ")
+    follow = here.call()
+    assert (follow.lane, follow.seconds < 0.2, here.home.begun) == ("home", True, 1)
+
+
+def bad_lengths_are_refused(here: World) -> None:
+    start = "POST /v1/chat/completions HTTP/1.1\r\n"
+    for expected, lines in {
+        "411": ["Transfer-Encoding: chunked", "Transfer-Encoding: chunked\r\nContent-Length: 5", "Accept: */*"],
+        "413": [f"Content-Length: {24 * 1024 * 1024 + 1}", "Content-Length: 9223372036854775807"],
+        "400": [f"Content-Length: {bad}" for bad in ("", "-1", "+5", "5x", "5\r\nContent-Length: 6")],
+    }.items():
+        for line in lines:
+            assert here.raw(start + line, b"0\r\n\r\n")[9:12].decode() == expected, line
+    assert (here.home.begun, here.vm.begun) == (0, 0)
+    with pytest.raises(openai.APIStatusError) as caught:
+        sdk(here).chat.completions.create(model="m", messages=[{"role": "user", "content": "x" * 25 * 1024 * 1024}])
+    assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
+
+
+# --- the door --------------------------------------------------------------------------------------------------------
+
+
+def only_keys_open_the_door(here: World) -> None:
+    wrong = [
+        "", "Bearer", "Bearer ", "Bearer *", f"Basic {KEY}", KEY, f"Bearer {KEY}x", f"Bearer {KEY[:-1]}",
+        f"BEARER {KEY}", f"Bearer  {KEY}", f"Bearer {KEY[:-1]}*", "Bearer {env.CLIENT_KEY_DEMO}",
+        "Bearer {env.CLIENT_KEY_GHOST}",
+        f"Bearer {KEY}, Bearer x", "Bearer " + "x" * 5000, f"Bearer\t{KEY}",
+    ]  # fmt: skip
+    for value in wrong:
+        for path in ("/v1/chat/completions", "/v1/models", "/v1/nothing", "/V1/models", "//v1/models", "/v1"):
+            answer = here.call("POST", path, Authorization=value)
+            assert (answer.status, answer.error["code"]) == (401, "invalid_api_key"), (value, path)
+    assert (here.home.begun, here.vm.begun) == (0, 0)
+    assert here.call(Authorization=f"bearer {KEY}").status == 200
+    with pytest.raises(openai.AuthenticationError):
+        ask(sdk(here, "wrong-key-0123456789"))
+
+
+def only_the_api_s_paths_exist(here: World) -> None:
+    model = "Qwen/Qwen2.5-VL-7B-Instruct"
+    for method, path, status, code in [
+        ("GET", "/", 404, "not_found"),
+        ("GET", "/metrics", 404, "not_found"),
+        ("POST", "/v1/chat/completions/../../metrics", 404, "not_found"),
+        ("POST", "/v1/embeddings", 404, "not_found"),
+        ("POST", "/v1/chat/completions/x", 404, "not_found"),
+        ("GET", "/v1/models/other", 404, "model_not_found"),
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+        ("PUT", "/v1/completions", 405, "method_not_allowed"),
+        ("POST", "/v1/models", 405, "method_not_allowed"),
+        ("DELETE", f"/v1/models/{model}", 405, "method_not_allowed"),
+    ]:
+        answer = here.call(method, path, None)
+        assert (answer.status, answer.error["code"], answer.lane) == (status, code, "gateway"), path
+    assert here.call("GET", "/ready", None, Authorization="").status == 200
+    assert [m.id for m in sdk(here).models.list()] == [sdk(here).models.retrieve(model).id] == [model]
+    with pytest.raises(openai.NotFoundError):
+        sdk(here).models.retrieve("other")
+    assert (here.home.begun, here.vm.begun) == (0, 0)
+    for path in ("completions?key=1", "/completions", "../v1/completions", "%63ompletions", "COMPLETIONS"):
+        assert here.call(path=f"/v1/{path}").status == 200
+    assert {r.path for r in here.home.received} == {"/v1/completions"}
+
+
+def lanes_see_only_what_they_need(here: World) -> None:
+    sent = {"Server": "uvicorn", "Via": "1.1 x", "Set-Cookie": "a=b", "X-Served-By": "me", "X-Request-Id": "mine"}
+    here.home.behaviour = Behaviour(headers=sent)
+    answer = here.call(
+        Cookie="session=1", X_Serverless_Authorization="Bearer t", Proxy_Authorization="Basic x",
+        X_Forwarded_For="1.2.3.4", X_Forwarded_Host="evil", X_Forwarded_Proto="ftp", Forwarded="for=1.2.3.4",
+        X_Real_Ip="1.2.3.4", X_Lane="home:80", Host="evil", Connection="Keep-Alive, X-Request-Id", Upgrade="websocket",
+        X_Request_Id="r", Accept_Encoding="gzip", Content_Type="{env.CLIENT_KEY_DEMO}", Accept="text/event-stream",
+        User_Agent="robot",
+    )  # fmt: skip
+    assert here.home.received[0].headers == {
+        "host": "home:80", "content-length": "13", "content-type": "{env.CLIENT_KEY_DEMO}", "x-request-id": "r",
+        "accept": "text/event-stream", "user-agent": "robot",
+    }  # fmt: skip
+    assert not {"server", "via", "set-cookie"} & answer.headers.keys()
+    assert (answer.lane, answer.headers["x-request-id"]) == ("home", "r")
+
+
+CHECKS: list[Check] = [
+    home_is_first, no_caller_chooses_what_the_tunnel_dials,
+    refused_home_costs_a_blink_and_comes_back, refusal_by_status_goes_to_the_next_lane,
+    failed_home_is_left_alone, black_holed_home_is_found_by_checks, a_lane_s_own_errors_pass, large_body_on_each_lane,
+    half_a_large_body_is_never_repeated, refused_large_body_is_visible, full_lanes_wait_in_line, waiting_ends_in_503,
+    a_check_takes_no_slot, gone_caller_frees_the_lane, stream_is_not_buffered, slow_answers_arrive,
+    caller_s_abort_is_not_the_lane_s_fault, malformed_chunk_is_not_the_lane_s_fault, bad_lengths_are_refused,
+    only_keys_open_the_door, only_the_api_s_paths_exist, lanes_see_only_what_they_need,
+]  # fmt: skip

@@ -1,0 +1,53 @@
+"""The VM is dialled past the tunnel. On loopback that can't be seen, for Go sends nothing there through a proxy: here
+the VM has an address as in a cloud, in a network namespace.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lab.measure.scenarios import QUICK_BURST
+from lab.measure.trial import lab_up
+from lab.read.plan import SERVICE
+from lab.read.stack import ROOT, Stack
+
+ELSEWHERE = "10.99.0.2"
+NETWORK = f'ip link set lo up && ip address add {ELSEWHERE}/32 dev lo && exec "$@"'
+NAMESPACE = ("unshare", "--map-root-user", "--net", "sh", "-c", NETWORK, "sh")
+
+
+@pytest.mark.usefixtures("declared_addresses")
+@pytest.mark.parametrize(("no_proxy", "served"), [(ELSEWHERE, ["vm"]), ("10.99.0.3", ["home"])])
+def test_vm_is_reached_without_the_tunnel(no_proxy: str, served: list[str]) -> None:
+    if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine gives no network namespace: what NO_PROXY does stays unproven")
+    words = [*NAMESPACE, sys.executable, "-m", "tests.gateway.test_no_proxy", no_proxy]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout) == served
+
+
+async def main(no_proxy: str) -> None:
+    """Prints who served while home refused; callers whom nobody served then have to wait for home."""
+
+    def plant(stack: Stack) -> None:
+        for service in stack.of_type(SERVICE):
+            for container in service.inputs["template"]["containers"]:
+                for env in container.get("envs", ()):
+                    if env["name"] == "NO_PROXY":
+                        assert env["value"] == ELSEWHERE
+                        env["value"] = no_proxy
+
+    async with lab_up(1.0, ['lanes=["home","vm"]', QUICK_BURST], plant, vm_address=ELSEWHERE) as trial:
+        await trial.fault("home-refused", True)
+        async with trial.load(2.0) as load:
+            await load.run(3.0)
+            await trial.fault("home-refused", False)
+    print(json.dumps(sorted({sample.lane for sample in load.samples})))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

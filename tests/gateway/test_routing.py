@@ -1,0 +1,89 @@
+"""What callers see of the gateway: the rendered configuration, unedited, in a real Caddy between toy lanes."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+
+import openai
+import pytest
+
+from components.gateway.caddy import upstreams as declared
+from tests.gateway.backends import Behaviour
+from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, sdk, settings
+from tests.gateway.routing_checks import CHECKS
+from tests.gateway.world import KEY, Answer, World, world
+
+
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[World]:
+    with world() as both:
+        yield both
+
+
+@pytest.fixture(scope="class")
+def shared(lanes: World) -> Iterator[World]:
+    with lanes.caddy(rendered(settings()), environment(settings())):
+        yield lanes
+
+
+class TestGateway:
+    """One Caddy for all of them; it is gone before the next class starts its own."""
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_gateway(self, shared: World, check: Check) -> None:
+        try:
+            check(shared)
+        finally:
+            shared.settle()
+
+
+# --- with settings of their own --------------------------------------------------------------------------------------
+
+
+def test_refusals_of_every_lane_end(lanes: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lanes that pass their checks and refuse everything: a few attempts, an answer long before `wait_s`."""
+    monkeypatch.setattr(declared, "LAST_REFUSAL_MS", 1500)
+    chosen = settings(gateway={"wait_s": 30, "timeout_s": 60})
+    with lanes.caddy(rendered(chosen), environment(chosen)):
+        lanes.home.behaviour = lanes.vm.behaviour = Behaviour(status=503)
+        answer = lanes.call()
+        assert (answer.status, answer.lane, answer.headers.get("retry-after")) == (503, "gateway", "5")
+        assert (lanes.home.begun, lanes.vm.begun) == (2, 2)
+        with pytest.raises(openai.InternalServerError):
+            ask(sdk(lanes))
+
+
+@pytest.mark.parametrize("lane", ["home", "vm"])
+def test_lane_alone(lanes: World, lane: str) -> None:
+    chosen = settings(lanes=[lane])
+    with lanes.caddy(rendered(chosen), environment(chosen), first=lane):
+        other = lanes.vm if lane == "home" else lanes.home
+        other.down()
+        assert [lanes.call(body=body).lane for body in (SMALL, LARGE)] == [lane] * 2
+        (lanes.home if lane == "home" else lanes.vm).down()
+        answer = lanes.call()
+        assert (answer.status, answer.error["code"]) == (503, "no_lane")
+
+
+def test_shutdown_lets_streams_end_and_the_log_tells_no_secret(lanes: World) -> None:
+    with lanes.caddy(rendered(settings()), environment(settings())) as process:
+        lanes.call(path="/v1/completions?api_key=in-the-query", body=b'{"prompt":"in-the-body"}', Cookie="in-a-cookie")
+        lanes.call(Authorization="Bearer not-a-key-of-anybody", X_Serverless_Authorization="Bearer in-a-header")
+        lanes.home.behaviour = Behaviour(tokens=[0.3] * 5)
+        answers: list[Answer] = []
+        caller = threading.Thread(target=lambda: answers.append(lanes.call(X_Request_Id="last")))
+        caller.start()
+        time.sleep(0.5)
+        process.terminate()
+        caller.join(5)
+        assert process.wait(8) == 0
+        assert answers[0].body.count(b"data: ") == 5
+    for secret in (KEY, "in-the-query", "in-the-body", "in-a-cookie", "not-a-key", "in-a-header"):
+        assert secret not in lanes.log
+    lines = [json.loads(line) for line in lanes.log.splitlines()]
+    requests = [line for line in lines if line["message"] == "handled request" and line["request"]["uri"] != "/ready"]
+    assert [(x.get("client"), x["lane"], x["retries"], x["status"]) for x in requests[-3:]] == [
+        ("demo", "home", 0, 200), (None, "gateway", None, 401), ("demo", "home", 0, 200),
+    ]  # fmt: skip
+    assert requests[-1]["request_id"] == "last"

@@ -1,0 +1,226 @@
+"""The burst lane: the rendered configuration in a real Caddy, with a scripted pilot and a toy Cloud Run."""
+
+import copy
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.gateway import burst_checks as seen
+from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
+from tests.gateway.routing import Check, Mutation, environment, find, until
+from tests.gateway.world import TOKEN, World, tls_front, world
+
+
+@pytest.fixture(scope="module")
+def toys() -> Iterator[World]:
+    with world() as all_toys:
+        yield all_toys
+
+
+@pytest.fixture(scope="class")
+def shared(toys: World) -> Iterator[World]:
+    with started(toys, rendered(toys)):
+        yield toys
+    assert TOKEN not in toys.log
+    lines = [json.loads(line) for line in toys.log.splitlines()]
+    assert "admin.api" not in {line.get("logger") for line in lines}, "what the pilot asks is not logged"
+    assert "burst answered 429" in {line["message"] for line in lines}
+
+
+class TestBurst:
+    """One Caddy for all of them."""
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    def test_burst(self, shared: World, check: Check) -> None:
+        cold(shared)
+        check(shared)
+
+
+# --- the start -------------------------------------------------------------------------------------------------------
+
+
+def first_requests_find_burst_cold(here: World) -> None:
+    """Fifty, from the moment the port opens: Caddy takes lanes for healthy until it has asked."""
+    assert until(lambda: here.call("GET", "/nothing", None).status == 404)
+    with ThreadPoolExecutor(16) as callers:
+        calls = [callers.submit(here.call) for _ in range(50)]
+    answers = [call.result() for call in calls]
+    assert {(a.status, a.lane) for a in answers} == {(200, "vm")}
+    assert here.burst.begun == 0
+
+
+def the_probe_waits_for_the_pilot(here: World) -> None:
+    here.pilot.says["/ready"] = 503
+    assert until(lambda: here.call("GET", "/ready", None).status == 503, 2)
+    probes = [here.call("GET", "/ready", None) for _ in range(2)]
+    assert [(a.status, 0.4 < a.seconds < 1) for a in probes] == [(503, True)] * 2, "held, but not beyond the probe"
+    here.pilot.says["/ready"] = 200
+    answer = here.call("GET", "/ready", None)
+    assert (answer.status, answer.seconds < 0.3) == (200, True)
+
+
+def without_a_pilot_it_starts_in_5_s(here: World) -> None:
+    """From here on the pilot says nothing; Caddy was started a moment ago."""
+    begun = time.monotonic()
+    seconds: list[float] = []
+    while here.call("GET", "/ready", None).status != 200:
+        seconds.append(time.monotonic() - begun)
+        assert seconds[-1] < 5
+        time.sleep(0.1)
+    assert len(seconds) > 3, "it waited"
+    assert here.call().lane == "vm"
+    probes = [here.call("GET", "/ready", None) for _ in range(3)]
+    assert [(a.status, a.seconds < 0.9) for a in probes] == [(200, True)] * 3
+
+
+def begun(here: World, config: dict[str, Any], check: Check, *, pilot: str = "alive") -> None:
+    """The check on a Caddy that has just been started."""
+    here.heal()
+    here.home.down()
+    if pilot == "dead":
+        here.pilot.down()
+    if pilot == "wedged":
+        here.pilot.behaviour.check_delay = 30
+    with here.caddy(config, environment(settings()), first="", heal=False):
+        check(here)
+
+
+@pytest.mark.parametrize("check", [first_requests_find_burst_cold, the_probe_waits_for_the_pilot])
+def test_start(toys: World, check: Check) -> None:
+    begun(toys, rendered(toys), check)
+
+
+@pytest.mark.parametrize("pilot", ["dead", "wedged"])
+def test_start_without_a_pilot(toys: World, pilot: str) -> None:
+    begun(toys, rendered(toys), without_a_pilot_it_starts_in_5_s, pilot=pilot)
+
+
+# --- TLS -------------------------------------------------------------------------------------------------------------
+
+
+def test_burst_over_tls_and_only_if_it_is_trusted(toys: World) -> None:
+    with tls_front(toys.burst) as (url, root):
+        config = rendered(toys, url)
+        for trusted in (True, False):
+            toys.heal()
+            toys.home.down()
+            trust = {"SSL_CERT_FILE": str(root)} if trusted else {}
+            with toys.caddy(config, environment(settings()) | trust, first="vm", heal=False):
+                cold_or_warm = [toys.call().lane]
+                toys.pilot.says["/lane/burst"] = 200
+                assert until(lambda: toys.call().lane == "burst", 2) == trusted
+                assert cold_or_warm == ["vm"]
+            assert {r.headers["host"] for r in toys.burst.received} == (
+                {url.removeprefix("https://")} if trusted else set()
+            )
+
+
+# --- each safety rule, taken out once --------------------------------------------------------------------------------
+
+
+def servers(config: dict[str, Any]) -> dict[str, Any]:
+    return config["apps"]["http"]["servers"]
+
+
+def no_retry_match(config: dict[str, Any]) -> None:
+    for proxy in find(config, lambda x: "request_buffers" in x):
+        del proxy["load_balancing"]["retry_match"]
+
+
+def no_burst_check(config: dict[str, Any]) -> None:
+    for route in servers(config)["checks"]["routes"]:
+        if "9181" in str(route.get("match")):
+            route["handle"] = [{"handler": "static_response", "status_code": 200}]
+
+
+def no_active_checks(config: dict[str, Any]) -> None:
+    for proxy in find(servers(config)["api"], lambda x: "load_balancing" in x):
+        proxy["health_checks"].pop("active")
+
+
+def ready_without_asking(config: dict[str, Any]) -> None:
+    for route in servers(config)["api"]["routes"]:
+        if "/ready" in str(route.get("match")):
+            route["handle"] = [{"handler": "static_response", "status_code": 200}]
+
+
+def ready_needs_the_pilot(config: dict[str, Any]) -> None:
+    for proxy in find(servers(config)["api"], lambda x: len(x.get("upstreams", ())) == 2):
+        del proxy["upstreams"][1]
+
+
+def token_for_every_lane(config: dict[str, Any]) -> None:
+    for headers in find(servers(config)["api"], lambda x: x.get("delete") == ["*"]):
+        headers["set"]["X-Serverless-Authorization"] = ["Bearer {file.id-token}"]
+
+
+def no_token_needed(config: dict[str, Any]) -> None:
+    for route in servers(config)["burst"]["routes"]:
+        if "vars_regexp" in str(route.get("match")):
+            del route["match"]
+
+
+def platform_s_answers_pass(config: dict[str, Any]) -> None:
+    for proxy in find(servers(config)["burst"], lambda x: "handle_response" in x):
+        del proxy["handle_response"]
+
+
+def large_ones_ask_nobody(config: dict[str, Any]) -> None:
+    routes = servers(config)["checks"]["routes"]
+    routes[:] = [route for route in routes if "X-Handler" not in str(route)]
+
+
+def large_ones_need_the_pilot(config: dict[str, Any]) -> None:
+    for handler in find(servers(config)["checks"], lambda x: "errors" in x):
+        del handler["errors"]
+
+
+def lanes_in_a_subroute(config: dict[str, Any]) -> None:
+    for route in servers(config)["api"]["routes"]:
+        if route["handle"][0]["handler"] == "reverse_proxy":
+            route["handle"] = [{"handler": "subroute", "routes": [{"handle": route["handle"]}]}]
+
+
+BROKEN: list[tuple[Mutation, Check]] = [
+    (no_retry_match, seen.cloud_run_s_own_answers_are_never_seen),
+    (no_burst_check, seen.cold_burst_gets_nothing),
+    (token_for_every_lane, seen.only_burst_sees_the_token),
+    (no_token_needed, seen.only_burst_sees_the_token),
+    (platform_s_answers_pass, seen.cloud_run_s_own_answers_are_never_seen),
+    (large_ones_ask_nobody, seen.large_requests_skip_the_vm),
+    (large_ones_need_the_pilot, seen.without_a_pilot_home_and_vm_serve),
+    (lanes_in_a_subroute, seen.waiting_can_be_counted),
+]
+
+
+@pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
+def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
+    config = rendered(toys)
+    intact = copy.deepcopy(config)
+    mutation(config)
+    assert config != intact
+    first = "burst" if mutation is no_burst_check else "vm"
+    with started(toys, config, first), pytest.raises(AssertionError):
+        check(toys)
+
+
+BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
+    (no_active_checks, first_requests_find_burst_cold, "alive"),
+    (ready_without_asking, the_probe_waits_for_the_pilot, "alive"),
+    (ready_needs_the_pilot, without_a_pilot_it_starts_in_5_s, "dead"),
+]
+
+
+@pytest.mark.parametrize(
+    ("mutation", "check", "pilot"), BROKEN_STARTS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_broken_start_is_seen(toys: World, mutation: Mutation, check: Check, pilot: str) -> None:
+    config = rendered(toys)
+    mutation(config)
+    assert config != rendered(toys)
+    with pytest.raises(AssertionError):
+        begun(toys, config, check, pilot=pilot)

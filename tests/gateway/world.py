@@ -1,0 +1,284 @@
+"""The real Caddy with a rendered configuration, between toy lanes on the declared addresses.
+
+Owns: the Caddy process, its working directory, and what a caller sees of it. Does not own: the toys (`backends`).
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+
+from tests.gateway.backends import Behaviour, Lane, Pilot, Tunnel
+
+CADDY = Path(sys.executable).parent / "caddy"
+VM_ADDRESS = "127.0.0.2"
+BURST_ADDRESS = "127.0.0.3"
+KEY = "test-key-0123456789"
+TOKEN = "eyJhbGciOiJub25lIn0.eyJhdWQiOiJ0ZXN0In0.c2lnbmF0dXJl"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a caller got; status 0: the connection broke."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    seconds: float
+
+    @property
+    def lane(self) -> str:
+        return self.headers.get("x-served-by", "")
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The `error` object of an OpenAI-style answer; empty if it is none."""
+        with contextlib.suppress(ValueError):
+            return {"code": None} | json.loads(self.body).get("error", {})
+        return {"code": None}
+
+
+class World:
+    """The lanes, the tunnel, the pilot, and one Caddy with a given configuration."""
+
+    def __init__(self, home: Lane, burst: Lane, vm: Lane, tunnel: Tunnel, pilot: Pilot) -> None:
+        self.home, self.burst, self.vm, self.tunnel, self.pilot = home, burst, vm, tunnel, pilot
+        self.port = 0
+        self.folder = Path()
+        """Caddy's working directory."""
+        self.patience = 3.5
+        """Seconds a caller waits for the next byte."""
+        self.log = ""
+
+    def call(
+        self,
+        method: str = "POST",
+        path: str = "/v1/chat/completions",
+        body: bytes | None = b'{"model":"m"}',
+        **headers: str,
+    ) -> Answer:
+        """One request with the right key (`Authorization` overrides it; underscores in names become dashes)."""
+        sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        start = time.monotonic()
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=self.patience)
+        try:
+            connection.connect()
+            # As the SDK's client does: a server may answer before it has read everything.
+            with contextlib.suppress(ConnectionError):
+                connection.request(method, path, body, sent)
+            return _read(connection.getresponse(), start)
+        except (OSError, HTTPException) as error:
+            return Answer(0, {}, repr(error).encode(), time.monotonic() - start)
+        finally:
+            connection.close()
+
+    def raw(self, head: str, *pieces: bytes, until: Callable[[], bool] | None = None) -> bytes:
+        """Bytes as they are, after `head` with Host and key. With `until`, hangs up once it is true."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            connection.sendall(f"{head}\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
+            for piece in pieces:
+                connection.sendall(piece)
+            if until is not None:
+                self._until(until, 3)
+                return b""
+            with contextlib.suppress(TimeoutError):
+                return connection.recv(65536)
+            return b""
+
+    def token(self, text: str | None) -> None:
+        """Replace the ID token as the pilot does, or remove it."""
+        path, fresh = self.folder / "id-token", self.folder / "fresh"
+        if text is None:
+            path.unlink(missing_ok=True)
+        else:
+            fresh.write_text(text)
+            fresh.replace(path)
+
+    def admin(self, path: str) -> str:
+        """Caddy's admin API, as the pilot asks it."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.folder / "admin.sock"))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            response = HTTPResponse(connection)
+            response.begin()
+            assert response.status == 200
+            return response.read().decode()
+
+    def settle(self) -> None:
+        """Until both lanes answer again: failures are remembered for a while."""
+        self.heal()
+        self._until(lambda: self.call().lane == "home")
+        self.home.behaviour = Behaviour(hold=True)
+        with self.held(self.home, 2):
+            self._until(lambda: self.call().lane == "vm")
+        self.home.reset()
+        self.vm.reset()
+
+    def heal(self) -> None:
+        """Every toy is up and well."""
+        for lane in (self.home, self.burst, self.vm, self.pilot):
+            lane.release()
+            lane.up()
+            lane.reset()
+
+    @contextlib.contextmanager
+    def held(self, lane: Lane, count: int) -> Generator[list[threading.Thread]]:
+        """`count` callers whose requests a lane with `hold` keeps until the block ends."""
+        # A caller has its answer a moment before its slot is free.
+        time.sleep(0.05)
+        callers = [threading.Thread(target=self.call) for _ in range(count)]
+        for caller in callers:
+            caller.start()
+        self._until(lambda: lane.running >= count, 3)
+        try:
+            yield callers
+        finally:
+            lane.release()
+            for caller in callers:
+                caller.join(30)
+            lane.up()
+
+    def _until(self, true: Callable[[], bool], seconds: float = 10) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, "the lanes never got there"
+            time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def caddy(
+        self, config: dict[str, Any], environment: dict[str, str], *, first: str = "home", heal: bool = True
+    ) -> Generator[subprocess.Popen[bytes]]:
+        """Caddy with this configuration, until the block ends. One at a time: it would share its ports silently.
+
+        `first`: which lane must answer before the block begins; empty: don't wait, not even for the port.
+        """
+        if heal:
+            self.heal()
+        self.port = _free_port()
+        with tempfile.TemporaryDirectory() as folder:
+            self.folder = Path(folder)
+            path, log = self.folder / "caddy.json", self.folder / "log"
+            path.write_text(json.dumps(config))
+            self.token(TOKEN)
+            env = {"PATH": os.environ["PATH"], "HOME": folder, "PORT": str(self.port), **environment}
+            command = [CADDY, "run", "--config", path]
+            with log.open("wb") as stderr:
+                process = subprocess.Popen(command, env=env, cwd=folder, stderr=stderr, stdout=stderr)
+            try:
+                if first:
+                    self._wait_ready(process, log, first)
+                yield process
+            finally:
+                # Not asked to stop: it would wait for callers whom the check has left hanging.
+                process.kill()
+                process.wait()
+                self.log = log.read_text()
+
+    def _wait_ready(self, process: subprocess.Popen[bytes], log: Path, first: str) -> None:
+        deadline = time.monotonic() + 15
+        while self.call("GET", "/ready", None).status != 200:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Caddy did not start:\n{log.read_text()}")
+            time.sleep(0.02)
+        # Checks that ran before the listeners were up found every lane down.
+        self._until(lambda: self.call().lane == first)
+        self.home.reset()
+        self.vm.reset()
+
+
+@contextlib.contextmanager
+def tls_front(lane: Lane) -> Generator[tuple[str, Path]]:
+    """A lane behind HTTPS on loopback: its URL and the root of its certificate, both made by a Caddy of its own."""
+    port = _free_port()
+    proxy = {"handler": "reverse_proxy", "upstreams": [{"dial": f"{lane.host}:{lane.port}"}], "flush_interval": -1}
+    server = {"listen": [f"127.0.0.1:{port}"], "routes": [{"match": [{"host": ["localhost"]}], "handle": [proxy]}]}
+    config = {
+        "admin": {"disabled": True},
+        "apps": {
+            "http": {"servers": {"front": {**server, "automatic_https": {"disable_redirects": True}}}},
+            "tls": {"automation": {"policies": [{"subjects": ["localhost"], "issuers": [{"module": "internal"}]}]}},
+            "pki": {"certificate_authorities": {"local": {"install_trust": False}}},
+        },
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        path, root = Path(folder) / "caddy.json", Path(folder) / "data/caddy/pki/authorities/local/root.crt"
+        path.write_text(json.dumps(config))
+        env = {"PATH": os.environ["PATH"], "HOME": folder, "XDG_DATA_HOME": f"{folder}/data"}
+        with (Path(folder) / "log").open("wb") as log:
+            process = subprocess.Popen([CADDY, "run", "--config", path], env=env, stderr=log, stdout=log)
+        try:
+            deadline = time.monotonic() + 15
+            while not root.exists() or not root.stat().st_size:
+                assert process.poll() is None, (Path(folder) / "log").read_text()
+                assert time.monotonic() < deadline, (Path(folder) / "log").read_text()
+                time.sleep(0.02)
+            yield f"https://localhost:{port}", root
+        finally:
+            process.terminate()
+            process.wait(12)
+
+
+def _read(response: HTTPResponse, start: float) -> Answer:
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read(), time.monotonic() - start)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextlib.contextmanager
+def declared_addresses() -> Generator[None]:
+    """The declaration's ports are fixed: one test run on this machine at a time."""
+    with (Path(tempfile.gettempdir()) / "pilotlight-lab.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def world(at_home: type[Lane] = Lane) -> Generator[World]:
+    """All toys, without Caddy."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    with declared_addresses():
+        home, vm = at_home(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
+        burst, pilot = Lane(loop, "burst", BURST_ADDRESS, 0), Pilot(loop, "pilot", "127.0.0.1", 9182)
+        toys = (home, burst, vm, pilot)
+        for toy in toys:
+            toy.up()
+        tunnel = Tunnel(loop, home)
+        try:
+            yield World(home, burst, vm, tunnel, pilot)
+        finally:
+            for toy in toys:
+                toy.down()
+            tunnel.close()
+            asyncio.run_coroutine_threadsafe(_finish(), loop).result(10)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join(5)
+            loop.close()
+
+
+async def _finish() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    # A closed transport closes its socket in the loop's next round.
+    await asyncio.sleep(0.05)

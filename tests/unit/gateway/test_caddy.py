@@ -1,0 +1,312 @@
+"""The gateway's Caddy configuration as data: what it holds, what it must not hold, and that Caddy accepts it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from components.gateway.caddy import burst_hop, upstreams
+from components.gateway.caddy import config as caddy_config
+from components.settings import Settings
+from components.settings.presets import PRESETS
+from components.settings.reading import read
+from components.settings.rules import SettingsError
+
+CADDY = Path(sys.executable).parent / "caddy"
+VM = "10.20.0.5"
+BURST_URL = "https://pilotlight-burst-abc-ew.a.run.app"
+ALL = ["home", "burst", "vm"]
+SERVICES = [{"name": preset.partition(".")[0], "preset": preset} for preset in PRESETS]
+
+
+def settings(**values: object) -> Settings:
+    config = {"gcp:project": "my-project", "gcp:region": "europe-west4"}
+    return read(config | {f"pilotlight:{key}": json.dumps(value) for key, value in values.items()}, stack="test")
+
+
+def proxies(chosen: Settings) -> list[dict[str, Any]]:
+    """The handlers in front of the lanes, those of the largest bodies first."""
+    found: list[dict[str, Any]] = []
+
+    def look(node: object) -> None:
+        children: list[object] = []
+        if isinstance(node, dict):
+            table = cast(dict[str, Any], node)
+            found.extend([table] if "load_balancing" in table else [])
+            children = list(table.values())
+        elif isinstance(node, list):
+            children = cast(list[object], node)
+        for child in children:
+            look(child)
+
+    look(
+        caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]["routes"][2:]
+    )
+    return found
+
+
+def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
+    return caddy_config.render(settings(lanes=ALL), vm_address=VM, burst_url=url)["apps"]["http"]["servers"][name]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"lanes": ["vm"]},
+        {"lanes": ["home"]},
+        {"lanes": ["vm", "home"]},
+        {"lanes": ALL},
+        {"lanes": ["burst", "vm"], "vm": {"large_request_mib": 8}},
+        {"lanes": ["burst"]},
+        {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
+        {"services": SERVICES},
+        {"services": SERVICES, "lanes": ALL},
+        {"gateway": {"timeout_s": 3600, "wait_s": 3000, "replay_limit_mib": 1, "request_limit_mib": 1}},
+    ],
+)
+def test_caddy_accepts_it(values: dict[str, object], tmp_path: Path) -> None:
+    path = tmp_path / "caddy.json"
+    path.write_text(caddy_config.document(settings(**values), vm_address=VM, burst_url=BURST_URL))
+    done = subprocess.run(
+        [CADDY, "validate", "--config", path],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PORT": "8080"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("lanes", "dials", "environment"),
+    [
+        (["home", "vm"], ["home:80", f"{VM}:9931"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["vm", "home"], [f"{VM}:9931", "home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["vm"], [f"{VM}:9931"], {"NO_PROXY": VM}),
+        (["home"], ["home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055"}),
+    ],
+)
+def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environment: dict[str, str]) -> None:
+    chosen = settings(lanes=lanes)
+    handlers = proxies(chosen)
+    assert len(handlers) == 2
+    for handler in handlers:
+        assert [upstream["dial"] for upstream in handler["upstreams"]] == dials
+    assert caddy_config.environment(chosen, vm_address=VM) == environment
+
+
+def test_handlers_share_capacity_and_failures() -> None:
+    """Caddy keeps both per dial address; only the handler that can tell a lane's fault from a caller's adds any."""
+    chosen = settings(home={"max_requests": 5}, vm={"max_requests": 3}, gateway={"replay_limit_mib": 2})
+    large, small = proxies(chosen)
+    assert large["upstreams"] == small["upstreams"]
+    assert [upstream["max_requests"] for upstream in small["upstreams"]] == [5, 3]
+    assert large["health_checks"]["active"] == small["health_checks"]["active"]
+    assert large["health_checks"]["passive"] == {"max_fails": 1}
+    assert small["health_checks"]["passive"] == {
+        "max_fails": 1,
+        "fail_duration": "2s",
+        "unhealthy_status": [502, 503, 504],
+    }
+    assert "request_buffers" not in large
+    assert small["request_buffers"] == 2 * 1024 * 1024 + 1
+    assert "retry_match" not in large["load_balancing"]
+    expression = small["load_balancing"]["retry_match"][0]["expression"]
+    assert "[502, 503, 504]" in expression
+    assert "{rp." not in expression
+
+
+def test_nothing_ends_a_request_before_its_time() -> None:
+    chosen = settings(gateway={"wait_s": 100, "timeout_s": 200})
+    text = caddy_config.document(chosen, vm_address=VM)
+    for handler in proxies(chosen):
+        assert handler["load_balancing"]["try_duration"] == "100s"
+        assert not {"response_header_timeout", "read_timeout", "write_timeout"} & handler["transport"].keys()
+    server = caddy_config.render(chosen, vm_address=VM)["apps"]["http"]["servers"]["api"]
+    assert not {"read_timeout", "write_timeout"} & server.keys()
+    assert "stream_timeout" not in text
+
+
+def test_a_client_s_key_is_named_and_never_written() -> None:
+    key = "a-key-of-its-own-0123456789"
+    chosen = settings(clients=[{"name": "robot-lab", "key": key}, {"name": "demo"}])
+    text = caddy_config.document(chosen, vm_address=VM)
+    assert key not in text
+    assert "{env.CLIENT_KEY_ROBOT_LAB}" in text
+    assert caddy_config.key_variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
+
+
+@pytest.mark.parametrize("name", ["robot_lab", "Robot", "robot.lab", "1robot", ""])
+def test_names_that_could_share_a_variable_are_refused(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"clients\.0\.name: is refused"):
+        settings(clients=[{"name": name}])
+
+
+def test_nothing_can_be_changed_from_outside_while_it_runs() -> None:
+    """A pilot has a socket, which only root of the instance may use; without one there is no way in at all."""
+    alone = caddy_config.render(settings(lanes=["vm"]), vm_address=VM)["admin"]
+    assert alone == {"disabled": True, "config": {"persist": False}}
+    piloted = caddy_config.render(settings(), vm_address=VM)["admin"]
+    assert piloted == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
+
+
+def test_a_configuration_shares_nothing_with_the_next() -> None:
+    """One that is edited in place, as tests do, must not change what is rendered later."""
+
+    def empty(part: object) -> None:
+        if isinstance(part, dict | list):
+            inside = cast(dict[str, object] | list[object], part)
+            for inner in [*inside.values()] if isinstance(inside, dict) else inside:
+                empty(inner)
+            inside.clear()
+
+    for walk in (["home", "vm"], ["home", "burst", "vm"]):
+        first = caddy_config.render(settings(lanes=walk), vm_address=VM, burst_url=BURST_URL)
+        text = json.dumps(first)
+        empty(first)
+        assert json.dumps(caddy_config.render(settings(lanes=walk), vm_address=VM, burst_url=BURST_URL)) == text
+
+
+def test_too_many_clients_are_refused() -> None:
+    caddy_config.require_fits(settings(clients=[{"name": f"c{number}"} for number in range(50)]))
+    crowd = settings(clients=[{"name": f"client-with-a-long-name-{number}"} for number in range(400)])
+    with pytest.raises(SettingsError, match=r"clients: .* at most 65536 bytes.*Consequence: .*Fix: declare fewer"):
+        caddy_config.require_fits(crowd)
+
+
+def test_the_limit_is_on_what_is_stored() -> None:
+    """The widest address counts: a deployment must not fail because the VM got 10.200.200.200."""
+    chosen = settings()
+    widest = caddy_config.document(chosen, vm_address="255.255.255.255")
+    assert len(widest) >= len(caddy_config.document(chosen, vm_address="10.200.200.200"))
+
+
+def test_the_model_list_names_the_declared_model() -> None:
+    text = caddy_config.document(settings(model={"name": "acme/robot-7b"}), vm_address=VM)
+    assert "/v1/models/acme/robot-7b" in text
+    assert "Qwen" not in text
+
+
+def test_each_service_is_asked_at_home_under_an_address_of_its_own() -> None:
+    """Caddy keeps running requests and failures by the address as it is written."""
+    chosen = settings(services=SERVICES, lanes=ALL)
+    config = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)
+    text = json.dumps(config)
+    own = [home for _, home in upstreams.services(chosen)]
+    assert [home.dial for home in own] == ["home:080", "home:0080", "home:00080"]
+    assert {home.address for home in own} == {"home:80"}
+    routes = config["apps"]["http"]["servers"]["checks"]["routes"]
+    checks = {
+        route["match"][0]["header"]["X-Lane"][0]: route["handle"][0] for route in routes if "X-Lane" in str(route)
+    }
+    for service, home in upstreams.services(chosen):
+        assert text.count(f'"dial": "{home.dial}"') == 2, "for small and large bodies"
+        check = checks[home.dial]
+        assert check["upstreams"] == [{"dial": f"tcp/{home.dial}"}]
+        assert check["headers"]["request"]["set"]["Host"] == [service.name]
+        assert check["rewrite"]["uri"] == service.health
+
+
+def test_a_few_dozen_services_are_too_many_for_a_secret() -> None:
+    many = [{"name": f"s{n}", "image": "ghcr.io/a/b:1.2.3", "model": f"m{n}", "paths": [f"/v1/s{n}"], "slices": 0}
+            for n in range(20)]  # fmt: skip
+    caddy_config.require_fits(settings(services=[SERVICES[0], *many[:6]], lanes=ALL))
+    with pytest.raises(SettingsError, match="declare fewer clients or services"):
+        caddy_config.require_fits(settings(services=[SERVICES[0], *many], lanes=ALL))
+
+
+# --- with burst ------------------------------------------------------------------------------------------------------
+
+
+def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
+    values = {"lanes": ALL, "burst": {"max_requests": 7}, "vm": {"max_requests": 2, "replicas": 3}}
+    for handler in proxies(settings(**values)):
+        assert handler["upstreams"] == [
+            {"dial": "home:80", "max_requests": 8},
+            {"dial": "127.0.0.1:9181", "max_requests": 7},
+            {"dial": f"{VM}:9931", "max_requests": 6},
+        ]
+
+
+@pytest.mark.parametrize(
+    ("large", "replay", "sizes"),
+    [
+        (1, 4, [("large-streamed", 4), ("large-replayed", 1), ("small-replayed", None)]),
+        (4, 4, [("large-streamed", 4), ("small-replayed", None)]),
+        (8, 4, [("large-streamed", 8), ("small-streamed", 4), ("small-replayed", None)]),
+    ],
+)
+def test_size_decides_on_replay_and_on_the_vm(large: int, replay: int, sizes: list[tuple[str, int | None]]) -> None:
+    chosen = settings(lanes=ALL, vm={"large_request_mib": large}, gateway={"replay_limit_mib": replay})
+    found = upstreams.walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
+    mib = 1024 * 1024
+    assert [(walk.name, walk.above and walk.above // mib) for walk in found] == sizes
+    for walk in found:
+        size, handling = walk.name.split("-")
+        asked = walk.handler["health_checks"]["active"]["headers"]
+        assert asked.get("X-Handler") == (["large"] if size == "large" else None)
+        assert ("request_buffers" in walk.handler) == ("retry_match" in walk.handler["load_balancing"])
+        assert ("request_buffers" in walk.handler) == (handling == "replayed")
+
+
+def test_the_hop_alone_knows_token_and_tls() -> None:
+    found = server("burst")
+    assert found["listen"] == ["127.0.0.1:9181"]
+    proxy = found["routes"][2]["handle"][0]
+    assert proxy["upstreams"] == [{"dial": "pilotlight-burst-abc-ew.a.run.app:443"}]
+    assert proxy["transport"]["tls"] == {"server_name": "pilotlight-burst-abc-ew.a.run.app", "handshake_timeout": "2s"}
+    request = proxy["headers"]["request"]
+    assert request["delete"] == ["*"]
+    assert request["set"]["Host"] == ["pilotlight-burst-abc-ew.a.run.app"]
+    assert request["set"]["X-Serverless-Authorization"] == ["Bearer {http.vars.token}"]
+    assert "Authorization" not in request["set"]
+    refused = [entry["match"] for entry in proxy["handle_response"]]
+    assert refused[0] == {"status_code": [401, 403, 429, 502, 503, 504]}
+    assert refused[1] == {"status_code": [500], "headers": {"Content-Type": ["text/*"]}}
+    assert "token" not in json.dumps([server("api"), server("checks")])
+
+
+@pytest.mark.parametrize("url", ["", "http://burst.example.com", "http://10.0.0.1:80", "burst.example.com", "https://"])
+def test_the_token_never_travels_in_the_clear(url: str) -> None:
+    with pytest.raises(ValueError, match="burst's address must be https://"):
+        server("burst", url=url)
+
+
+def test_on_this_machine_burst_may_be_plain() -> None:
+    proxy = server("burst", url="http://127.0.0.3:8799")["routes"][2]["handle"][0]
+    assert (proxy["upstreams"], "tls" in proxy["transport"]) == ([{"dial": "127.0.0.3:8799"}], False)
+
+
+def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
+    config = caddy_config.render(settings(lanes=ALL), vm_address=VM, burst_url=BURST_URL)
+    assert config["admin"] == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
+    assert config["apps"]["http"]["metrics"] == {}
+    assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
+        "api": [":{env.PORT}"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
+    }  # fmt: skip
+
+
+def test_without_burst_nothing_leads_to_it() -> None:
+    text = caddy_config.document(settings(), vm_address=VM, burst_url=BURST_URL)
+    for word in ("9181", "run.app", "id-token", "/lane/burst", "X-Handler"):
+        assert word not in text
+
+
+def test_the_vm_alone_has_no_pilot() -> None:
+    text = caddy_config.document(settings(lanes=["vm"]), vm_address=VM)
+    for word in ("9182", "admin.sock", "metrics", "/v1/lanes"):
+        assert word not in text
+
+
+def test_the_limit_counts_burst_s_widest_address() -> None:
+    assert len(burst_hop.WIDEST_URL) > len(BURST_URL)
+    chosen = settings(lanes=ALL, clients=[{"name": f"client-with-a-long-name-{number}"} for number in range(400)])
+    with pytest.raises(SettingsError, match="at most 65536 bytes"):
+        caddy_config.require_fits(chosen)

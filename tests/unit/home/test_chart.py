@@ -1,0 +1,284 @@
+"""charts/ai-service: what it refuses, what every scenario renders to, and what it leaves out."""
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import helm_python
+import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs]
+import pytest
+import yaml
+
+CHART = Path(__file__).parents[3] / "charts" / "ai-service"
+SCENARIOS = sorted((CHART / "ci").glob("*-values.yaml"))
+IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
+
+Object = dict[str, Any]
+
+
+def load(scenario: Path) -> Object:
+    return cast(Object, yaml.safe_load(scenario.read_text()))
+
+
+def render(values: Object, name: str = "svc") -> dict[str, Object]:
+    """The rendered objects by kind; a kind that comes twice is an error."""
+    with helm_python.Chart.load(CHART) as chart:
+        manifests = chart.render(values, name=name, namespace="pilotlight")
+    found: dict[str, Object] = {}
+    for path, text in manifests.items():
+        for item in cast(list[Object | None], [] if path.endswith(".txt") else list(yaml.safe_load_all(text))):
+            if item is not None:
+                assert item["kind"] not in found
+                found[item["kind"]] = item
+    return found
+
+
+def pod_of(objects: dict[str, Object]) -> Object:
+    return cast(Object, objects["Deployment"]["spec"]["template"]["spec"])
+
+
+@pytest.fixture(params=SCENARIOS, ids=lambda path: path.name)
+def scenario(request: pytest.FixtureRequest) -> Object:
+    return load(cast(Path, request.param))
+
+
+def test_every_scenario_passes_helm_lint(scenario: Object) -> None:
+    report = helm_python.lint(CHART, scenario, strict=True)
+    assert report["errors"] == []
+    assert [m["error"] for m in report["messages"] if m["severity"] > 1] == []
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.37"])
+def test_every_scenario_is_valid_kubernetes(scenario: Object, version: str) -> None:
+    for item in render(scenario).values():
+        kubernetes_validate.validate(item, version, strict=True)
+
+
+def test_the_scenarios_are_there() -> None:
+    names = ["cpu", "custom", "embeddings", "image", "qwen", "tts"]
+    assert [path.name for path in SCENARIOS] == [f"{name}-values.yaml" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "missing property 'image'"),
+        ({"image": "docker.io/vllm/vllm-openai:latest"}, "/image"),
+        ({"image": "docker.io/vllm/vllm-openai:nightly-2026"}, "/image"),
+        ({"image": "docker.io/vllm/vllm-openai:cu129-latest"}, "/image"),
+        ({"image": "docker.io/vllm/vllm-openai"}, "/image"),
+        ({"image": "vllm:1.0"}, "/image"),
+        ({"imagePullPolicy": "Always"}, "additional properties 'imagePullPolicy' not allowed"),
+        ({"gpu": {"slice": 1}}, "additional properties 'slice' not allowed"),
+        ({"gpu": {"slices": 2}}, "/gpu/slices"),
+        ({"port": "8000"}, "/port"),
+        ({"port": 80}, "/port"),
+        ({"ingress": {"prefixes": ["v1"]}}, "/ingress/prefixes/0"),
+        ({"ingress": {"prefixes": ["/"]}}, "/ingress/prefixes/0"),
+        ({"ingress": {"prefixes": ["/v1", "/v1"]}}, "/ingress/prefixes"),
+        ({"ingress": {"exact": ["/health"]}}, "additional properties 'exact' not allowed"),
+        ({"ingress": {"host": "example.com"}}, "additional properties 'host' not allowed"),
+        ({"env": {"A-B": "1"}}, "A-B"),
+        ({"env": {"A": 1}}, "/env/A"),
+        ({"resources": {"limits": {"memory": "16G"}}}, "/resources/limits/memory"),
+        ({"resources": {"limits": {"cpu": "1"}}}, "additional properties 'cpu' not allowed"),
+        ({"probes": {"startupSeconds": 0}}, "/probes/startupSeconds"),
+        ({"networkPolicy": {"from": {"podLabels": None}}}, "/networkPolicy/from"),
+        ({"networkPolicy": {"metrics": {"namespace": ""}}}, "/networkPolicy/metrics/namespace"),
+        ({"networkPolicy": {"enabled": False}}, "additional properties 'enabled' not allowed"),
+    ],
+    ids=str,
+)
+def test_wrong_values_are_refused_by_name(values: Object, message: str) -> None:
+    complete = values if "image" in values or not values else {"image": IMAGE, **values}
+    with pytest.raises(helm_python.HelmError) as refused:
+        render(complete)
+    assert message in str(refused.value)
+
+
+def test_every_object_of_the_schema_is_closed_and_complete() -> None:
+    """A key that the schema forgets would be silently ignored; a default it doesn't know could not be checked."""
+
+    def check(schema: Object, defaults: Object, path: str) -> None:
+        assert schema["additionalProperties"] is False, path
+        known = set(schema["properties"]) - {"global"}
+        assert set(schema["required"]) == known, path
+        assert set(defaults) | ({"image"} if not path else set()) == known, path
+        for key, inner in schema["properties"].items():
+            if inner.get("type") == "object" and "properties" in inner:
+                check(inner, defaults[key], f"{path}.{key}")
+
+    check(json.loads((CHART / "values.schema.json").read_text()), load(CHART / "values.yaml"), "")
+
+
+def test_every_default_is_explained() -> None:
+    lines = (CHART / "values.yaml").read_text().splitlines()
+    for number, line in enumerate(lines):
+        key, _, value = line.strip().partition(": ")
+        if not line.strip() or line.strip().startswith("#") or line.strip().endswith(":"):
+            continue
+        before = number - 1
+        while lines[before].strip() and not lines[before].strip().startswith("#"):
+            before -= 1
+        assert lines[before].strip().startswith("#"), f"{key} = {value} has no comment above its block"
+
+
+def test_no_path_means_no_ingress() -> None:
+    objects = render({"image": IMAGE})
+    assert "Ingress" not in objects
+    assert "Service" in objects
+
+
+def test_the_service_opens_no_port_of_the_machine(scenario: Object) -> None:
+    spec = render(scenario)["Service"]["spec"]
+    assert spec["type"] == "ClusterIP"
+    assert [set(port) for port in spec["ports"]] == [{"name", "port", "targetPort", "protocol"}]
+
+
+def test_ingress_routes_the_declared_paths_for_any_host_and_health_for_the_service_s_own() -> None:
+    objects = render({"image": IMAGE, "ingress": {"prefixes": ["/v1", "/v2/x"]}, "probes": {"path": "/readyz"}})
+    ingress = objects["Ingress"]
+    assert ingress["spec"]["ingressClassName"] == "traefik"
+    assert ingress["metadata"]["annotations"] == {"traefik.ingress.kubernetes.io/router.entrypoints": "web"}
+    anybody, own = ingress["spec"]["rules"]
+    assert "host" not in anybody
+    assert [(p["path"], p["pathType"]) for p in anybody["http"]["paths"]] == [("/v1", "Prefix"), ("/v2/x", "Prefix")]
+    assert own["host"] == "svc"
+    assert [(p["path"], p["pathType"]) for p in own["http"]["paths"]] == [("/readyz", "Exact")]
+    backends = {p["backend"]["service"]["name"] for rule in (anybody, own) for p in rule["http"]["paths"]}
+    assert backends == {"svc"}
+
+
+def test_the_pod_has_no_way_to_the_cluster_and_no_privilege(scenario: Object) -> None:
+    pod = pod_of(render(scenario))
+    (container,) = pod["containers"]
+    assert pod["automountServiceAccountToken"] is False
+    assert "serviceAccountName" not in pod
+    assert pod["enableServiceLinks"] is False
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert "privileged" not in container["securityContext"]
+    for field in ("hostNetwork", "hostPID", "hostIPC"):
+        assert field not in pod
+    assert not any("hostPath" in volume for volume in pod["volumes"])
+    assert "initContainers" not in pod
+
+
+def test_root_only_when_asked_for() -> None:
+    assert pod_of(render({"image": IMAGE}))["securityContext"]["runAsNonRoot"] is True
+    root = pod_of(render({"image": IMAGE, "user": {"uid": 0}}))["securityContext"]
+    assert (root["runAsNonRoot"], root["runAsUser"]) == (False, 0)
+
+
+def test_one_gpu_never_holds_two_engines(scenario: Object) -> None:
+    spec = render(scenario)["Deployment"]["spec"]
+    assert spec["replicas"] == 1
+    assert spec["strategy"] == {"type": "Recreate"}
+
+
+def test_a_slice_brings_the_runtime_class_and_none_brings_neither() -> None:
+    with_gpu = pod_of(render({"image": IMAGE}))
+    assert with_gpu["runtimeClassName"] == "nvidia"
+    assert with_gpu["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    without = pod_of(render({"image": IMAGE, "gpu": {"slices": 0}}))
+    assert "runtimeClassName" not in without
+    assert "nvidia.com/gpu" not in without["containers"][0]["resources"]["limits"]
+
+
+@pytest.mark.parametrize("seconds", [1800, 601, 14400])
+def test_the_start_gets_all_of_its_time(seconds: int) -> None:
+    objects = render({"image": IMAGE, "probes": {"startupSeconds": seconds}})
+    probe = pod_of(objects)["containers"][0]["startupProbe"]
+    assert seconds <= probe["failureThreshold"] * probe["periodSeconds"] < seconds + probe["periodSeconds"]
+    assert objects["Deployment"]["spec"]["progressDeadlineSeconds"] > seconds
+
+
+def test_the_default_start_allows_half_an_hour_of_download() -> None:
+    probe = pod_of(render({"image": IMAGE}))["containers"][0]["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] == 1800
+
+
+def test_running_requests_are_drained() -> None:
+    pod = pod_of(render({"image": IMAGE, "drain": {"preStopSeconds": 7, "requestSeconds": 120}}))
+    assert pod["containers"][0]["lifecycle"]["preStop"] == {"sleep": {"seconds": 7}}
+    assert pod["terminationGracePeriodSeconds"] > 7 + 120
+
+
+def test_the_cache_outlives_the_release_and_is_absent_at_zero() -> None:
+    kept = render({"image": IMAGE})["PersistentVolumeClaim"]
+    assert kept["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    assert kept["spec"]["resources"]["requests"]["storage"] == "40Gi"
+    none = render({"image": IMAGE, "cache": {"gib": 0}})
+    assert "PersistentVolumeClaim" not in none
+    assert [v["name"] for v in pod_of(none)["volumes"]] == ["shm", "tmp"]
+
+
+def test_shared_memory_is_memory_of_the_declared_size() -> None:
+    volumes = {v["name"]: v for v in pod_of(render({"image": IMAGE, "shmMib": 1024}))["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1024Mi"}
+
+
+def test_only_traefik_and_metrics_may_call_and_only_the_internet_is_called() -> None:
+    policy = render({"image": IMAGE, "port": 9000})["NetworkPolicy"]["spec"]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["ingress"] == [
+        {
+            "from": [
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}},
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "traefik"}},
+                },
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}},
+                    "podSelector": {"matchLabels": {"app.kubernetes.io/name": "prometheus"}},
+                },
+            ],
+            "ports": [{"port": 9000, "protocol": "TCP"}],
+        }
+    ]
+    dns, internet = policy["egress"]
+    assert {p["port"] for p in dns["ports"]} == {53}
+    assert dns["to"][0]["podSelector"] == {"matchLabels": {"k8s-app": "kube-dns"}}
+    assert internet["ports"] == [{"port": 443, "protocol": "TCP"}]
+    block = internet["to"][0]["ipBlock"]
+    assert block["cidr"] == "0.0.0.0/0"
+    assert {"10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"} <= set(block["except"])
+
+
+def test_a_service_without_internet_reaches_dns_only() -> None:
+    policy = render({"image": IMAGE, "networkPolicy": {"egressPorts": []}})["NetworkPolicy"]["spec"]
+    assert [rule["ports"][0]["port"] for rule in policy["egress"]] == [53]
+
+
+def test_arguments_and_environment_arrive_as_written() -> None:
+    awkward = ['{"image":2,"video":0}', "yes", "0.50", "a b", "it's", 'say "hi"', "#no comment", "{{ .Values }}", "1e3"]
+    env = {"A": "true", "B": '{"x": 1}', "C": ""}
+    container = pod_of(render({"image": IMAGE, "command": ["vllm", "serve"], "args": awkward, "env": env}))[
+        "containers"
+    ][0]
+    assert container["command"] == ["vllm", "serve"]
+    assert container["args"] == awkward
+    assert {item["name"]: item["value"] for item in container["env"]} == env
+
+
+def test_numbers_survive_as_pulumi_sends_them() -> None:
+    """Pulumi sends every number as a float; Go would print large ones as 1e+06."""
+    floats = {"image": IMAGE, "port": 8000.0, "user": {"uid": 65535.0}, "probes": {"startupSeconds": 14400.0}}
+    objects = render(floats)
+    assert objects["Service"]["spec"]["ports"][0]["port"] == 8000
+    assert pod_of(objects)["securityContext"]["runAsUser"] == 65535
+    assert isinstance(pod_of(objects)["containers"][0]["startupProbe"]["failureThreshold"], int)
+
+
+def test_standard_labels_and_a_selector_that_never_changes(scenario: Object) -> None:
+    objects = render(scenario, name="speech")
+    selector = {"app.kubernetes.io/name": "ai-service", "app.kubernetes.io/instance": "speech"}
+    assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == selector
+    assert objects["Service"]["spec"]["selector"] == selector
+    for item in objects.values():
+        labels = item["metadata"]["labels"]
+        assert selector.items() <= labels.items()
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert item["metadata"]["namespace"] == "pilotlight"
+        assert item["metadata"]["name"] in ("speech", "speech-cache")
