@@ -1,0 +1,1 @@
+"""The public endpoint: one Cloud Run service of official images, stock Caddy and configuration."""

@@ -1,0 +1,1 @@
+"""The tailnet: its policy, how the gateway joins, who else may."""
