@@ -5,13 +5,18 @@ component `burst`, and the gateway's pilot).
 """
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field
 
-from components.settings import rules
-from components.settings.section import Section
-from components.settings.services import REPOSITORY
+from components.settings.section import REPOSITORY, Section
+
+BURST_WEIGHTS: Final = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
+"""Weights of the default model that fit half a card: 6.9 GB."""
+BURST_REVISION: Final = "536a35794df8831aa814970ee8f89eff577e7718"
+"""`main` of the default weights, as many public projects pin it, vLLM 0.29.0 users among them."""
+STARTUP_MOST_S: Final = 480
+"""Cloud Run's longest start: 240 s before the first startup probe and 240 s of probes."""
 
 
 class Wake(StrEnum):
@@ -34,12 +39,12 @@ class BurstSettings(Section):
         description="Official Python image, exact, for the job that fills the weights bucket.",
     )
     weights: str = Field(
-        default=rules.BURST_WEIGHTS,
+        default=BURST_WEIGHTS,
         pattern=REPOSITORY,
         description="Hugging Face repository of the weights, public. Small (6.9 GB) means a fast cold start.",
     )
     revision: str = Field(
-        default=rules.BURST_REVISION,
+        default=BURST_REVISION,
         pattern=r"^[0-9a-f]{40}$",
         description="Commit of that repository; its file sums are what is checked.",
     )
@@ -70,7 +75,7 @@ class BurstSettings(Section):
     wake_deadline_s: int = Field(
         default=270,
         ge=10,
-        le=rules.STARTUP_MOST_S,
+        le=STARTUP_MOST_S,
         description="Longest a start may take, seconds; then it is given up. Cloud Run allows 480.",
     )
     retry_s: int = Field(default=60, ge=1, le=3600, description="Pause after a start that failed, seconds.")

@@ -6,15 +6,13 @@ rules (`service_rules`), chart values (`home.services`), routes (`gateway`). Pur
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from components import vllm
 from components.settings.presets import PRESETS, Preset
-from components.settings.section import Lane
-from components.settings.services import ServiceSettings, mib
-
-if TYPE_CHECKING:
-    from components.settings.stack import Settings
+from components.settings.section import Lane, mib
+from components.settings.services import ServiceSettings
+from components.settings.stack import Settings
 
 ROOT: Final = "/v1"
 """Path of the service that answers completions, with the model of every lane."""
@@ -56,18 +54,18 @@ class Service:
         return self.image.partition(":")[0] == vllm.REPOSITORY
 
 
-def declared(settings: "Settings") -> tuple[Service, ...]:
+def declared(settings: Settings) -> tuple[Service, ...]:
     """Every service, in the order of the settings, which must be consistent."""
     return tuple(resolved(entry, settings) for entry in settings.services)
 
 
-def at_home_only(settings: "Settings") -> tuple[Service, ...]:
+def at_home_only(settings: Settings) -> tuple[Service, ...]:
     """The services that no other lane has, the longest path first."""
     found = [service for service in declared(settings) if not service.completes]
     return tuple(sorted(found, key=lambda service: -max(map(len, service.paths), default=0)))
 
 
-def resolved(entry: ServiceSettings, settings: "Settings") -> Service:
+def resolved(entry: ServiceSettings, settings: Settings) -> Service:
     """One entry with its preset's values; what neither says is empty, and the rules refuse it."""
     preset = PRESETS[entry.preset] if entry.preset else _UNSAID
     paths = preset.paths if entry.paths is None else entry.paths
@@ -96,12 +94,12 @@ def resolved(entry: ServiceSettings, settings: "Settings") -> Service:
     )
 
 
-def utilization(service: Service, settings: "Settings") -> float:
+def utilization(service: Service, settings: Settings) -> float:
     """The service's share of the card, as vLLM wants it: rounded down, so that shares never add up to more."""
     return int(1000 * service.gpu_memory_mib / mib(settings.home.gpu_memory)) / 1000
 
 
-def memory_line(settings: "Settings") -> str:
+def memory_line(settings: Settings) -> str:
     """What is taken on the card, by whom, and what is left."""
     shares = [f"{service.name} {shown(service.gpu_memory_mib)}" for service in declared(settings) if service.slices]
     taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in declared(settings))

@@ -12,8 +12,9 @@ from typing import Any, Final, cast, get_args
 import pulumi
 from pydantic import ValidationError
 
-from components.settings.rules import Refusal, SettingsError, problem
-from components.settings.stack import PROJECT, Section, Settings
+from components.settings import rules, service_rules
+from components.settings.section import Refusal, Section, SettingsError, problem
+from components.settings.stack import PROJECT, Settings
 
 FROM_STACK: Final = ("stack", "project", "region")
 """Settings that don't come from `pilotlight:*`."""
@@ -51,23 +52,22 @@ def read(config: Mapping[str, str], *, stack: str) -> Settings:
     if problems:
         raise SettingsError(problems)
     try:
-        return Settings.model_validate(values)
+        settings = Settings.model_validate(values)
     except ValidationError as error:
-        found = [line for one in error.errors(include_input=False) for line in _explain(dict(one))]
-        raise SettingsError(found) from None
+        raise SettingsError([_explain(dict(one)) for one in error.errors(include_input=False)]) from None
+    if found := [*rules.broken(settings), *service_rules.broken(settings)]:
+        raise SettingsError(found)
+    return settings
 
 
 def read_stack(*checks: Callable[[Settings], None]) -> Settings:
     """Settings of the running Pulumi program, after `checks` that need more than the settings' own rules.
 
-    Refused settings are a `pulumi.RunError`, shown without a traceback, before any resource is registered.
+    Raises `SettingsError` before any resource is registered.
     """
-    try:
-        settings = read(pulumi.runtime.config.CONFIG.get() or {}, stack=pulumi.get_stack())
-        for check in checks:
-            check(settings)
-    except SettingsError as error:
-        raise pulumi.RunError(str(error)) from None
+    settings = read(pulumi.runtime.config.CONFIG.get() or {}, stack=pulumi.get_stack())
+    for check in checks:
+        check(settings)
     return settings
 
 
@@ -91,23 +91,21 @@ _WORDS: Final = {"tuple_type": "must be a list", "model_type": "must hold named 
 """Pydantic's errors that speak of Python."""
 
 
-def _explain(error: dict[str, Any]) -> list[str]:
+def _explain(error: dict[str, Any]) -> str:
     """A pydantic error as field, rule, consequence, fix."""
     location = cast(tuple[str | int, ...], error["loc"])
     field = ".".join(str(part) for part in location)
     if field in ("project", "region"):
         field = f"gcp:{field}"
     raised = error.get("ctx", {}).get("error")
-    if isinstance(raised, SettingsError):
-        return raised.problems
     if isinstance(raised, Refusal):
-        return [problem(field, raised.rule, raised.consequence, raised.fix)]
+        return problem(field, raised.rule, raised.consequence, raised.fix)
     if error["type"] == "extra_forbidden":
-        return [_unknown(field, sorted(_section(location[:-1]).model_fields))]
+        return _unknown(field, sorted(_section(location[:-1]).model_fields))
     rule = _WORDS.get(error["type"], f"is refused: {error['msg']}")
     described = _description(location)
     fix = f"give it what it stands for: {described}" if described else "see the settings table in README.md"
-    return [problem(field, rule, "the stack can't be declared", fix)]
+    return problem(field, rule, "the stack can't be declared", fix)
 
 
 def _section(location: tuple[str | int, ...]) -> type[Section]:

@@ -1,72 +1,36 @@
 """What the settings must satisfy together, checked before any resource exists.
 
-Owns: the rules between settings and the form of every refusal (field, rule, consequence, fix). Does not own: the
-settings and their own types and ranges (`settings`).
+Owns: the rules between sections. Does not own: what one section says of itself, the form of a refusal (`section`), the
+rules of `services` (`service_rules`).
 """
 
-import re
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import yaml
 
-if TYPE_CHECKING:
-    from components.settings.stack import Settings
+from components.settings.burst import BURST_REVISION, BURST_WEIGHTS
+from components.settings.gateway import CADDY_MOST_MIB
+from components.settings.section import EXACT_IMAGE, Lane, problem
+from components.settings.stack import Settings
+from components.settings.vm import SLOT_TOKENS
 
 BODY_COPIES: Final = 2.5
 """Memory per buffered request, in multiples of its body (measured: ten 20 MB bodies added 468 MB to Caddy)."""
 CADDY_BASE_MIB: Final = 128
 """Memory Caddy needs before it buffers anything, MiB (70 MB resident under load, doubled)."""
-CADDY_MOST_MIB: Final = 4096
-"""Cloud Run gives a container with one CPU no more."""
-SLOT_TOKENS: Final = 2048
-"""Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
 L4_REGIONS: Final = ("asia-south1", "asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4")
 """Where Cloud Run has L4 GPUs (cloud.google.com/run/docs/configuring/services/gpu; asia-south1 by invitation)."""
-STARTUP_MOST_S: Final = 480
-"""Cloud Run's longest start: 240 s before the first startup probe and 240 s of probes."""
 CPU_MOST_GIB: Final = 4
 """Memory that one CPU takes on Cloud Run, GiB."""
-BURST_WEIGHTS: Final = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
-"""Weights of the default model that fit half a card: 6.9 GB."""
-BURST_REVISION: Final = "536a35794df8831aa814970ee8f89eff577e7718"
-"""`main` of the default weights, as many public projects pin it, vLLM 0.29.0 users among them."""
-VM_MOST: Final = 8
-"""Machines that fit the VM's subnet (`network`: 12 addresses) with the balancer's and three of a rolling update."""
-EXACT_IMAGE: Final = re.compile(
-    r"[a-z0-9-]+(\.[a-z0-9-]+)+(:\d+)?(/[a-z0-9][a-z0-9._-]*)+"  # registry/name, the registry not left to a default
-    + r":(?!.*(latest|nightly))[A-Za-z0-9._-]*(\d+\.\d+\.\d+|b\d{4,})[A-Za-z0-9._-]*"  # 1.2.3, llama.cpp's b1234
-    + r"(@sha256:[0-9a-f]{64})?"
-)
 
 
-class Refusal(ValueError):
-    """A value that a field of the settings refuses; the field's name is added where it is known."""
-
-    def __init__(self, rule: str, consequence: str, fix: str) -> None:
-        self.rule, self.consequence, self.fix = rule, consequence, fix
-        super().__init__(rule)
-
-
-class SettingsError(ValueError):
-    """The settings can't be deployed. `problems` holds one line each: field, rule, consequence, fix."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("the settings are refused; nothing was changed:\n" + "\n".join(f"  - {p}" for p in problems))
-
-
-def problem(field: str, rule: str, consequence: str, fix: str) -> str:
-    """One line of a `SettingsError`."""
-    return f"{field}: {rule}. Consequence: {consequence}. Fix: {fix}."
-
-
-def broken(settings: "Settings") -> list[str]:
+def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _vm, _home)
+    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _vm, _home, _tailnet)
     return [found for part in parts for found in part(settings)]
 
 
-def _clients(settings: "Settings") -> list[str]:
+def _clients(settings: Settings) -> list[str]:
     names = [client.name for client in settings.clients]
     twice = sorted({name for name in names if names.count(name) > 1})
     found: list[str] = []
@@ -86,7 +50,7 @@ def _clients(settings: "Settings") -> list[str]:
     return found
 
 
-def _lanes(settings: "Settings") -> list[str]:
+def _lanes(settings: Settings) -> list[str]:
     if not settings.lanes:
         return [problem("lanes", "at least one lane", "every request would end in 503", "set `[home, vm]`")]
     if len(set(settings.lanes)) < len(settings.lanes):
@@ -94,7 +58,7 @@ def _lanes(settings: "Settings") -> list[str]:
     return []
 
 
-def _gateway(settings: "Settings") -> list[str]:
+def _gateway(settings: Settings) -> list[str]:
     found: list[str] = []
     gateway = settings.gateway
     needed = int(gateway.concurrency * gateway.replay_limit_mib * BODY_COPIES) + CADDY_BASE_MIB
@@ -125,7 +89,7 @@ def _gateway(settings: "Settings") -> list[str]:
     return found
 
 
-def _images(settings: "Settings") -> list[str]:
+def _images(settings: Settings) -> list[str]:
     images = {
         "gateway.caddy_image": settings.gateway.caddy_image,
         "gateway.tailscale_image": settings.gateway.tailscale_image,
@@ -142,7 +106,7 @@ def _images(settings: "Settings") -> list[str]:
     ]  # fmt: skip
 
 
-def _burst(settings: "Settings") -> list[str]:
+def _burst(settings: Settings) -> list[str]:
     found: list[str] = []
     burst = settings.burst
     if burst.idle_s <= burst.wake_deadline_s:
@@ -164,10 +128,10 @@ def _burst(settings: "Settings") -> list[str]:
     return found
 
 
-def _burst_machine(settings: "Settings") -> list[str]:
+def _burst_machine(settings: Settings) -> list[str]:
     found: list[str] = []
     burst = settings.burst
-    if "burst" in settings.lanes and settings.region not in L4_REGIONS:
+    if Lane.BURST in settings.lanes and settings.region not in L4_REGIONS:
         found.append(
             problem("gcp:region", f"one with L4 GPUs on Cloud Run ({', '.join(L4_REGIONS)}) while `lanes` has burst, "
                     + f"{settings.region} has none", "Google Cloud would refuse the service half-way",
@@ -186,7 +150,7 @@ def _burst_machine(settings: "Settings") -> list[str]:
     return found
 
 
-def _vm(settings: "Settings") -> list[str]:
+def _vm(settings: Settings) -> list[str]:
     found: list[str] = []
     vm = settings.vm
     if vm.max_replicas is not None and vm.max_replicas < vm.replicas:
@@ -218,7 +182,7 @@ def _vm(settings: "Settings") -> list[str]:
     return found
 
 
-def _home(settings: "Settings") -> list[str]:
+def _home(settings: Settings) -> list[str]:
     found: list[str] = []
     if settings.home.namespace == "default" or settings.home.namespace.startswith("kube-"):
         found.append(
@@ -275,3 +239,13 @@ def _entry(config: dict[str, Any], key: str, name: object) -> dict[str, Any]:
     items = cast(list[Any], config[key]) if isinstance(config[key], list) else []
     named = (cast(dict[str, Any], item) for item in items if isinstance(item, dict))
     return next((item for item in named if item.get("name") == name), dict[str, Any]())
+
+
+def _tailnet(settings: Settings) -> list[str]:
+    tailnet = settings.tailnet
+    given = {"policy_file": bool(tailnet.policy_file), "reset_policy_on_destroy": tailnet.reset_policy_on_destroy}
+    return [
+        problem(f"tailnet.{name}", "only for the stack with `tailnet.policy_owner: true`",
+                "it would be ignored: another stack registers the policy", "set it there, not here")
+        for name, is_given in given.items() if is_given and not tailnet.policy_owner
+    ]  # fmt: skip

@@ -5,29 +5,25 @@ value for itself (`service_settings`), the form of a refusal (`rules`).
 """
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from components import vllm
 from components.settings.declared_services import RESERVE_MIB, ROOT, declared, memory_line, shown
 from components.settings.presets import PRESETS
-from components.settings.rules import EXACT_IMAGE, problem
-from components.settings.section import Lane
-from components.settings.services import mib
-
-if TYPE_CHECKING:
-    from components.settings.stack import Settings
+from components.settings.section import EXACT_IMAGE, Lane, mib, problem
+from components.settings.stack import Settings
 
 TAKEN: Final = ("provider", "namespace", "traefik", "time-slicing", "device-plugin", "nvidia-device-plugin")
 """Names of other things that stand beside the services."""
 
 
-def broken(settings: "Settings") -> list[str]:
+def broken(settings: Settings) -> list[str]:
     """Every rule the services break, a `problem` line each."""
     parts = (_names, _programs, _models, _paths, _lanes, _gpu)
     return [found for part in parts for found in part(settings)]
 
 
-def _names(settings: "Settings") -> list[str]:
+def _names(settings: Settings) -> list[str]:
     found = [
         problem(f"services.{number}.name", f"not {service.name}, the stack has something else of that name",
                 "one would be taken for the other", "name it after what it does")
@@ -41,7 +37,7 @@ def _names(settings: "Settings") -> list[str]:
     return found
 
 
-def _programs(settings: "Settings") -> list[str]:
+def _programs(settings: Settings) -> list[str]:
     found: list[str] = []
     for number, (entry, service) in enumerate(zip(settings.services, declared(settings), strict=True)):
         field = f"services.{number}"
@@ -68,7 +64,7 @@ def _programs(settings: "Settings") -> list[str]:
     return found
 
 
-def _models(settings: "Settings") -> list[str]:
+def _models(settings: Settings) -> list[str]:
     found: list[str] = []
     for number, (entry, service) in enumerate(zip(settings.services, declared(settings), strict=True)):
         field = f"services.{number}.model"
@@ -91,7 +87,7 @@ def _models(settings: "Settings") -> list[str]:
     return found
 
 
-def _paths(settings: "Settings") -> list[str]:
+def _paths(settings: Settings) -> list[str]:
     services = declared(settings)
     found = [
         problem(f"services.{number}.paths", "at least one path under /v1", f"nobody could reach {service.name}",
@@ -119,7 +115,7 @@ def _paths(settings: "Settings") -> list[str]:
     return found
 
 
-def _lanes(settings: "Settings") -> list[str]:
+def _lanes(settings: Settings) -> list[str]:
     found: list[str] = []
     for number, (entry, service) in enumerate(zip(settings.services, declared(settings), strict=True)):
         field = f"services.{number}.lanes"
@@ -148,7 +144,7 @@ def _lanes(settings: "Settings") -> list[str]:
     return found
 
 
-def _gpu(settings: "Settings") -> list[str]:
+def _gpu(settings: Settings) -> list[str]:
     services = declared(settings)
     found: list[str] = []
     for number, service in enumerate(services):

@@ -8,39 +8,15 @@ import difflib
 import re
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from components.settings.presets import PRESETS
-from components.settings.rules import Refusal
-from components.settings.section import Lane, Section
+from components.settings.section import MODEL_NAME, REPOSITORY, Lane, Memory, Refusal, Section
 
 SERVICE_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
-MODEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9][A-Za-z0-9._:-]*)*$"
-"""Stands in URL paths and Caddy's matchers, where blanks, `*`, `{` and `..` have a meaning of their own."""
-REPOSITORY: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""A public repository on Hugging Face."""
 RESERVED: Final = ("/v1/models", "/v1/lanes")
 """Paths the gateway answers itself."""
-_MEMORY: Final = re.compile(r"([1-9][0-9]{0,6})(MiB|GiB)")
 _PATH: Final = re.compile(r"/v1(/[a-z0-9][a-z0-9._-]*)*")
-
-
-def mib(memory: str) -> int:
-    """MiB of a text such as `9GiB`."""
-    found = _MEMORY.fullmatch(memory)
-    assert found is not None, memory
-    return int(found[1]) * (1024 if found[2] == "GiB" else 1)
-
-
-def _with_unit(value: object) -> object:
-    if isinstance(value, str) and _MEMORY.fullmatch(value):
-        return value
-    near = f"{value}GiB" if str(value).isdigit() else "9GiB"
-    raise Refusal(
-        f"a whole number with its unit, GiB or MiB; it is {value!r}",
-        "the sum on the card could not be checked, and a unit guessed wrongly is an engine that dies at its start",
-        f"write it as {near}",
-    )
 
 
 def _known_preset(value: str) -> str:
@@ -66,10 +42,6 @@ def _service_path(value: str) -> str:
             raise Refusal(f"not {own}, which the gateway answers itself", "the service would never be asked there",
                           "choose another path under /v1")  # fmt: skip
     return value
-
-
-Memory = Annotated[str, BeforeValidator(_with_unit)]
-"""Memory of a GPU, with its unit."""
 
 
 class ServiceSettings(Section):

@@ -5,12 +5,11 @@ nor what is built from them (`tailnet`).
 """
 
 from enum import StrEnum
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
-from components.settings import rules
-from components.settings.section import Section
+from components.settings.section import Refusal, Section
 
 OWNER: Final = r"^([^@*:\s]+@[^@*:\s]+|autogroup:(admin|owner|it-admin|network-admin|member))$"
 """A login or a role. Not `*` and no tag: with those, the gateway itself could log in at home."""
@@ -68,22 +67,9 @@ class TailnetSettings(Section):
     @classmethod
     def _possible_life(cls, days: int) -> int:
         if not 1 <= days <= KEY_MOST_DAYS:
-            raise rules.Refusal(
+            raise Refusal(
                 f"1 to {KEY_MOST_DAYS} days, is {days}",
                 "Tailscale would refuse the key half-way through the update",
                 f"set {KEY_MOST_DAYS} or less, or leave it out",
             )
         return days
-
-    @model_validator(mode="after")
-    def _owned(self) -> Self:
-        given = {"policy_file": bool(self.policy_file), "reset_policy_on_destroy": self.reset_policy_on_destroy}
-        if not self.policy_owner and any(given.values()):
-            raise rules.SettingsError(
-                [
-                    rules.problem(f"tailnet.{name}", "only for the stack with `tailnet.policy_owner: true`",
-                                  "it would be ignored: another stack registers the policy", "set it there, not here")
-                    for name, is_given in given.items() if is_given
-                ]
-            )  # fmt: skip
-        return self

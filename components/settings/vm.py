@@ -8,8 +8,12 @@ from typing import Final
 
 from pydantic import Field
 
-from components.settings import rules
 from components.settings.section import Section
+
+SLOT_TOKENS: Final = 2048
+"""Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
+VM_MOST: Final = 8
+"""Machines that fit the VM's subnet (`network`: 12 addresses) with the balancer's and three of a rolling update."""
 
 
 class Weights(Section):
@@ -48,7 +52,7 @@ class VmSettings(Section):
     disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
     context_tokens: int = Field(
         default=16384,
-        ge=rules.SLOT_TOKENS,
+        ge=SLOT_TOKENS,
         le=1_048_576,
         description="Context of all slots together, tokens; a slot has context / max_requests, at least 2048.",
     )
@@ -66,13 +70,13 @@ class VmSettings(Section):
     replicas: int = Field(
         default=1,
         ge=1,
-        le=rules.VM_MOST,
+        le=VM_MOST,
         description="Machines that always run. Above 1 they are a managed group behind one internal address.",
     )
     max_replicas: int | None = Field(
         default=None,
         ge=1,
-        le=rules.VM_MOST,
+        le=VM_MOST,
         description="Machines the group may grow to when they are busy. The gateway counts on `replicas` only: more "
         + "machines share the same requests and answer sooner. None: as many as `replicas`.",
     )

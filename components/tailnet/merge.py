@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final, cast
 
 from components.settings import Settings
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 from components.tailnet import own_file, reach
 from components.tailnet.own_file import OwnFile, Row, refused
 from components.tailnet.policy import Policy, policy, share

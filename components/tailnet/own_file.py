@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 import json5
 from pydantic import TypeAdapter, ValidationError
 
-from components.settings.rules import SettingsError, problem
+from components.settings.section import SettingsError, problem
 
 ROOT: Final = Path(__file__).parents[2]
 """The project's folder, which the file's path is relative to."""

@@ -16,8 +16,9 @@ from components.home.chart import values
 from components.settings.declared_services import declared
 from components.settings.presets import PRESETS
 from components.settings.reading import CONFIGURABLE
+from components.settings.section import Section
 from components.settings.services import ServiceSettings
-from components.settings.stack import Section, Settings
+from components.settings.stack import Settings
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Resource, Stack, config_of, render
 

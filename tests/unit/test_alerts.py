@@ -8,7 +8,7 @@ import pytest
 
 from components import alerts
 from components.settings import Settings
-from components.settings.reading import SettingsError
+from components.settings.section import SettingsError
 from lab.read.cloud import KEY_ENDS
 from lab.read.stack import UNKNOWN, Resource, Stack
 

@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
-from components.settings.stack import GatewaySettings
+from components.settings.gateway import GatewaySettings
 from components.tailnet.policy import CI
 
 ROOT: Final = Path(__file__).parents[2]

@@ -26,7 +26,7 @@ from components.gateway.caddy.upstreams import (
 )
 from components.settings import Lane, Settings
 from components.settings.declared_services import Service, declared
-from components.settings.rules import SettingsError, problem
+from components.settings.section import SettingsError, problem
 
 SECRET_LIMIT: Final = 64 * 1024
 """Most bytes Secret Manager keeps in a secret."""

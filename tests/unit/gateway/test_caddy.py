@@ -14,7 +14,7 @@ from components.gateway.caddy import config as caddy_config
 from components.settings import Settings
 from components.settings.presets import PRESETS
 from components.settings.reading import read
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM = "10.20.0.5"

@@ -7,7 +7,7 @@ import pytest
 
 from components.gateway import tunnel as tailscale
 from components.settings import Settings
-from components.settings.rules import EXACT_IMAGE
+from components.settings.section import EXACT_IMAGE
 from lab.read.stack import UNKNOWN, Resource, Stack
 from tests.golden import rendered
 

@@ -12,7 +12,7 @@ import pytest
 
 from components.home import bootstrap
 from components.settings import Settings
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 from lab.read.stack import Stack
 
 Make = Callable[..., Settings]

@@ -13,7 +13,7 @@ import yaml
 from components.gateway.caddy import config as caddy_config
 from components.settings import Lane, Settings, reading
 from components.settings.reading import CONFIGURABLE, read
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 from lab.read import stack
 from lab.read.cloud import Cloud
 

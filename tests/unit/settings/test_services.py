@@ -16,9 +16,7 @@ from components.home.chart import values
 from components.settings import Settings, declared_services, service_rules
 from components.settings.declared_services import declared
 from components.settings.presets import PRESETS
-from components.settings.rules import SettingsError
-from components.settings.section import Lane
-from components.settings.services import mib
+from components.settings.section import Lane, SettingsError, mib
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., Settings]

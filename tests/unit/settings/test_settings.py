@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from components.settings import Settings, rules
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 
 Make = Callable[..., Settings]
 SHA = "a" * 64

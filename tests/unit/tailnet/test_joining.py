@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from components.settings.reading import SettingsError
+from components.settings.section import SettingsError
 from lab.read import plan
 from lab.read.stack import UNKNOWN, Resource, Stack
 

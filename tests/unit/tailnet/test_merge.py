@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from components.settings import Settings
-from components.settings.rules import SettingsError
+from components.settings.section import SettingsError
 from components.tailnet import merge, own_file, reach
 from components.tailnet.policy import policy, share
 

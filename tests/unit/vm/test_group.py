@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from components.network import GATEWAY_RANGE, VM_RANGE
-from components.settings import Settings, rules
-from components.settings.rules import SettingsError
+from components.settings import Settings
+from components.settings.section import SettingsError
+from components.settings.vm import VM_MOST
 from components.vm import boot as cloud_init
 from components.vm import group
 from lab.read.cloud import VM_ADDRESS
@@ -257,7 +258,7 @@ def test_a_bad_value_is_refused_by_name_rule_consequence_and_fix(
 
 def test_the_largest_group_fits_its_subnet() -> None:
     """Google keeps four addresses of a subnet, the balancer has one, and an update adds machines."""
-    assert ip_network(VM_RANGE).num_addresses - 4 >= rules.VM_MOST + group.SURGE + 1
+    assert ip_network(VM_RANGE).num_addresses - 4 >= VM_MOST + group.SURGE + 1
 
 
 def test_another_boot_is_another_template_and_nothing_else_is(stack_of: Render, three: Stack) -> None:

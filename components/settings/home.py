@@ -1,0 +1,64 @@
+"""The settings of the GPU server at home.
+
+Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), the services (`services`),
+nor what is built from them (`home`).
+"""
+
+import re
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from components.settings.section import Memory, Refusal, Section
+
+DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+NIC: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
+VIRTUAL_NIC: Final = re.compile(r"lo|tailscale\d+|tun\d+|wg\d+|cni\d+|flannel\..*|docker\d+|veth.*")
+
+
+class HomeSettings(Section):
+    """The GPU server at home."""
+
+    owner: bool = Field(
+        default=True,
+        description="Whether this stack deploys onto the home cluster. Exactly one stack may; others only route to it.",
+    )
+    hostname: str = Field(
+        default="home", pattern=DNS_LABEL, description="The home machine's name in the tailnet, without a domain."
+    )
+    nic: str | None = Field(
+        default=None,
+        description="Network interface whose address K3s takes. None: the one of the default route, tunnels left out.",
+    )
+    namespace: str = Field(
+        default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
+    )
+    gpu_slices: int = Field(
+        default=10, ge=2, le=100, description="Time slices the one GPU is shared in; NVIDIA's plugin takes 2 at least."
+    )
+    gpu_memory: Memory = Field(
+        default="24GiB", description="The card's memory, with unit; what the services may take adds up to it at most."
+    )
+    max_requests: int = Field(
+        default=8,
+        ge=1,
+        le=1000,
+        description="Requests for `model.name` that home answers at a time; what exceeds it goes on.",
+    )
+
+    @field_validator("nic")
+    @classmethod
+    def _usable_nic(cls, nic: str | None) -> str | None:
+        if nic is not None and not NIC.fullmatch(nic):
+            raise Refusal(
+                "the name of a network interface: 1 to 15 characters of A-Z a-z 0-9 . _ -",
+                "no machine can have it, and K3s would never get an address",
+                "`ip -brief address` lists the machine's; leave `nic` out and the default route's is taken",
+            )
+        if nic is not None and VIRTUAL_NIC.fullmatch(nic):
+            raise Refusal(
+                f"a NIC of the home network, {nic} is none",
+                "K3s would wait at boot for an interface that comes after it, or that it makes itself",
+                "name the machine's own NIC, or leave `nic` out",
+            )
+        return nic
