@@ -74,7 +74,6 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
     slices = 1 if entry.slices is None else entry.slices
     memory = entry.gpu_memory or (preset.gpu_memory if slices else "")
     vllm_like = (entry.image or preset.image).partition(":")[0] == vllm.REPOSITORY and not entry.preset
-    lanes = settings.lanes if completes else (Lane.HOME,)
     return Service(
         name=entry.name,
         image=entry.image or preset.image,
@@ -83,7 +82,7 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         model=model,
         weights=entry.weights or preset.weights or model,
         paths=paths,
-        lanes=lanes if entry.lanes is None else entry.lanes,
+        lanes=settings.lanes if completes else (Lane.HOME,),
         slices=slices,
         gpu_memory_mib=mib(memory) if memory else 0,
         max_requests=settings.home.max_requests if completes else entry.max_requests or preset.max_requests,

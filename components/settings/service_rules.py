@@ -118,22 +118,10 @@ def _paths(settings: Settings) -> list[str]:
 def _lanes(settings: Settings) -> list[str]:
     found: list[str] = []
     for number, (entry, service) in enumerate(zip(settings.services, declared(settings), strict=True)):
-        field = f"services.{number}.lanes"
-        if service.completes:
-            if entry.lanes not in (None, settings.lanes):
-                found.append(
-                    problem(field, f"the stack's ({', '.join(settings.lanes)}) for the service on {ROOT}",
-                            "a lane would be paid for and never asked", "leave it out, and change `lanes`")
-                )  # fmt: skip
-        elif service.lanes != (Lane.HOME,):
+        if not service.completes and Lane.HOME not in settings.lanes:
             found.append(
-                problem(field, f"`[home]` for {service.name}", f"burst and VM serve {settings.model.name} alone; they "
-                        + "would answer for a model they don't have", "leave it out")
-            )  # fmt: skip
-        elif Lane.HOME not in settings.lanes:
-            found.append(
-                problem(field, f"home is one of `lanes` ({', '.join(settings.lanes)}), for {service.name} lives at "
-                        + "home only", f"nothing would ever answer {', '.join(service.paths)}",
+                problem(f"services.{number}", f"home is one of `lanes` ({', '.join(settings.lanes)}), for "
+                        + f"{service.name} lives at home only", f"nothing would ever answer {', '.join(service.paths)}",
                         "add home to `lanes`, or remove the service")
             )  # fmt: skip
         if service.completes and entry.max_requests is not None:

@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from components.settings.presets import PRESETS
-from components.settings.section import MODEL_NAME, REPOSITORY, Lane, Memory, Refusal, Section
+from components.settings.section import MODEL_NAME, REPOSITORY, Memory, Refusal, Section
 
 SERVICE_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
 RESERVED: Final = ("/v1/models", "/v1/lanes")
@@ -74,10 +74,6 @@ class ServiceSettings(Section):
     paths: tuple[Annotated[str, AfterValidator(_service_path)], ...] | None = Field(
         default=None,
         description="URL paths it answers, with all below them; the longest wins. `/v1` itself means completions.",
-    )
-    lanes: tuple[Lane, ...] | None = Field(
-        default=None,
-        description="Lanes that have it: `[home]`; for the service on `/v1` the stack's, which all serve its model.",
     )
     slices: Literal[0, 1] | None = Field(
         default=None, description="Time slices of the GPU: 1, or 0 for a service without it. More would be no more."
