@@ -12,7 +12,7 @@ from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
 from components.burst.service import Burst
 from components.gateway import pilot, tunnel
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import upstreams
+from components.gateway.caddy import routes, upstreams
 from components.gateway.sidecar import SHARED_FOLDER
 from components.network import Network
 from components.settings import Lane, Settings
@@ -129,7 +129,7 @@ class Gateway(pulumi.ComponentResource):
         ]
         secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
             {
-                "name": caddy_config.key_variable(client),
+                "name": routes.key_variable(client),
                 "value_source": {"secret_key_ref": {"secret": version.secret, "version": version.version}},
             }
             for client, version in keys.items()

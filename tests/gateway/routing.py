@@ -10,6 +10,7 @@ from typing import Any, cast
 import openai
 
 from components.gateway.caddy import config as caddy_config
+from components.gateway.caddy import routes
 from components.settings import Settings
 from components.settings.reading import read
 from tests.gateway.world import KEY, VM_ADDRESS, World
@@ -41,7 +42,7 @@ def rendered(chosen: Settings) -> dict[str, Any]:
 
 
 def environment(chosen: Settings) -> dict[str, str]:
-    return caddy_config.environment(chosen, vm_address=VM_ADDRESS) | {caddy_config.key_variable("demo"): KEY}
+    return caddy_config.environment(chosen, vm_address=VM_ADDRESS) | {routes.key_variable("demo"): KEY}
 
 
 def sdk(here: World, key: str = KEY) -> openai.OpenAI:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from components import clients
-from components.gateway.caddy import config as caddy_config
+from components.gateway.caddy import routes
 from components.settings.stack import CLIENT_KEY
 from lab.read import stack as lab_stack
 from lab.read.stack import Resource, Stack
@@ -36,7 +36,7 @@ def test_every_key_made_is_another_and_fits_what_the_gateway_accepts() -> None:
     assert len(keys) == 50
     for key in keys:
         assert CLIENT_KEY.fullmatch(key)
-        assert re.search(caddy_config.BEARER, f"Bearer {key}")
+        assert re.search(routes.BEARER, f"Bearer {key}")
         assert len(key) - len("sk-") >= 43, "256 random bits"
 
 
@@ -79,7 +79,7 @@ def test_a_key_of_the_users_own_is_stripped_and_reaches_the_gateway(stack_of: Re
     assert stack.outputs["api_keys"] == {"b": OWN}
     [service] = stack.of_type("gcp:cloudrunv2/service:Service")
     [env] = [env for env in service.inputs["template"]["containers"][0]["envs"] if "CLIENT_KEY" in env["name"]]
-    assert env["name"] == caddy_config.key_variable("b")
+    assert env["name"] == routes.key_variable("b")
     assert env["valueSource"]["secretKeyRef"]["secret"] == version.inputs["secret"]
 
 

@@ -1,6 +1,6 @@
-"""What the gateway itself says: error bodies, response headers and logs, as parts of Caddy's JSON.
+"""The gateway's own answers: error bodies and response headers, as parts of Caddy's JSON.
 
-Owns: the form of every answer that no lane gave, and what the log holds. Does not own: when they are given (`caddy`).
+Owns: the form of every answer that no lane gave. Does not own: when it is given (`routes`, `config`).
 """
 
 import json
@@ -57,40 +57,3 @@ def subroute(routes: Sequence[Json], *, on_error: Sequence[Json] = ()) -> Json:
     """Routes as a handler. `on_error` takes what they raise, before the server's own error bodies would."""
     found: Json = {"handler": "subroute", "routes": list(routes)}
     return {**found, "errors": {"routes": list(on_error)}} if on_error else found
-
-
-def logging(*, admin: bool) -> Json:
-    """JSON lines on stderr, without headers and query strings: they may hold what a caller should not have sent."""
-    encoder: Json = {
-        "format": "filter",
-        "wrap": {
-            "format": "json",
-            "time_format": "rfc3339_nano",
-            # The names Cloud Logging looks for.
-            "time_key": "time",
-            "level_key": "severity",
-            "message_key": "message",
-        },
-        "fields": {
-            "request>headers": {"filter": "delete"},
-            "resp_headers": {"filter": "delete"},
-            "request>uri": {"filter": "regexp", "regexp": "[?#].*", "value": ""},
-        },
-    }
-    lane_checks = "http.handlers.reverse_proxy.health_checker"
-    base: Json = {"writer": {"output": "stderr"}, "encoder": encoder}
-    quiet = ["http.log.access.checks", "http.log.error.checks", lane_checks]
-    logs: Json = {
-        "default": {**base, "exclude": quiet},
-        # A lane that is down says so twice a second; one such line a minute is enough.
-        "lanes": {
-            **base,
-            "include": [lane_checks],
-            "sampling": {"interval": 60_000_000_000, "first": 2, "thereafter": 1_000_000},
-        },
-    }
-    if admin:
-        # The pilot asks several times a second, and Caddy would log every time.
-        quiet.append("admin.api")
-        logs["admin"] = {**base, "include": ["admin.api"], "level": "WARN"}
-    return {"logs": logs}

@@ -9,7 +9,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import HOP, IDLE_CONNECTION, only_needed
+from components.gateway.caddy.upstreams import HOP, IDLE_CONNECTION
+from components.gateway.caddy.walk import only_needed
 
 TOKEN_FILE: Final = "id-token"
 """In Caddy's working directory, which is the volume it shares with the pilot. Read again for each request."""

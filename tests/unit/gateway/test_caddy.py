@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from components.gateway.caddy import burst_hop, upstreams
+from components.gateway.caddy import burst_hop, routes, upstreams
 from components.gateway.caddy import config as caddy_config
+from components.gateway.caddy.walk import walks
 from components.settings import Settings
 from components.settings.presets import PRESETS
 from components.settings.reading import read
@@ -140,7 +141,7 @@ def test_a_client_s_key_is_named_and_never_written() -> None:
     text = caddy_config.document(chosen, vm_address=VM)
     assert key not in text
     assert "{env.CLIENT_KEY_ROBOT_LAB}" in text
-    assert caddy_config.key_variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
+    assert routes.key_variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
 
 
 @pytest.mark.parametrize("name", ["robot_lab", "Robot", "robot.lab", "1robot", ""])
@@ -245,7 +246,7 @@ def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
 )
 def test_size_decides_on_replay_and_on_the_vm(large: int, replay: int, sizes: list[tuple[str, int | None]]) -> None:
     chosen = settings(lanes=ALL, vm={"large_request_mib": large}, gateway={"replay_limit_mib": replay})
-    found = upstreams.walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
+    found = walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
     mib = 1024 * 1024
     assert [(walk.name, walk.above and walk.above // mib) for walk in found] == sizes
     for walk in found:

@@ -1,0 +1,169 @@
+"""A request's way through Caddy's routes: its names in the log, its key, its path, its guards, and its size.
+
+Owns: which requests get to a lane, in which one spelling, and which are refused before. Does not own: the walk over the
+lanes (`walk`), the form of the gateway's own answers (`answers`), the servers around the routes (`config`).
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from components.gateway.caddy import answers, pilot_routes
+from components.gateway.caddy.answers import Json
+from components.gateway.caddy.upstreams import Upstream, services
+from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
+from components.settings import Settings
+from components.settings.declared_services import Service, declared
+
+BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
+REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
+COMPLETIONS: Final = ("/v1/chat/completions", "/v1/completions")
+MODELS: Final = "/v1/models"
+
+
+def key_variable(client: str) -> str:
+    """Environment variable that holds a client's key. Names have no `_`, so two clients never share a variable."""
+    return "CLIENT_KEY_" + client.upper().replace("-", "_")
+
+
+def names(lanes: Sequence[Upstream]) -> list[Json]:
+    """Placeholders `{lane}` and `{request_id}`, evaluated each time they are used, and what the access log gets."""
+    return [
+        {
+            "handler": "map",
+            "source": "{http.reverse_proxy.upstream.hostport}",
+            "destinations": ["{lane}"],
+            "mappings": [{"input": upstream.dial, "outputs": [upstream.lane.value]} for upstream in lanes],
+            "defaults": ["gateway"],
+        },
+        {
+            "handler": "map",
+            "source": "{http.request.header.X-Request-Id}",
+            "destinations": ["{request_id}"],
+            "mappings": [{"input_regexp": REQUEST_ID, "outputs": ["${0}"]}],
+            "defaults": ["{http.request.uuid}"],
+        },
+        {"handler": "log_append", "key": "request_id", "value": "{request_id}", "early": True},
+        # Counts looks for a free lane, too: one per `TRY_INTERVAL` of waiting.
+        {"handler": "log_append", "key": "retries", "value": "{http.reverse_proxy.retries}"},
+        {"handler": "log_append", "key": "lane", "value": "{lane}"},
+    ]
+
+
+def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+    """Everything under /v1. The door stays shut unless a client's name was set.
+
+    The pattern first: a key variable that is unset or empty can't match it.
+    """
+    clients = [
+        {
+            "match": [{"header": {"Authorization": [f"{scheme} {{env.{key_variable(client.name)}}}" for scheme in
+                                                    ("Bearer", "bearer")]}}],
+            "handle": [{"handler": "vars", "client": client.name}],
+        }
+        for client in settings.clients
+    ]  # fmt: skip
+    named: Json = {"vars": {"client": [client.name for client in settings.clients]}}
+    inside: Json = {
+        "match": [named],
+        "handle": [
+            {"handler": "log_append", "key": "client", "value": "{http.vars.client}", "early": True},
+            answers.subroute(_paths(settings, sizes)),
+        ],
+    }
+    message = "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
+    outside: Json = {"handle": [answers.error(401, "invalid_api_key", message)]}
+    return [
+        {"match": [{"header_regexp": {"Authorization": {"pattern": BEARER}}}], "handle": [answers.subroute(clients)]},
+        *_one_of("door", [inside, outside]),
+    ]
+
+
+def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+    at_home = services(settings)
+    models = [settings.model.name, *(service.model for service in declared(settings) if not service.completes)]
+    entries: list[Json] = [{"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"} for model in models]
+    # A route for each path, the longest first.
+    by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
+    routes: list[Json] = [
+        *(_service(settings, path, service, home) for path, service, home in by_path),
+        {"match": [{"path": list(COMPLETIONS)}], "handle": [answers.subroute(_completions(settings, sizes))]},
+        # The list is static, so that reading it wakes nothing.
+        *_model_route(MODELS, {"object": "list", "data": entries}),
+        *(route for entry in entries for route in _model_route(f"{MODELS}/{entry['id']}", entry)),
+        *(pilot_routes.status() if settings.piloted else ()),
+        {
+            "match": [{"path": [f"{MODELS}/*"]}],
+            "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {', '.join(models)}")],
+        },
+        {"handle": [answers.error(404, "not_found", "This endpoint has no such path.")]},
+    ]
+    return _one_of("path", routes)
+
+
+def _service(settings: Settings, path: str, service: Service, home: Upstream) -> Json:
+    """Route of one path of a service that is at home only; the path and what is below it, in plain characters."""
+    # The pattern sees the path with dots and double slashes resolved: what is sent on is built from what it found.
+    below = {"name": "below", "pattern": f"(?i)^{re.escape(path)}((?:/[A-Za-z0-9._~-]+)*)$"}
+    canonical: Json = {"handler": "rewrite", "uri": f"{path}{{http.regexp.below.1}}?"}
+    handlers = [{**walk.match, "handle": [walk.handler]} for walk in service_walks(settings, home)]
+    return {
+        "match": [{"path_regexp": below}],
+        "handle": [
+            {"handler": "log_append", "key": "service", "value": service.name, "early": True},
+            answers.subroute([*_guards(settings), {"handle": [canonical]}, _served_by_lane(), *handlers]),
+        ],
+    }
+
+
+def _model_route(path: str, answer: Json) -> list[Json]:
+    return [
+        {
+            "match": [{"path": [path], "method": ["GET"]}],
+            "handle": [{"handler": "static_response", "status_code": 200, **answers.json_body(answer)}],
+        },
+        {"match": [{"path": [path]}], "handle": [answers.wrong_method("GET")]},
+    ]
+
+
+def _completions(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+    """From a request for an answer to a lane."""
+    return [
+        *_guards(settings),
+        # One spelling reaches a lane, whatever the caller's slashes, case and query were.
+        *({"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]} for path in COMPLETIONS),
+        _served_by_lane(),
+        *_one_of("size", [_to_walk(walk) for walk in sizes]),
+    ]
+
+
+def _guards(settings: Settings) -> list[Json]:
+    """What is wrong with a request is said before a lane can be blamed."""
+    limit_mib = settings.gateway.request_limit_mib
+    return [
+        {"match": [{"not": [{"method": ["POST"]}]}], "handle": [answers.wrong_method("POST")]},
+        # A malformed chunk would look like a failure of every lane in turn. Go itself refuses malformed lengths.
+        {
+            "match": [{"header": {"Content-Length": None}}],
+            "handle": [answers.error(411, "length_required", "Send the body with a Content-Length, not chunked.")],
+        },
+        {
+            "match": [longer_than(limit_mib * MIB)],
+            "handle": [answers.error(413, "request_too_large", f"The request body is larger than {limit_mib} MiB.")],
+        },
+    ]
+
+
+def _served_by_lane() -> Json:
+    names = {"X-Request-Id": "{request_id}", "X-Served-By": "{lane}"}
+    return {"handle": [answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])]}
+
+
+def _to_walk(walk: Walk) -> Json:
+    """Route to the lanes' handler, a route of the server's own that is found by this mark."""
+    return {**walk.match, "handle": [{"handler": "vars", "size": walk.name}]}
+
+
+def _one_of(group: str, routes: Sequence[Json]) -> list[Json]:
+    """Routes of which the first that matches is taken alone, though a request for an answer goes on after it."""
+    return [{"group": group, **route} for route in routes]
