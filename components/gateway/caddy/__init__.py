@@ -1,1 +1,34 @@
-"""Caddy's configuration as data."""
+"""Caddy's configuration as data: everything that happens to a request, and nothing of ours in its path.
+
+Owns: the JSON that stock Caddy is started with. Does not own: the container around Caddy (`gateway.service`), the
+tunnel (`gateway.tunnel`), the pilot's decisions (`gateway.pilot`).
+
+A request's journey, with the file that each step stands in:
+
+    1. A request arrives at the public listener (`config`) and gets an id, which log and lane see (`routes`).
+    2. Its key is matched with the clients' (`routes`). Without a known key it ends here: 401 (`answers`).
+    3. Its path leads to the model, to a service at home, to the static list of models, or to 404 (`routes`).
+    4. Method, length and size are checked before a lane can be blamed: 405, 411, 413 (`routes`, `answers`).
+    5. The size of its body chooses one of the proxy handlers (`routes`, `walk`).
+    6. The handler takes the first lane that its checks found up (`checks`), that did not just fail and that has a free
+       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`).
+    7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`).
+
+**Home up.** Step 6 takes home, the first of `lanes`. Caddy dials `home:80` through the tunnel's SOCKS5 listener, for
+`HTTP_PROXY` names it and `NO_PROXY` leaves the VM out (`config.environment`). Traefik and vLLM answer.
+
+**Home down.** The check of home fails within `CHECK_INTERVAL + CHECK_TIMEOUT` (`upstreams`); from then on step 6 skips
+home and takes the next lane at once. A request that was sent before that fails with a transport error or with 502, 503
+or 504: home is left alone for `FAIL_DURATION`, and the request, whose body is in memory up to `replay_limit_mib`, is
+repeated on the next lane before its caller sees anything (`walk`). If home's packets vanish, nothing fails: the pilot
+ends the tunnel's daemon (`gateway.pilot`), which breaks the hanging connection, and the same retry follows.
+
+**All full.** No lane has a free slot, so step 6 looks again every `TRY_INTERVAL` until one has, for `wait_s` at most
+(`walk`); then the caller gets 503 with `Retry-After` (`answers`). A service that lives at home alone waits for
+`SERVICE_WAIT_S`. The pilot counts who waits, and wakes burst for them.
+
+**Burst cold.** Caddy's check of burst asks the pilot and never burst (`checks`, `pilot_routes`), and the pilot says no:
+step 6 skips burst, the VM takes what home does not, the rest waits as above. Large bodies skip the VM, too, while burst
+can still come up (`checks`). Once the pilot says yes, requests go through a loopback listener of the same Caddy, which
+alone adds TLS, Host and Google's ID token (`burst_hop`).
+"""
