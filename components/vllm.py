@@ -11,10 +11,10 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+from components import ports
+
 REPOSITORY: Final = "docker.io/vllm/vllm-openai"
 """vLLM's official image: who names it gets the arguments from here."""
-PORT: Final = 8000
-"""Port vLLM listens on inside its pod."""
 CACHE: Final = "/cache"
 """Where the cache volume is mounted; HOME too, so that weights, compiled graphs and kernels all land on it."""
 IMAGES_PER_PROMPT: Final = 2
@@ -56,7 +56,7 @@ def arguments(
         weights,
         # entrypoints/launchers/cli_args.py: unset means every address; said, so that it stays so.
         "--host", "0.0.0.0",
-        "--port", str(PORT),
+        "--port", str(ports.VLLM),
         # engine/arg_utils.py, ModelConfig: every lane answers to one name, whatever weights stand behind it.
         "--served-model-name", served_name,
         # engine/arg_utils.py, CacheConfig: share of the whole card for this process; time slices limit no memory.

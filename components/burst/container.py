@@ -14,7 +14,6 @@ from components.burst.fetch_weights import MANIFEST
 from components.settings import Settings
 from components.settings.burst import BurstSettings
 
-PORT: Final = vllm.PORT
 FOLDER: Final = "/weights"
 """Where the bucket is mounted, in the service read-only and in the job that fills it."""
 HEALTH: Final = "/health"

@@ -7,6 +7,7 @@ when it is woken and what is sent to it (`gateway`), nor the container's command
 import pulumi
 from pulumi_gcp import cloudrunv2, serviceaccount
 
+from components import ports
 from components.burst import container
 from components.burst.weights import WeightStore
 from components.settings import Settings
@@ -62,7 +63,7 @@ class Burst(pulumi.ComponentResource):
             "commands": container.command(burst),
             "args": container.arguments(settings),
             "envs": [{"name": key, "value": value} for key, value in container.environment().items()],
-            "ports": {"container_port": container.PORT, "name": "http1"},
+            "ports": {"container_port": ports.VLLM, "name": "http1"},
             "resources": {
                 "limits": {"cpu": str(burst.cpu), "memory": f"{burst.memory_gib}Gi", "nvidia.com/gpu": "1"},
                 # Cloud Run gives a GPU only to instances that have their CPU as long as they live.
@@ -70,7 +71,7 @@ class Burst(pulumi.ComponentResource):
                 "startup_cpu_boost": True,
             },
             "startup_probe": {
-                "http_get": {"path": container.HEALTH, "port": container.PORT},
+                "http_get": {"path": container.HEALTH, "port": ports.VLLM},
                 "initial_delay_seconds": delay,
                 "period_seconds": container.PROBE_PERIOD_S,
                 "timeout_seconds": 1,

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 import pulumi
 from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
 
+from components import ports
 from components.burst.service import Burst
 from components.gateway import pilot, tunnel
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy import routes, upstreams
-from components.gateway.sidecar import SHARED_FOLDER
 from components.network import Network
 from components.settings import Lane, Settings
 from components.tailnet.tailnet import Tailnet
@@ -52,7 +52,7 @@ class Gateway(pulumi.ComponentResource):
         self._grants: list[pulumi.Resource] = []
         # In memory, between the containers: Caddy's admin socket, the ID token, the tunnel daemon's socket.
         self._shared: list[cloudrunv2.ServiceTemplateContainerVolumeMountArgsDict] = (
-            [{"name": "shared", "mount_path": SHARED_FOLDER}] if settings.piloted else []
+            [{"name": "shared", "mount_path": ports.SHARED_FOLDER}] if settings.piloted else []
         )
         found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
         config = found.apply(lambda at: caddy_config.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
@@ -140,7 +140,7 @@ class Gateway(pulumi.ComponentResource):
             "commands": ["caddy"],
             "args": ["run", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
             "envs": [*plain, *secret],
-            "ports": {"container_port": 8080, "name": "http1"},
+            "ports": {"container_port": ports.PUBLIC, "name": "http1"},
             "resources": {
                 "limits": {"cpu": "1", "memory": f"{settings.gateway.memory_mib}Mi"},
                 # Health checks and the tunnel run between requests, too: without CPU they would see every lane die.
@@ -158,7 +158,7 @@ class Gateway(pulumi.ComponentResource):
         }
         if self._shared:
             # The configuration names the token and the admin socket relative to here.
-            container["working_dir"] = SHARED_FOLDER
+            container["working_dir"] = ports.SHARED_FOLDER
         return container
 
     def _tailscale_container(self, tailnet: Tailnet) -> cloudrunv2.ServiceTemplateContainerArgsDict:

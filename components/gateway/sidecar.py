@@ -1,13 +1,6 @@
-"""What the gateway's sidecars share: the loop that keeps one running, and the folder in memory between containers.
-
-Owns: two names and a command line, as plain data. Does not own: what runs in the loop.
-"""
+"""The loop that keeps a sidecar of the gateway running, as a command line; what runs in it is the sidecar's."""
 
 from pathlib import Path
-from typing import Final
-
-SHARED_FOLDER: Final = "/run/pilotlight"
-"""In memory, in every container of the instance: Caddy's admin socket, the ID token, the tunnel daemon's socket."""
 
 
 def kept_running(lost: str, *command: str) -> list[str]:

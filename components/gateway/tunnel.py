@@ -6,17 +6,15 @@ trusts.
 
 from typing import Final
 
-from components.gateway.sidecar import SHARED_FOLDER, kept_running
+from components import ports
+from components.gateway.sidecar import kept_running
 from components.settings import Settings
 from components.settings.tailnet import Join
 from components.tailnet.policy import GATEWAY
 
-SOCKS5: Final = "127.0.0.1:1055"
-"""On loopback only: SOCKS5 dials whatever it is asked to, so nobody outside the instance may reach it."""
-HEALTH: Final = "127.0.0.1:9002"
 KEY_FOLDER: Final = "/etc/pilotlight/tailnet"
 KEY_FILE: Final = "auth-key"
-SOCKET: Final = f"{SHARED_FOLDER}/tailscaled.sock"
+SOCKET: Final = f"{ports.SHARED_FOLDER}/{ports.TAILSCALED_SOCKET}"
 POLICY_FOLDER: Final = "/etc/pilotlight/tailscaled"
 POLICY_FILE: Final = "syspolicy.json"
 POLICY: Final = '{"AllowTailscaledRestart": true}'
@@ -37,12 +35,12 @@ def environment(settings: Settings, *, client_id: str = "", audience: str = "") 
     """
     found = {
         "TS_USERSPACE": "true",
-        "TS_SOCKS5_SERVER": SOCKS5,
+        "TS_SOCKS5_SERVER": ports.loopback(ports.SOCKS5),
         "TS_HOSTNAME": f"{settings.prefix}-gateway",
         # Nothing in the tailnet has to reach the gateway, and in userspace mode what may would reach its loopback.
         "TS_EXTRA_ARGS": f"--advertise-tags={GATEWAY} --shields-up",
         "TS_ENABLE_HEALTH_CHECK": "true",
-        "TS_LOCAL_ADDR_PORT": HEALTH,
+        "TS_LOCAL_ADDR_PORT": ports.loopback(ports.TUNNEL_HEALTH),
         # Larger packets are lost on Cloud Run and big uploads hang (tailscale#9894).
         "TS_DEBUG_MTU": "1280",
         # The pilot ends the daemon when home's packets vanish: that breaks what hangs, and Caddy sends it elsewhere.

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from components import vllm
+from components import ports, vllm
 
 VLLM_IMAGE: Final = f"{vllm.REPOSITORY}:v0.29.0-cu129"
 CACHE: Final = vllm.CACHE
@@ -37,7 +37,7 @@ class Preset:
 
 def _vllm(paths: tuple[str, ...], weights: str, gpu_memory: str, args: tuple[str, ...], **more: object) -> Preset:
     """vLLM's image: user `vllm` (2000) since 0.20, /health and port as in its own source at 0.29.0."""
-    common = {"image": VLLM_IMAGE, "uid": 2000, "port": vllm.PORT, "health": "/health", "max_requests": 16}
+    common = {"image": VLLM_IMAGE, "uid": 2000, "port": ports.VLLM, "health": "/health", "max_requests": 16}
     known = {**common, "paths": paths, "weights": weights, "gpu_memory": gpu_memory, "args": args, **more}
     return Preset(**known)  # pyright: ignore[reportArgumentType]
 

@@ -6,16 +6,12 @@ user's own policy file (`merge`), nor registering the policy (`tailnet`).
 
 from typing import Any, Final
 
+from components import ports
 from components.settings import Settings
 
 GATEWAY: Final = "tag:gateway"
 HOME: Final = "tag:home"
 CI: Final = "tag:ci"
-INGRESS_PORT: Final = 80
-KUBERNETES_PORT: Final = 6443
-SSH_PORT: Final = 22
-GATEWAY_PORTS: Final = (1055, 8080, 9002, 9180, 9181, 9182)
-"""What listens in the gateway's instance. In userspace mode the tunnel forwards what may reach it to its loopback."""
 
 Policy = dict[str, Any]
 
@@ -48,26 +44,26 @@ def share(settings: Settings) -> Policy:
     No `autoApprovers`: home is one machine and no way into its network.
     """
     owners = list(settings.tailnet.owners)
-    own_access = [f"{HOME}:{port}" for port in (SSH_PORT, INGRESS_PORT, KUBERNETES_PORT)]
+    own_access = [f"{HOME}:{port}" for port in (ports.SSH, ports.INGRESS, ports.KUBERNETES)]
     return {
         "tagOwners": {tag: list(owners) for tag in (GATEWAY, HOME, CI)},
         "acls": [
-            {"action": "accept", "src": [GATEWAY], "dst": [f"{HOME}:{INGRESS_PORT}"]},
-            {"action": "accept", "src": [CI], "dst": [f"{HOME}:{KUBERNETES_PORT}"]},
+            {"action": "accept", "src": [GATEWAY], "dst": [f"{HOME}:{ports.INGRESS}"]},
+            {"action": "accept", "src": [CI], "dst": [f"{HOME}:{ports.KUBERNETES}"]},
             {"action": "accept", "src": owners, "dst": own_access},
         ],
         "tests": [
             {
                 "src": GATEWAY,
-                "accept": [f"{HOME}:{INGRESS_PORT}"],
-                "deny": [f"{HOME}:{SSH_PORT}", f"{HOME}:{KUBERNETES_PORT}", f"{CI}:{SSH_PORT}", *_gateway_ports()],
+                "accept": [f"{HOME}:{ports.INGRESS}"],
+                "deny": [f"{HOME}:{ports.SSH}", f"{HOME}:{ports.KUBERNETES}", f"{CI}:{ports.SSH}", *_gateway_ports()],
             },
             {
                 "src": CI,
-                "accept": [f"{HOME}:{KUBERNETES_PORT}"],
-                "deny": [f"{HOME}:{SSH_PORT}", f"{HOME}:{INGRESS_PORT}", *_gateway_ports()],
+                "accept": [f"{HOME}:{ports.KUBERNETES}"],
+                "deny": [f"{HOME}:{ports.SSH}", f"{HOME}:{ports.INGRESS}", *_gateway_ports()],
             },
-            {"src": HOME, "deny": [f"{CI}:{SSH_PORT}", *_gateway_ports()]},
+            {"src": HOME, "deny": [f"{CI}:{ports.SSH}", *_gateway_ports()]},
             # Tailscale's tests name a user or a tag, never an autogroup: owners given by name are tested, too.
             *({"src": owner, "accept": own_access} for owner in owners if "@" in owner),
         ],
@@ -75,4 +71,4 @@ def share(settings: Settings) -> Policy:
 
 
 def _gateway_ports() -> list[str]:
-    return [f"{GATEWAY}:{port}" for port in GATEWAY_PORTS]
+    return [f"{GATEWAY}:{port}" for port in ports.GATEWAY]

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import yaml
 
+from components import ports
 from components.settings import Settings
 from components.settings.vm import Weights
 
-PORT: Final = 9931
-"""llama.cpp's newest default; set explicitly because the default is moving (llama.cpp#26508)."""
 DEVICE: Final = "weights"
 DIRECTORY: Final = "/mnt/disks/weights"
 BOOT_IMAGE: Final = "cos-cloud/cos-stable"
@@ -30,7 +29,7 @@ def server_arguments(settings: Settings) -> list[str]:
     vm = settings.vm
     arguments = [
         "--host", "0.0.0.0",
-        "--port", str(PORT),
+        "--port", str(ports.VM),
         "--model", f"/models/{vm.model.filename}",
         "--alias", settings.model.name,
         "--ctx-size", str(vm.context_tokens),
@@ -103,7 +102,7 @@ def _model_unit(settings: Settings) -> str:
     # `--publish` and not `--network host`: COS' own firewall admits SSH only, and docker opens a published port in it.
     run = [
         "/usr/bin/docker", "run", "--rm", "--name", "model",
-        "--publish", f"{PORT}:{PORT}",
+        "--publish", f"{ports.VM}:{ports.VM}",
         "--volume", f"{DIRECTORY}:/models:ro",
         settings.vm.image,
         *server_arguments(settings),

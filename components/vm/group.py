@@ -19,6 +19,7 @@ from typing import Final
 import pulumi
 from pulumi_gcp import compute
 
+from components import ports
 from components.settings import Settings
 from components.vm import boot
 
@@ -179,7 +180,7 @@ class ReplicaGroup(pulumi.ComponentResource):
             load_balancing_scheme="INTERNAL",
             ip_protocol="TCP",
             ip_address=address.address,
-            ports=[str(boot.PORT)],
+            ports=[str(ports.VM)],
             backend_service=service.id,
             network=network,
             subnetwork=subnet,
@@ -196,7 +197,7 @@ class ReplicaGroup(pulumi.ComponentResource):
             timeout_sec=min(interval_s, 5),
             healthy_threshold=1,
             unhealthy_threshold=failures,
-            http_health_check={"port": boot.PORT, "request_path": HEALTH},
+            http_health_check={"port": ports.VM, "request_path": HEALTH},
             opts=self._own,
         )
 

@@ -8,6 +8,7 @@ sent there (`gateway`).
 import pulumi
 from pulumi_gcp import compute, serviceaccount
 
+from components import ports
 from components.network import GATEWAY_RANGE
 from components.settings import Settings
 from components.settings.vm import VmSettings
@@ -49,7 +50,7 @@ class FallbackVm(pulumi.ComponentResource):
             direction="INGRESS",
             source_ranges=[GATEWAY_RANGE, *(HEALTH_CHECK_RANGES if settings.vm.grouped else ())],
             target_service_accounts=[account.email],
-            allows=[{"protocol": "tcp", "ports": [str(boot.PORT)]}],
+            allows=[{"protocol": "tcp", "ports": [str(ports.VM)]}],
             opts=own,
         )
         if settings.vm.grouped:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from components.tailnet.policy import CI, GATEWAY, GATEWAY_PORTS, HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from components import ports
+from components.tailnet.policy import CI, GATEWAY, HOME
 from tests.gateway.backends import Behaviour, Lane
 from tests.gateway.routing import sha256
 from tests.tailnet import network
@@ -89,9 +90,9 @@ def only_what_the_policy_allows(world: World, *, planted: Callable[[dict[str, An
     rows = [
         *((row["src"], target, wanted) for row in policy["tests"] for wanted in ("accept", "deny")
           for target in row.get(wanted, ())),
-        *((OWNER, f"{HOME}:{port}", "accept") for port in (SSH_PORT, INGRESS_PORT, KUBERNETES_PORT)),
-        *((GATEWAY, f"{HOME}:{port}", "deny") for port in (SSH_PORT, KUBERNETES_PORT)),
-        *((CI, f"{HOME}:{port}", "deny") for port in (SSH_PORT, INGRESS_PORT)),
+        *((OWNER, f"{HOME}:{port}", "accept") for port in (ports.SSH, ports.INGRESS, ports.KUBERNETES)),
+        *((GATEWAY, f"{HOME}:{port}", "deny") for port in (ports.SSH, ports.KUBERNETES)),
+        *((CI, f"{HOME}:{port}", "deny") for port in (ports.SSH, ports.INGRESS)),
     ]  # fmt: skip
     if planted:
         planted(policy)
@@ -105,8 +106,8 @@ def only_what_the_policy_allows(world: World, *, planted: Callable[[dict[str, An
         others = {CI: ("ci", CI, 1081), OWNER: (OWNER, "", 1082), ANOTHER: ("another", GATEWAY, 1083)}
         sources |= _joined(world, stack, others)
         addresses[CI] = world.control.online(CI)[0].address
-        _listening(stack, world.wires.others, SSH_PORT)
-        _listening(stack, world.wires.gateway, *GATEWAY_PORTS)
+        _listening(stack, world.wires.others, ports.SSH)
+        _listening(stack, world.wires.gateway, *ports.GATEWAY)
 
         def reaches(row: tuple[str, str, str]) -> bool:
             source, target, _ = row
@@ -138,9 +139,9 @@ def nobody_reaches_the_gateway(world: World, *plants: Plant) -> str:
         stack.enter_context(world.gateway(*plants)).on_home()
         [gateway] = world.control.online(GATEWAY)
         sources = _joined(world, stack, {OWNER: (OWNER, "", 1082)})
-        _listening(stack, world.wires.gateway, *GATEWAY_PORTS)
+        _listening(stack, world.wires.gateway, *ports.GATEWAY)
         places = [*sources.values(), (world.wires.home, 1080)]
-        ways = [(place, port) for place in places for port in GATEWAY_PORTS]
+        ways = [(place, port) for place in places for port in ports.GATEWAY]
 
         def answers(way: tuple[tuple[network.Namespace, int], int]) -> bool:
             (at, socks), port = way
@@ -150,7 +151,7 @@ def nobody_reaches_the_gateway(world: World, *plants: Plant) -> str:
             found = zip(ways, pool.map(answers, ways), strict=True)
             reached = {port for (_, port), answered in found if answered}
     assert not reached, f"the tailnet reaches the gateway's ports {sorted(reached)}"
-    return f"{len(ways)} dials of its {len(GATEWAY_PORTS)} ports, none answered, whatever the policy allows"
+    return f"{len(ways)} dials of its {len(ports.GATEWAY)} ports, none answered, whatever the policy allows"
 
 
 def _joined(

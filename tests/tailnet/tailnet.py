@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from components.gateway.caddy.upstreams import VM_PORT
-from components.tailnet.policy import HOME, INGRESS_PORT, KUBERNETES_PORT, SSH_PORT
+from components import ports
+from components.tailnet.policy import HOME
 from tests.gateway.backends import Lane
 from tests.tailnet import network
 from tests.tailnet.network import Namespace, Network
@@ -195,10 +195,10 @@ def tailnet(programs: Path, folder: Path, policy: dict[str, Any]) -> Generator[T
         stack.callback(wires.close)
         at_home = stack.enter_context(wires.home.loop())
         lanes = {
-            "home": Lane(at_home, "home", "0.0.0.0", INGRESS_PORT),
-            "vm": Lane(stack.enter_context(wires.vm.loop()), "vm", network.VM, VM_PORT),
-            "ssh": Lane(at_home, "ssh", "0.0.0.0", SSH_PORT),
-            "kubernetes": Lane(at_home, "kubernetes", "0.0.0.0", KUBERNETES_PORT),
+            "home": Lane(at_home, "home", "0.0.0.0", ports.INGRESS),
+            "vm": Lane(stack.enter_context(wires.vm.loop()), "vm", network.VM, ports.VM),
+            "ssh": Lane(at_home, "ssh", "0.0.0.0", ports.SSH),
+            "kubernetes": Lane(at_home, "kubernetes", "0.0.0.0", ports.KUBERNETES),
         }
         for lane in lanes.values():
             lane.up()

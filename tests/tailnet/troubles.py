@@ -6,7 +6,7 @@ Owns: checks; each returns what callers saw, in a few words. Does not own: the w
 import time
 from typing import Final
 
-from components.tailnet.policy import INGRESS_PORT
+from components import ports
 from tests.tailnet import network
 from tests.tailnet.gateway import Declared, Gateway, Seen, declared, lost, told
 from tests.tailnet.tailnet import NO_KEY, until
@@ -46,7 +46,7 @@ def home_machine_restarted(world: World, *plants: Plant) -> str:
         with gateway.callers() as seen:
             # Without power for 3 s: nobody says goodbye, and home's kernel forgets every connection.
             world.home.stop()
-            world.wires.home.forget_connections(INGRESS_PORT)
+            world.wires.home.forget_connections(ports.INGRESS)
             time.sleep(3)
             world.home.start()
             gateway.on_home()

@@ -8,12 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from components import ports
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import HOP, IDLE_CONNECTION
+from components.gateway.caddy.upstreams import IDLE_CONNECTION
 from components.gateway.caddy.walk import only_needed
 
-TOKEN_FILE: Final = "id-token"
-"""In Caddy's working directory, which is the volume it shares with the pilot. Read again for each request."""
 TOKEN: Final = "^[A-Za-z0-9_=-]+([.][A-Za-z0-9_=-]+)+$"
 """A JWT. Anything else is not sent, least of all nothing: Cloud Run would take the caller for a stranger."""
 WIDEST_URL: Final = "https://" + 63 * "x" + ".northamerica-northeast1.run.app"
@@ -24,7 +23,7 @@ PLATFORM: Final = (401, 403, 429, 502, 503, 504)
 def server(burst_url: str, paths: Sequence[str]) -> Json:
     """Caddy's server for `paths`. It has no access log: the outer request is logged."""
     return {
-        "listen": [HOP],
+        "listen": [ports.loopback(ports.BURST_HOP)],
         "protocols": ["h1"],
         "automatic_https": {"disable": True},
         # As in front of callers: a refusal must not wait for the rest of a large body.
@@ -34,9 +33,9 @@ def server(burst_url: str, paths: Sequence[str]) -> Json:
                 "match": [{"not": [{"path": list(paths), "method": ["POST"]}]}],
                 "handle": [{"handler": "static_response", "status_code": 404}],
             },
-            {"handle": [{"handler": "vars", "token": f"{{file.{TOKEN_FILE}}}"}]},
+            {"handle": [{"handler": "vars", "token": f"{{file.{ports.ID_TOKEN}}}"}]},
             {"match": [{"vars_regexp": {"token": {"pattern": TOKEN}}}], "handle": [_proxy(burst_url)]},
-            {"handle": [_refuse(f"no ID token in {TOKEN_FILE}")]},
+            {"handle": [_refuse(f"no ID token in {ports.ID_TOKEN}")]},
         ],
     }
 

@@ -5,9 +5,10 @@ Owns: what a lane must answer to get requests. Does not own: how often it is ask
 
 from collections.abc import Sequence
 
+from components import ports
 from components.gateway.caddy import answers, pilot_routes
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import CHECK_TIMEOUT, CHECKS, IDLE_CONNECTION, LARGE, Upstream
+from components.gateway.caddy.upstreams import CHECK_TIMEOUT, IDLE_CONNECTION, LARGE, Upstream
 from components.settings import Lane
 
 
@@ -24,7 +25,7 @@ def server(lanes: Sequence[Upstream]) -> Json:
             *(_when_large(upstream) for upstream in lanes if upstream.lane is Lane.VM),
         ]
     return {
-        "listen": [CHECKS],
+        "listen": [ports.loopback(ports.CHECKS)],
         "protocols": ["h1"],
         "automatic_https": {"disable": True},
         "logs": {"default_logger_name": "checks"},

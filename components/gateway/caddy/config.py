@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from components.gateway import tunnel
+from components import ports
 from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
@@ -21,7 +21,7 @@ from components.settings.section import SettingsError, problem
 SECRET_LIMIT: Final = 64 * 1024
 """Most bytes Secret Manager keeps in a secret."""
 WIDEST_ADDRESS: Final = "255.255.255.255"
-ADMIN: Final = "unix/admin.sock|0600"
+ADMIN: Final = f"unix/{ports.ADMIN_SOCKET}|0600"
 """Caddy's own control, for the pilot: a socket in the working directory, which is the volume they share."""
 SHUTDOWN_DELAY: Final = "6s"
 """Time at shutdown in which all goes on as before. In the grace period that follows, the checks have no listener any
@@ -38,7 +38,7 @@ def environment(settings: Settings, *, vm_address: str) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     if Lane.HOME in settings.lanes:
-        found["HTTP_PROXY"] = f"socks5://{tunnel.SOCKS5}"
+        found["HTTP_PROXY"] = f"socks5://{ports.loopback(ports.SOCKS5)}"
     if Lane.VM in settings.lanes:
         found["NO_PROXY"] = vm_address
     return found

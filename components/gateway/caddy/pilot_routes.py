@@ -7,11 +7,12 @@ check makes of them (`checks`). A pilot that is dead, late or wedged costs burst
 from collections.abc import Sequence
 from typing import Final
 
+from components import ports
 from components.gateway.caddy import answers
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import CHECK_INTERVAL, CHECKS
+from components.gateway.caddy.upstreams import CHECK_INTERVAL
 
-PILOT: Final = "127.0.0.1:9182"
+PILOT: Final = ports.loopback(ports.PILOT)
 READY_PATH: Final = "/ready"
 """Startup probe. Not `/healthz`: Cloud Run reserves some paths that end in z."""
 STATUS_PATH: Final = "/v1/lanes"
@@ -52,7 +53,7 @@ def ready() -> list[Json]:
     """
     # Anybody may call this: one request at a time reaches the pilot, the rest is told 200. `tcp/` is another name for
     # the same address, so that checks and status requests don't count.
-    pilot, without = {"dial": f"tcp/{PILOT}", "max_requests": 1}, {"dial": CHECKS}
+    pilot, without = {"dial": f"tcp/{PILOT}", "max_requests": 1}, {"dial": ports.loopback(ports.CHECKS)}
     no = "{http.reverse_proxy.is_transport_error} == true || {http.reverse_proxy.status_code} != 200"
     handler: Json = {
         **ask(READY_PATH),

@@ -10,15 +10,10 @@ the model's slots, and its failures don't mark home.
 from dataclasses import dataclass
 from typing import Final
 
+from components import ports
+from components.ports import loopback
 from components.settings import Lane, Settings
 from components.settings.declared_services import Service, at_home_only, declared
-
-CHECKS: Final = "127.0.0.1:9180"
-"""Caddy's own listener that asks the lanes whether they answer."""
-HOP: Final = "127.0.0.1:9181"
-"""Caddy's own listener in front of burst."""
-VM_PORT: Final = 9931
-"""llama.cpp's port on the VM."""
 
 CHECK_INTERVAL: Final = "500ms"
 CHECK_TIMEOUT: Final = "1s"
@@ -55,10 +50,12 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
     path, name = (model.health, model.name) if model else ("", "")
     known = {
         # End to end: tunnel, Traefik, vLLM.
-        Lane.HOME: Upstream(Lane.HOME, f"{settings.home.hostname}:80", settings.home.max_requests, path, name),
+        Lane.HOME: Upstream(
+            Lane.HOME, f"{settings.home.hostname}:{ports.INGRESS}", settings.home.max_requests, path, name
+        ),
         # Asked of the pilot: a question to burst itself would keep it from scaling to zero.
-        Lane.BURST: Upstream(Lane.BURST, HOP, settings.burst.max_requests, "/lane/burst"),
-        Lane.VM: Upstream(Lane.VM, f"{vm_address}:{VM_PORT}", settings.vm.capacity, "/health"),
+        Lane.BURST: Upstream(Lane.BURST, loopback(ports.BURST_HOP), settings.burst.max_requests, "/lane/burst"),
+        Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.vm.capacity, "/health"),
     }
     return [known[lane] for lane in settings.lanes]
 
@@ -67,7 +64,7 @@ def services(settings: Settings) -> list[tuple[Service, Upstream]]:
     """The services that no lane but home has, in the order their paths are tried."""
     return [
         # A zero more for each: another spelling of one port, and another address to Caddy's counters.
-        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}80", service.max_requests,
+        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}{ports.INGRESS}", service.max_requests,
                            service.health, service.name))
         for number, service in enumerate(at_home_only(settings), start=1)
     ]  # fmt: skip

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from components import ports
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_INTERVAL,
     CHECK_TIMEOUT,
-    CHECKS,
     IDLE_CONNECTION,
     LARGE,
     Upstream,
@@ -106,7 +106,7 @@ def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large
         "health_checks": {
             "passive": passive,
             "active": {
-                "upstream": CHECKS,
+                "upstream": ports.loopback(ports.CHECKS),
                 "uri": "/",
                 "headers": {**asks, "X-Handler": [LARGE]} if large else asks,
                 "interval": CHECK_INTERVAL,

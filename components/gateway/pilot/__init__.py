@@ -7,9 +7,10 @@ is into a stock Python image. Does not own: any request.
 from pathlib import Path
 from typing import Final
 
+from components import ports
 from components.gateway import tunnel
 from components.gateway.caddy import pilot_routes
-from components.gateway.sidecar import SHARED_FOLDER, kept_running
+from components.gateway.sidecar import kept_running
 from components.settings import Lane, Settings
 
 FOLDER: Final = "/etc/pilotlight/pilot"
@@ -39,7 +40,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
     home = dials.get(Lane.HOME, "")
     return {
         "PILOT_LISTEN": pilot_routes.PILOT,
-        "PILOT_FOLDER": SHARED_FOLDER,
+        "PILOT_FOLDER": ports.SHARED_FOLDER,
         "PILOT_WAKE": burst.wake.value if Lane.BURST in settings.lanes else "never",
         "PILOT_IDLE_S": str(burst.idle_s),
         "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),
@@ -53,7 +54,7 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
-        "SOCKS5": tunnel.SOCKS5,
+        "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }
