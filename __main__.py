@@ -19,7 +19,7 @@ from components.network import Network
 from components.settings import Lane, declared_services, reading
 from components.tailnet.merge import require_mergeable
 from components.tailnet.tailnet import Tailnet
-from components.vm.machine import FallbackVm
+from components.vm.machine import Vm
 
 settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
 
@@ -30,7 +30,7 @@ clients = Clients("clients", settings)
 network = vm = tailnet = None
 if Lane.VM in settings.lanes:
     network = Network("network", settings, opts=after_apis)
-    vm = FallbackVm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
+    vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
 if Lane.HOME in settings.lanes:
     tailnet = Tailnet("tailnet", settings)
     if settings.home.owner and settings.kubeconfig:

@@ -26,7 +26,7 @@ from components.settings.declared_services import declared
 
 SERVICE_CHART: Final = "./charts/ai-service"
 """Path of the chart from the project's folder, where Pulumi runs providers."""
-_PROJECT: Final = Path(__file__).resolve().parents[2]
+_ROOT: Final = Path(__file__).resolve().parents[2]
 _HELM_TIMEOUT_S: Final = 300
 """For one call to Kubernetes; not for the rollout, which is not awaited."""
 
@@ -110,7 +110,7 @@ class Home(pulumi.ComponentResource):
             opts=self._child(provider, config),
         )
 
-        digest = chart_digest(_PROJECT / SERVICE_CHART)
+        digest = chart_digest(_ROOT / SERVICE_CHART)
         releases = {
             service.name: self._release(
                 f"{name}-{service.name}",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from components.settings import rules, service_rules
 from components.settings.section import Refusal, Section, SettingsError, problem
-from components.settings.stack import PROJECT, Settings
+from components.settings.stack import PULUMI_PROJECT, Settings
 
 FROM_STACK: Final = ("stack", "project", "region")
 """Settings that don't come from `pilotlight:*`."""
@@ -40,10 +40,10 @@ def read(config: Mapping[str, str], *, stack: str) -> Settings:
             )  # fmt: skip
     for full, text in config.items():
         namespace, _, key = full.partition(":")
-        if namespace != PROJECT:
+        if namespace != PULUMI_PROJECT:
             # Other namespaces are the providers', who read their own.
-            if difflib.get_close_matches(namespace, [PROJECT]):
-                problems.append(_unknown(full, [f"{PROJECT}:{known}" for known in CONFIGURABLE]))
+            if difflib.get_close_matches(namespace, [PULUMI_PROJECT]):
+                problems.append(_unknown(full, [f"{PULUMI_PROJECT}:{known}" for known in CONFIGURABLE]))
             continue
         if key not in CONFIGURABLE:
             problems.append(_unknown(key, list(CONFIGURABLE)))

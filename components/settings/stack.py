@@ -17,7 +17,8 @@ from components.settings.services import ServiceSettings
 from components.settings.tailnet import TailnetSettings
 from components.settings.vm import VmSettings
 
-PROJECT: Final = "pilotlight"
+PULUMI_PROJECT: Final = "pilotlight"
+"""Name of the Pulumi project: namespace of its config, and prefix of every cloud name."""
 CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
 
@@ -103,7 +104,7 @@ class Settings(Section):
     @property
     def prefix(self) -> str:
         """Prefix of every cloud name: unique per stack, so that stacks can share a Google project."""
-        return f"{PROJECT}-{self.stack}"
+        return f"{PULUMI_PROJECT}-{self.stack}"
 
     @property
     def piloted(self) -> bool:

@@ -1,7 +1,7 @@
 """The VM lane's settings: its machines, its weights, its capacity.
 
 Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), nor what is built from them
-(`fallback_vm`).
+(`vm`).
 """
 
 from typing import Final
@@ -35,7 +35,7 @@ _QWEN_GGUF: Final = "https://huggingface.co/bartowski/Qwen_Qwen2.5-VL-7B-Instruc
 
 
 class VmSettings(Section):
-    """The always-on fallback VM: the one part that costs money while idle (leave `vm` out of `lanes` to stop it)."""
+    """The always-on VM: the one part that costs money while idle (leave `vm` out of `lanes` to stop it)."""
 
     image: str = Field(
         default="ghcr.io/ggml-org/llama.cpp:server-b11206", description="llama.cpp's official server image, exact."

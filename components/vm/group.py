@@ -1,7 +1,7 @@
 """The VM lane as several machines: a managed group behind one internal address, which the gateway sees as one VM.
 
-Owns: template, group, autoscaler, and the internal load balancer with its address. Does not own: identity and firewall
-(`fallback_vm`), nor what a machine does at boot (`cloud_init`).
+Owns: template, group, autoscaler, and the internal load balancer with its address. Does not own: identity
+(`machine`), who may reach them (`firewall`), what a machine does at boot (`boot`).
 
 Every machine fetches the weights once, onto a disk of its own that is made with it and goes with it. A disk that stays
 would make the group stateful, and Google doesn't autoscale stateful groups; one disk for all would have to be filled by
@@ -23,8 +23,6 @@ from components import ports
 from components.settings import Settings
 from components.vm import boot
 
-HEALTH_CHECK_RANGES: Final = ("35.191.0.0/16", "130.211.0.0/22")
-"""Where Google's health checks come from (cloud.google.com/load-balancing/docs/health-checks)."""
 HEALTH: Final = "/health"
 """llama.cpp: 503 while the model loads."""
 FIRST_START_S: Final = 1800

@@ -1,22 +1,21 @@
-"""The VM lane: an always-on small machine with the same model, so that no caller waits for a cold one.
+"""The VM lane: an always-on machine with the same model, so that no caller waits for a cold one.
 
-Owns: machine, weights disk, internal address, its identity, and the one firewall rule; with more than one replica the
-machines are a group of their own (`group`). Does not own: the network they stand in (`network`), or when a request is
-sent there (`gateway`).
+Owns: machine, weights disk, internal address and identity; with more than one replica the machines are a group of their
+own (`group`). Does not own: who may reach it (`firewall`), what it does at boot (`boot`), the network that it stands in
+(`network`), when a request is sent there (`gateway`).
 """
 
 import pulumi
 from pulumi_gcp import compute, serviceaccount
 
-from components import ports
-from components.network import GATEWAY_RANGE
 from components.settings import Settings
 from components.settings.vm import VmSettings
 from components.vm import boot
-from components.vm.group import HEALTH_CHECK_RANGES, ReplicaGroup
+from components.vm.firewall import firewall
+from components.vm.group import ReplicaGroup
 
 
-class FallbackVm(pulumi.ComponentResource):
+class Vm(pulumi.ComponentResource):
     """Container-Optimized OS without an external address: one machine, or a group. `address` is its internal IP."""
 
     address: pulumi.Output[str]
@@ -30,7 +29,7 @@ class FallbackVm(pulumi.ComponentResource):
         subnet: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("pilotlight:gcp:FallbackVm", name, None, opts)
+        super().__init__("pilotlight:gcp:Vm", name, None, opts)
         self._name, self._settings = name, settings
         self._cloud_name = cloud_name = f"{settings.prefix}-vm"
         own = pulumi.ResourceOptions(parent=self)
@@ -38,21 +37,10 @@ class FallbackVm(pulumi.ComponentResource):
             f"{name}-account",
             account_id=cloud_name,
             project=settings.project,
-            display_name="pilotlight fallback VM: no roles, it only serves",
+            display_name="pilotlight VM: no roles, it only serves",
             opts=own,
         )
-        # The gateway's subnet, a group's health checks, nobody else: a VPC of its own denies what no rule allows.
-        compute.Firewall(
-            f"{name}-firewall",
-            name=cloud_name,
-            project=settings.project,
-            network=network,
-            direction="INGRESS",
-            source_ranges=[GATEWAY_RANGE, *(HEALTH_CHECK_RANGES if settings.vm.grouped else ())],
-            target_service_accounts=[account.email],
-            allows=[{"protocol": "tcp", "ports": [str(ports.VM)]}],
-            opts=own,
-        )
+        firewall(f"{name}-firewall", settings, network=network, account=account.email, parent=self)
         if settings.vm.grouped:
             group = ReplicaGroup(
                 f"{name}-group", settings, network=network, subnet=subnet, account=account.email, opts=own

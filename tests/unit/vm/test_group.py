@@ -12,7 +12,7 @@ from components.network import GATEWAY_RANGE, VM_RANGE
 from components.settings import Settings
 from components.settings.section import SettingsError
 from components.settings.vm import VM_MOST
-from components.vm import boot as cloud_init
+from components.vm import boot as at_boot
 from components.vm import group
 from lab.read.cloud import VM_ADDRESS
 from lab.read.stack import Resource, Stack
@@ -45,7 +45,7 @@ def of_the_vm(stack: Stack) -> dict[str, tuple[str, str]]:
 
 
 PLAIN = {
-    "vm": ("FallbackVm", "pilotlight-dev"),
+    "vm": ("Vm", "pilotlight-dev"),
     "vm-account": ("Account", "vm"),
     "vm-address": ("Address", "vm"),
     "vm-weights": ("Disk", "vm"),
@@ -64,7 +64,7 @@ def test_one_machine_is_one_plain_machine(stack_of: Render, preview: bool, vm: d
 @pytest.mark.parametrize("vm", [THREE, {"replicas": 2}, {"max_replicas": 2}], ids=json.dumps)
 def test_more_machines_are_a_group(stack_of: Render, preview: bool, vm: dict[str, Any]) -> None:
     assert of_the_vm(stack_of(preview=preview, lanes=["vm"], vm=vm)) == {
-        "vm": ("FallbackVm", "pilotlight-dev"),
+        "vm": ("Vm", "pilotlight-dev"),
         "vm-account": ("Account", "vm"),
         "vm-firewall": ("Firewall", "vm"),
         "vm-group": ("ReplicaGroup", "vm"),
@@ -116,7 +116,7 @@ def test_each_machine_starts_as_the_single_one_does(stack_of: Render, three: Sta
         assert template[key] == one[key], key
     boot, weights = template["disks"]
     assert boot["sourceImage"] == one["bootDisk"]["initializeParams"]["image"]
-    assert weights["deviceName"] == one["attachedDisks"][0]["deviceName"] == cloud_init.DEVICE
+    assert weights["deviceName"] == one["attachedDisks"][0]["deviceName"] == at_boot.DEVICE
     assert weights["diskSizeGb"] == 20
 
 

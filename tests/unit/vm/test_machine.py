@@ -18,7 +18,7 @@ import yaml
 
 from components.network import GATEWAY_RANGE, VM_RANGE
 from components.settings import Settings
-from components.vm import boot as cloud_init
+from components.vm import boot as at_boot
 from lab.read.stack import Resource, Stack
 
 Make = Callable[..., Settings]
@@ -29,7 +29,7 @@ Check = Callable[[Stack], None]
 FIREWALL = "gcp:compute/firewall:Firewall"
 INSTANCE = "gcp:compute/instance:Instance"
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
-SCRIPT = Path(cloud_init.__file__).parent / "fetch_weights.sh"
+SCRIPT = Path(at_boot.__file__).parent / "fetch_weights.sh"
 
 
 def named(stack: Stack, name: str) -> Resource:
@@ -193,7 +193,7 @@ def test_size_and_place_are_settings(stack_of: Render, preview: bool) -> None:
 
 
 def boot(settings: Settings) -> dict[str, Any]:
-    text = cloud_init.user_data(settings)
+    text = at_boot.user_data(settings)
     # cloud-init takes a document for cloud-config by this line alone.
     assert text.startswith("#cloud-config\n")
     return yaml.safe_load(text)
