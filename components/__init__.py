@@ -1,1 +1,1 @@
-"""What pilotlight declares: one module or small package per component, with the text it ships beside it."""
+"""What pilotlight declares: a room for each part, with the text that the part ships beside it."""

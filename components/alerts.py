@@ -1,6 +1,6 @@
-"""What tells the owner in time, by e-mail.
+"""Mail to the owner before something ends.
 
-Owns: the alert before the gateway's auth key ends. Does not own: the key, or its renewal, which is `pulumi up`'s.
+Owns: the alert before the gateway's auth key ends. Does not own: the key or its renewal, which is `pulumi up`'s.
 """
 
 from datetime import datetime

@@ -1,6 +1,6 @@
-"""Google APIs the stack needs.
+"""The Google APIs that the stack calls.
 
-Owns: switching them on. Does not own: switching them off; other things in the project may use them.
+Owns: switching them on. Does not own: switching them off, because other things in the project may use them.
 """
 
 from typing import Final

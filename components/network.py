@@ -1,7 +1,7 @@
 """The VPC between the gateway and the VM lane.
 
-Owns: network, the two subnets, and Cloud NAT, by which the VM without an external address fetches image and weights.
-Does not own: who may talk to the VM (`vm.firewall`).
+Owns: the network, its two subnets, and Cloud NAT, through which a VM without an external address fetches its image and
+weights. Does not own: who may reach the VM (`vm.firewall`).
 """
 
 from typing import Final

@@ -1,4 +1,4 @@
-"""What the user still has to do by hand, as the stack's `next_steps` output. Pure."""
+"""The steps that a user still has to take by hand, as the stack's `next_steps` output. Pure."""
 
 from components.settings import Lane, Settings
 from components.settings.tailnet import Join

@@ -1,7 +1,7 @@
 """Every port, socket and file name that two rooms share, once.
 
-Owns: the numbers and names. Does not own: who listens there, which stands beside the listener. Not here: the ports of
-home's own programs (K3s, Flannel), which only the guard's rules name, and those of services, which are settings.
+Owns: the numbers and names. Does not own: the listeners. The ports of home's own programs (K3s, Flannel) stand in the
+guard's rules alone, and those of services are settings.
 """
 
 from typing import Final

@@ -1,10 +1,10 @@
-"""vLLM's command line, as pure functions: what home's services and the burst lane start.
+"""vLLM's command line, as pure functions, for home's services and for the burst lane.
 
-Owns: every argument vLLM gets, and why. Does not own: images and weights (settings, `service_presets`), the chart's
-values (`home.services`), the routing policy.
+Owns: every argument that vLLM gets, and its reason. Does not own: images and weights (`settings.presets`,
+`settings.burst`), the chart's values (`home.chart`), the routing.
 
-Each argument was read in vLLM 0.29.0 itself (wheel `vllm==0.29.0`; its CUDA 12.9 image is `v0.29.0-cu129`); the file
-that declares it stands beside it, and tests hold all of them against the whole list of that version.
+Each argument was read in vLLM 0.29.0 itself (wheel `vllm==0.29.0`; its CUDA 12.9 image is `v0.29.0-cu129`). The file
+that declares an argument stands beside it, and tests hold all of them against the whole list of that version.
 """
 
 import json

@@ -1,7 +1,7 @@
-"""The burst lane's container: vLLM on one L4, reading its weights from the mounted bucket. Pure: settings in, data out.
+"""The burst lane's container: vLLM on one L4, with its weights in a mounted bucket. Pure: settings in, data out.
 
-Owns: command, arguments, environment, startup probe and mount options. Does not own: what vLLM's common arguments mean
-(`vllm`), nor the service around the container (`burst`).
+Owns: command, arguments, environment, startup probe and mount options. Does not own: the arguments that every vLLM gets
+(`vllm`), the service around the container (`service`).
 
 Driver: Cloud Run's L4 instances have NVIDIA driver 535 (CUDA 12.2). A CUDA 12.9 image runs on it by CUDA's
 minor-version compatibility (any 12.x wants a driver from 525 on); vLLM's default images are CUDA 13, which wants 580.

@@ -1,7 +1,7 @@
 """The burst lane: the same model on a GPU in the cloud that costs nothing while nobody needs it.
 
-Owns: the Cloud Run service with one L4, its identity, its weights, and the grant that lets a caller in. Does not own:
-when it is woken and what is sent to it (`gateway`), nor the container's command line (`server`).
+Owns: the Cloud Run service with one L4, its identity, and the grant that admits a caller. Does not own: when it is
+woken and which requests it gets (`gateway`), the container's command line (`container`), the bucket (`weights`).
 """
 
 import pulumi

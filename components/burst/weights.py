@@ -1,10 +1,10 @@
 """The burst lane's weights: a bucket, and the Cloud Run job that fills it once.
 
-Owns: the bucket and who may write it, the job, its script and its identity. Does not own: who reads (`burst`), nor how
-a file is checked (`fetch_weights`, which is the job's whole program).
+Owns: the bucket, its grants, the job with its script and identity. Does not own: how a file is checked
+(`fetch_weights`, which is the job's whole program).
 
 The job starts by itself when it is created and when model, commit, image or script change; `up` doesn't wait for it.
-If it fails four times, the lane stays cold until it is started again by hand (`next_steps` has the command).
+If it fails four times, the lane stays cold until the owner starts it again (`next_steps` has the command).
 """
 
 import hashlib

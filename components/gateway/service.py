@@ -1,7 +1,7 @@
 """The public endpoint: one Cloud Run service of official images, stock Caddy and configuration.
 
-Owns: the service, its identity, its secrets and who may read them. Does not own: the text of Caddy's configuration
-(`caddy`), the tunnel's environment (`tailscale`), the lanes themselves.
+Owns: the service, its identity, its secrets and their one reader. Does not own: the text of Caddy's configuration
+(`caddy`), the tunnel's environment (`tunnel`), the pilot's program (`pilot`), the lanes themselves.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,7 @@
-"""The gateway's Tailscale container: joins the tailnet in userspace and offers it to Caddy as a SOCKS5 proxy.
+"""The gateway's Tailscale container: it joins the tailnet in userspace mode and is Caddy's SOCKS5 proxy.
 
-Owns: the container's command and environment, as plain data. Does not own: the auth key's value, or whom the tailnet
-trusts.
+Owns: the container's command and environment, as plain data. Does not own: the auth key's value, the tailnet's policy
+(`tailnet`).
 """
 
 from typing import Final

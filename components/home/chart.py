@@ -1,7 +1,7 @@
-"""A service as a release of `charts/ai-service`: its chart values, as a pure function.
+"""A service at home as a release of `charts/ai-service`: its chart values, as a pure function.
 
-Owns: what an image of any kind and vLLM's own need from the chart. Does not own: vLLM's arguments (`vllm`), the
-services (`services`), the chart's defaults.
+Owns: the values that the chart gets for vLLM's image and for any other. Does not own: vLLM's arguments (`vllm`), the
+list of services (`settings.declared_services`), the chart's defaults.
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
-"""Sharing the one GPU: configuration of NVIDIA's device plugin, as pure functions.
+"""Sharing the one GPU: the configuration of NVIDIA's device plugin, as pure functions.
 
 Owns: time-slicing and the values of NVIDIA's chart. Does not own: driver, container toolkit and K3s on the machine.
-Slices share time, not memory: what a service may allocate is its own argument (vLLM: --gpu-memory-utilization).
+Slices share time, not memory: each service limits its own memory (vLLM: --gpu-memory-utilization).
 """
 
 import hashlib

@@ -1,7 +1,7 @@
-"""The home cluster's share of the stack: GPU slices, Traefik's timeouts, and the AI services.
+"""The stack's share of the home cluster: GPU slices, Traefik's timeouts, and the AI services.
 
-Owns: one namespace and what is in it, and the one HelmChartConfig of K3s' Traefik. Does not own: the machine, its
-driver, K3s and the tailnet (bootstrap), nor which requests come home (gateway). Exactly one stack deploys onto a home.
+Owns: one namespace with all that is in it, and the one HelmChartConfig of K3s' Traefik. Does not own: the machine, its
+driver, K3s and the tailnet (`bootstrap`), which requests come home (`gateway`). Exactly one stack deploys onto a home.
 """
 
 import hashlib

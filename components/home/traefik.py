@@ -1,6 +1,7 @@
 """Timeouts of K3s' own Traefik, as a pure function.
 
-Owns: the values the stack adds to the Traefik that K3s ships. Does not own: Traefik's installation, routes (the chart).
+Owns: the values that the stack adds to the Traefik that K3s ships. Does not own: Traefik's installation, the routes
+(`charts/ai-service`).
 """
 
 from typing import Final
@@ -22,7 +23,8 @@ def traefik_values(longest_request_s: int) -> str:
         "readTimeout": limit,
         # 0 is no limit: it would count from the request's header on, so it would cut a long streamed answer.
         "writeTimeout": "0s",
-        # Longer than the gateway keeps idle connections (120 s), so that it never writes into a closing one.
+        # Longer than the gateway keeps idle connections (4 s, `IDLE_CONNECTION`), so that Caddy never writes into a
+        # closing one.
         "idleTimeout": limit,
     }
     return yaml.safe_dump({"ports": {"web": {"transport": {"respondingTimeouts": timeouts}}}}, sort_keys=False)

@@ -1,7 +1,7 @@
-"""The burst lane's settings: its machine, its weights, and when it is woken.
+"""The burst lane's settings: its machine, its weights, and when the pilot wakes it.
 
-Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), nor what acts on them (the
-component `burst`, and the gateway's pilot).
+Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`burst`, and
+the gateway's pilot).
 """
 
 from enum import StrEnum

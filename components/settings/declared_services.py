@@ -1,7 +1,7 @@
-"""The AI services as declared: each entry of `services` with everything its preset adds.
+"""The AI services as declared: each entry of `services` with everything that its preset adds. Pure.
 
-Owns: what an entry comes to, which service is the model's of every lane, and the sums on the one GPU. Does not own: the
-rules (`service_rules`), chart values (`home.services`), routes (`gateway`). Pure.
+Owns: the complete value of an entry, which service answers for the model of every lane, and the sums on the one GPU.
+Does not own: the rules (`service_rules`), the chart's values (`home.chart`), the routes (`gateway.caddy`).
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,6 @@
 """The gateway's settings: its images, its instances, and the limits of a request.
 
-Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), nor what is built from them
-(`gateway`).
+Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`gateway`).
 """
 
 from typing import Final

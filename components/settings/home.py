@@ -1,7 +1,7 @@
 """The settings of the GPU server at home.
 
-Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), the services (`services`),
-nor what is built from them (`home`).
+Owns: the values, each for itself. Does not own: the rules between them (`rules`), the services (`services`), what is
+built from them (`home`).
 """
 
 import re

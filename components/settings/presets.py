@@ -1,9 +1,9 @@
 """Presets: services that are one line of settings, each an image with an OpenAI-compatible API.
 
-Owns: image, model, path and needs of each preset, and where they were read. Does not own: what an entry of `services`
-says otherwise (`service_settings`), vLLM's common arguments (`vllm`).
+Owns: image, model, path and needs of each preset, with their sources. Does not own: what an entry of `services` changes
+(`services`), the arguments that every vLLM gets (`vllm`).
 
-None of them ran on a GPU here. What each is taken from stands beside it; memory without a source is our estimate.
+None of them ran on a GPU here. The source of each value stands beside it; memory without a source is our estimate.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
-"""Reads the stack's settings from Pulumi's config.
+"""Reads the stack's settings from Pulumi's config, and refuses them with every problem at once.
 
-Owns: `pilotlight:*` and the two provider keys `gcp:project` and `gcp:region`, unknown keys, and turning what pydantic
-says into field, rule, consequence, fix; all problems are shown at once. Does not own: the settings' rules (`settings`).
+Owns: `pilotlight:*` and the two provider keys `gcp:project` and `gcp:region`, unknown keys, and the translation of
+pydantic's errors into field, rule, consequence, fix. Does not own: the rules themselves (`rules`, `service_rules`).
 """
 
 import difflib

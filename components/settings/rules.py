@@ -1,7 +1,7 @@
-"""What the settings must satisfy together, checked before any resource exists.
+"""Rules between settings, checked before any resource exists.
 
-Owns: the rules between sections. Does not own: what one section says of itself, the form of a refusal (`section`), the
-rules of `services` (`service_rules`).
+Owns: the rules that hold between two sections, or between values of one. Does not own: the type and range of a single
+value (its section), the form of a refusal (`section`), the rules of `services` (`service_rules`).
 """
 
 from typing import Any, Final, cast

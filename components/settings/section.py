@@ -1,7 +1,7 @@
-"""What every group of settings stands on: its base class, the lanes, refusals, patterns and units.
+"""The ground that every group of settings stands on: base class, lanes, refusals, patterns and units.
 
-Owns: the form of every refusal (field, rule, consequence, fix), and what more than one section is written in. Does not
-own: any setting, nor what holds between two of them (`rules`).
+Owns: the form of every refusal (field, rule, consequence, fix), and the patterns that more than one section uses. Does
+not own: any setting, any rule between two of them (`rules`).
 """
 
 import re

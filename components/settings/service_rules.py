@@ -1,7 +1,7 @@
-"""What the services must satisfy together, and with the rest of the settings.
+"""Rules between the entries of `services`, checked before any resource exists.
 
-Owns: the rules between entries of `services`, and between them and `lanes`, `home` and `model`. Does not own: each
-value for itself (`service_settings`), the form of a refusal (`rules`).
+Owns: the rules between the entries, and between them and `lanes`, `home` and `model`. Does not own: the type and range
+of a single value (`services`), the form of a refusal (`section`).
 """
 
 from collections import Counter

@@ -1,7 +1,7 @@
 """One entry of `services`: an AI service on the home GPU.
 
-Owns: the values of one entry, each for itself. Does not own: the presets they start from (`service_presets`), what the
-entries must satisfy together (`service_rules`), what they come to (`services`).
+Owns: the values of one entry, each for itself. Does not own: the presets that they start from (`presets`), the rules
+between entries (`service_rules`), the complete value of an entry (`declared_services`).
 """
 
 import difflib

@@ -1,7 +1,7 @@
 """The settings of one whole stack, and the small sections that have no file of their own: clients, model, alerts.
 
-Owns: the values, each for itself. Does not own: reading them from Pulumi's config (`reading`), what they must satisfy
-together (`rules`, `service_rules`), nor what is built from them.
+Owns: the values, each for itself. Does not own: reading them from Pulumi's config (`reading`), the rules between them
+(`rules`, `service_rules`), what is built from them.
 """
 
 import re

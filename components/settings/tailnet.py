@@ -1,7 +1,7 @@
-"""The tailnet's settings: its policy, how the gateway joins, who else may.
+"""The tailnet's settings: its policy, and how the gateway and CI join.
 
-Owns: the values, each for itself. Does not own: the user's own policy file and what it must not say (`tailnet.merge`),
-nor what is built from them (`tailnet`).
+Owns: the values, each for itself. Does not own: the user's own policy file and its limits (`tailnet.merge`), the rules
+between settings (`rules`), what is built from them (`tailnet`).
 """
 
 from enum import StrEnum

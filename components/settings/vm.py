@@ -1,7 +1,6 @@
 """The VM lane's settings: its machines, its weights, its capacity.
 
-Owns: the values, each for itself. Does not own: what they must satisfy together (`rules`), nor what is built from them
-(`vm`).
+Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`vm`).
 """
 
 from typing import Final

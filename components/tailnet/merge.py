@@ -1,8 +1,8 @@
 """The user's own policy with this stack's share added.
 
-Owns: the merge, and what the user's rules must not say beside the share. Does not own: the share (`acl`), reading the
-file (`own_file`). What only Tailscale can know (who is in a group, which address a host alias means) is left to the
-policy's tests, which it runs before it accepts an update.
+Owns: the merge, and what the user's rules must not say beside the share. Does not own: the share (`policy`), reading
+the file (`own_file`). Only Tailscale knows who is in a group and which address a host alias means: that is left to the
+policy's tests, which Tailscale runs before it accepts an update.
 """
 
 import re

@@ -1,7 +1,7 @@
 """The user's own policy file: HuJSON, which is JSON with comments and trailing commas.
 
-Owns: reading it, and the form of the sections that this stack adds to or checks; all else in it is kept unread. Does
-not own: what it may say (`merge`).
+Owns: reading it, and the form of the sections that this stack adds to or checks; every other section is kept unread.
+Does not own: the limits of its content (`merge`).
 """
 
 import re

@@ -1,7 +1,7 @@
 """The tailnet's policy, as data from one pure function.
 
-Owns: who may reach what, who owns the tags, and the tests Tailscale runs before it accepts an update. Does not own: the
-user's own policy file (`merge`), nor registering the policy (`tailnet`).
+Owns: who may reach what, who owns the tags, and the tests that Tailscale runs before it accepts an update. Does not
+own: the user's own policy file (`merge`), registering the policy (`tailnet`).
 """
 
 from typing import Any, Final

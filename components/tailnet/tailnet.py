@@ -1,7 +1,7 @@
 """The tailnet that joins the gateway in the cloud and the GPU server at home, without an open port at home.
 
-Owns: the tailnet's policy (where this stack is its owner), the two auth keys, and who may join by an identity instead.
-Does not own: joining, which the gateway's Tailscale container and the home machine do.
+Owns: the tailnet's policy (where this stack is its owner), the two auth keys, and the identities that may join without
+one. Does not own: joining, which the gateway's Tailscale container and the home machine do.
 """
 
 import json

@@ -1,7 +1,7 @@
 """The hop to burst: a listener of the same Caddy on loopback that adds TLS, Host and Google's ID token.
 
-Owns: the only way on which the token travels, and what Cloud Run's own answers mean. Does not own: the token's file
-(the pilot keeps it fresh), whether a request should go to burst (`checks`), replays (`lanes`).
+Owns: the only way that the token travels, and the meaning of Cloud Run's own answers. Does not own: the token's file,
+which the pilot keeps fresh, whether a request should go to burst (`checks`), retries (`walk`).
 """
 
 from collections.abc import Sequence

@@ -1,6 +1,7 @@
-"""The listener behind the lanes' active checks, which can't dial through a proxy themselves.
+"""The listener behind the lanes' active checks, because Caddy's checker can't dial through a proxy itself.
 
-Owns: what a lane must answer to get requests. Does not own: how often it is asked (`lanes`), the pilot's answers.
+Owns: the answer that a lane must give to get requests. Does not own: how often it is asked (`upstreams`), the pilot's
+answers (`pilot`).
 """
 
 from collections.abc import Sequence

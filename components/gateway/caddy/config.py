@@ -1,8 +1,8 @@
-"""The gateway's Caddy configuration: everything that happens to a request, as data.
+"""Caddy's whole configuration, put together, and the environment that Caddy needs.
 
-Owns: Caddy's servers, their limits at start and shutdown, and the environment that Caddy needs. Does not own: the
-routes (`routes`), the way to a lane (`walk`, `checks`, `burst_hop`), the form of the gateway's own answers (`answers`),
-the container with its secrets and mounts (`gateway.service`).
+Owns: Caddy's servers, and their limits at start and shutdown. Does not own: the routes (`routes`), the way to a lane
+(`walk`, `checks`, `burst_hop`), the form of the gateway's own answers (`answers`), the container with its secrets and
+mounts (`gateway.service`).
 """
 
 import json

@@ -1,6 +1,6 @@
-"""What Caddy logs, as a part of its JSON.
+"""The log of Caddy, as a part of its JSON.
 
-Owns: which fields a line has, and which lines are left out. Does not own: the names a request gets (`routes`).
+Owns: the fields of a line, and the lines that are left out. Does not own: the names that a request gets (`routes`).
 """
 
 from components.gateway.caddy.answers import Json

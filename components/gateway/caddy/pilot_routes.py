@@ -1,7 +1,7 @@
-"""What Caddy asks the pilot: whether to start, and what it shows of the lanes.
+"""Every question that Caddy asks the pilot: whether to start, and the state of the lanes.
 
-Owns: the pilot's address and every route that leads to it. Does not own: the pilot's answers (`pilot`), what a lane's
-check makes of them (`checks`). A pilot that is dead, late or wedged costs burst and nothing else.
+Owns: every route that leads to the pilot. Does not own: the pilot's answers (`pilot`), the decision that a lane's check
+makes of them (`checks`). A pilot that is dead, late or stuck costs burst and nothing else.
 """
 
 from collections.abc import Sequence

@@ -18,8 +18,8 @@ from components.settings.declared_services import Service, at_home_only, declare
 CHECK_INTERVAL: Final = "500ms"
 CHECK_TIMEOUT: Final = "1s"
 IDLE_CONNECTION: Final = "4s"
-"""Below the 5 s after which llama.cpp and vLLM close an idle connection: a large body sent into a closing connection is
-lost, for it can't be replayed."""
+"""Below the 5 s after which llama.cpp closes an idle connection: a large body sent into a closing connection is lost,
+for it can't be replayed. Home's Traefik (`home.traefik`) and vLLM (`vllm.KEEP_ALIVE_S`) keep theirs longer."""
 
 
 LARGE: Final = "large"
