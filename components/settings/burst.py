@@ -46,42 +46,46 @@ class BurstSettings(Section):
     revision: str = Field(
         default=BURST_REVISION,
         pattern=r"^[0-9a-f]{40}$",
-        description="Commit of that repository; its file sums are what is checked.",
+        description="Commit of that repository; each file is checked against the sum that it has there.",
     )
     min_instances: int = Field(
-        default=0, ge=0, description="Instances kept while nobody calls; 1 bills an L4 around the clock."
+        default=0, ge=0, description="Instances that run while nobody calls; 1 bills an L4 around the clock."
     )
-    max_instances: int = Field(default=1, ge=1, le=10, description="Most instances; each needs L4 quota.")
+    max_instances: int = Field(default=1, ge=1, le=10, description="Maximum of instances; each needs quota for one L4.")
     max_requests: int = Field(
-        default=16, ge=1, le=256, description="Requests one instance answers at a time; also Cloud Run's concurrency."
+        default=16,
+        ge=1,
+        le=256,
+        description="Requests that one instance answers at a time; also Cloud Run's concurrency.",
     )
     cpu: Literal[4, 6, 8] = Field(default=4, description="CPUs of an instance; an L4 wants 4 at least.")
     memory_gib: int = Field(
         default=16, ge=16, le=32, description="Memory of an instance, GiB; an L4 wants 16 at least, a CPU takes 4."
     )
-    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context, tokens.")
+    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context of one request, tokens.")
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=0.95, description="vLLM's share of the L4's 24 GB.")
     wake: Wake = Field(
         default=Wake.FIRST_FALLBACK,
-        description="When it is started: with the first request that home can't take, under pressure only (VM full or "
-        + "somebody waiting), or never.",
+        description="When the pilot starts it: with the first request that home can't take, only under "
+        + "pressure (the VM "
+        + "is full, or a request waits), or never.",
     )
     idle_s: int = Field(
         default=600,
         ge=1,
         le=3600,
-        description="How long it counts as warm after its last request, seconds; Cloud Run keeps it about 10 minutes.",
+        description="Time that it counts as warm after its last request, seconds; Cloud Run keeps it about 10 minutes.",
     )
     wake_deadline_s: int = Field(
         default=270,
         ge=10,
         le=STARTUP_MOST_S,
-        description="Longest a start may take, seconds; then it is given up. Cloud Run allows 480.",
+        description="Longest start, seconds; then the pilot gives it up. Cloud Run allows 480.",
     )
     retry_s: int = Field(default=60, ge=1, le=3600, description="Pause after a start that failed, seconds.")
     slow_s: float = Field(
-        default=5.0, gt=0, le=300, description="First tokens later than this mean slow, seconds: then the VM answers."
+        default=5.0, gt=0, le=300, description="A first token later than this means slow, seconds: then the VM answers."
     )
     recovered_s: float = Field(
-        default=2.0, gt=0, description="First tokens sooner than this mean recovered, seconds. Below `slow_s`."
+        default=2.0, gt=0, description="A first token sooner than this means recovered, seconds. Below `slow_s`."
     )

@@ -26,37 +26,43 @@ class GatewaySettings(Section):
     min_instances: int = Field(
         default=0,
         ge=0,
-        description="Instances kept while nobody calls. 0 costs nothing idle; 1 removes the gateway's own start.",
+        description="Instances that run while nobody calls. 0 costs nothing; 1 removes the gateway's own start.",
     )
     max_instances: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="Most instances. Capacity, waiting and lane state are per instance: 2 double them.",
+        description="Maximum of instances. Each has its own slots, queue and view of the lanes: 2 "
+        + "double the load on a lane.",
     )
     concurrency: int = Field(
-        default=80, ge=1, le=1000, description="Requests one instance holds, waiting ones included; the rest gets 429."
+        default=80,
+        ge=1,
+        le=1000,
+        description="Requests that one instance holds, waiting ones included; Cloud Run answers 429 to the rest.",
     )
-    timeout_s: int = Field(default=300, ge=10, le=3600, description="Longest a request may take, seconds.")
+    timeout_s: int = Field(default=300, ge=10, le=3600, description="Longest time of a request, seconds.")
     wait_s: int = Field(
         default=240,
         ge=1,
-        description="Longest a request waits for a free lane, seconds; then 503 with Retry-After. Below `timeout_s`.",
+        description="Longest wait for a free lane, seconds; then 503 with Retry-After. Below `timeout_s`.",
     )
     request_limit_mib: int = Field(
         default=31,
         ge=1,
         le=31,
-        description="Largest request body, MiB; larger gets 413. Cloud Run itself refuses 32 MiB, unreadably.",
+        description="Largest request body, MiB; a larger one gets 413. Cloud Run itself refuses 32 MiB, in HTML.",
     )
     replay_limit_mib: int = Field(
         default=4,
         ge=1,
-        description="Bodies up to this are kept and replayed on the next lane, MiB; larger stream through once.",
+        description="Largest body that is kept in memory and repeated on the next lane, MiB; a larger "
+        + "one streams through once.",
     )
     memory_mib: int = Field(
         default=1024,
         ge=512,
         le=CADDY_MOST_MIB,
-        description="Caddy's memory, MiB: must hold concurrency x replay_limit_mib x 2.5. One CPU takes 4096 at most.",
+        description="Caddy's memory, MiB: at least concurrency x replay_limit_mib x 2.5 + 128. One CPU "
+        + "takes 4096 at most.",
     )

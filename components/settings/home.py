@@ -21,29 +21,30 @@ class HomeSettings(Section):
 
     owner: bool = Field(
         default=True,
-        description="Whether this stack deploys onto the home cluster. Exactly one stack may; others only route to it.",
+        description="Whether this stack deploys onto the home cluster. Exactly one stack may; the "
+        + "others only route to it.",
     )
     hostname: str = Field(
         default="home", pattern=DNS_LABEL, description="The home machine's name in the tailnet, without a domain."
     )
     nic: str | None = Field(
         default=None,
-        description="Network interface whose address K3s takes. None: the one of the default route, tunnels left out.",
+        description="Network interface whose address K3s takes. None: the default route's, tunnels left out.",
     )
     namespace: str = Field(
         default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
     )
     gpu_slices: int = Field(
-        default=10, ge=2, le=100, description="Time slices the one GPU is shared in; NVIDIA's plugin takes 2 at least."
+        default=10, ge=2, le=100, description="Time slices of the one GPU; NVIDIA's plugin takes 2 at least."
     )
     gpu_memory: Memory = Field(
-        default="24GiB", description="The card's memory, with unit; what the services may take adds up to it at most."
+        default="24GiB", description="The card's memory, with unit: the upper limit of the services' sum."
     )
     max_requests: int = Field(
         default=8,
         ge=1,
         le=1000,
-        description="Requests for `model.name` that home answers at a time; what exceeds it goes on.",
+        description="Requests for `model.name` that home answers at a time; further ones go to the next lane.",
     )
 
     @field_validator("nic")

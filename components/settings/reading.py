@@ -104,7 +104,7 @@ def _explain(error: dict[str, Any]) -> str:
         return _unknown(field, sorted(_section(location[:-1]).model_fields))
     rule = _WORDS.get(error["type"], f"is refused: {error['msg']}")
     described = _description(location)
-    fix = f"give it what it stands for: {described}" if described else "see the settings table in README.md"
+    fix = f"give a value that fits its meaning: {described}" if described else "see docs/settings.md"
     return problem(field, rule, "the stack can't be declared", fix)
 
 

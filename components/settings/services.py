@@ -47,15 +47,19 @@ def _service_path(value: str) -> str:
 class ServiceSettings(Section):
     """An AI service at home. What an entry leaves out is its preset's; without one, `image` and `model` are due."""
 
-    name: str = Field(pattern=SERVICE_NAME, description="Its name in the cluster and in the logs: lower case.")
+    name: str = Field(
+        pattern=SERVICE_NAME, description="The service's name in the cluster and in the logs, lower case."
+    )
     preset: Annotated[str, AfterValidator(_known_preset)] | None = Field(
-        default=None, description=f"Where its values come from: {', '.join(f'`{name}`' for name in PRESETS)}."
+        default=None,
+        description=f"Preset for the values that the entry leaves out: {', '.join(f'`{name}`' for name in PRESETS)}.",
     )
     image: str | None = Field(
-        default=None, description="Image with an exact version. vLLM's own gets the arguments the gateway relies on."
+        default=None,
+        description="Image with an exact version. vLLM's own also gets the arguments that the gateway relies on.",
     )
     args: tuple[str, ...] | None = Field(
-        default=None, description="Arguments, one text each, after the preset's; of two equal ones vLLM takes the last."
+        default=None, description="Arguments, one text each, after the preset's; vLLM takes the last of two equal ones."
     )
     env: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")], str] | None = Field(
         default=None, description="Environment, over the preset's. No secrets: it is readable in the cluster."
@@ -64,7 +68,7 @@ class ServiceSettings(Section):
         default=None,
         pattern=MODEL_NAME,
         max_length=128,
-        description="The name clients send as `model`. Not for the service on `/v1`: it serves `model.name`.",
+        description="The name that clients send as `model`. The service on `/v1` serves `model.name`, and takes none.",
     )
     weights: str | None = Field(
         default=None,
@@ -73,28 +77,35 @@ class ServiceSettings(Section):
     )
     paths: tuple[Annotated[str, AfterValidator(_service_path)], ...] | None = Field(
         default=None,
-        description="URL paths it answers, with all below them; the longest wins. `/v1` itself means completions.",
+        description="URL paths that it answers, with all below them; the longest wins. `/v1` itself means completions.",
     )
     slices: Literal[0, 1] | None = Field(
-        default=None, description="Time slices of the GPU: 1, or 0 for a service without it. More would be no more."
+        default=None,
+        description="Time slices of the GPU: 1, or 0 for a service without a GPU. 2 slices give no more than 1.",
     )
     gpu_memory: Memory | None = Field(
         default=None,
-        description="GPU memory it may take, with unit (`9GiB`); vLLM is held to it, others must keep to it.",
+        description="GPU memory that it may take, with unit (`9GiB`). vLLM is held to it; other programs are trusted.",
     )
     max_requests: int | None = Field(
         default=None, ge=1, le=1000,
-        description="Requests it answers at a time (16 without preset); for the one on `/v1`: `home.max_requests`.",
+        description="Requests that it answers at a time (16 without preset). The service on `/v1` has "
+        + "`home.max_requests`.",
     )  # fmt: skip
     cache_gib: int | None = Field(
-        default=None, ge=0, le=4096, description="Volume for what it downloads, mounted at /cache, GiB; 0 for none."
+        default=None, ge=0, le=4096, description="Volume for downloads, mounted at /cache, GiB; 0 for none."
     )
-    port: int | None = Field(default=None, ge=1024, le=65535, description="Port it listens on (8000 without preset).")
+    port: int | None = Field(
+        default=None, ge=1024, le=65535, description="Port that it listens on (8000 without preset)."
+    )
     health: str | None = Field(
         default=None,
         pattern=r"^(/[A-Za-z0-9._~-]+)+$",
         description="Path that answers 200 when it can serve (/health without preset).",
     )
     uid: int | None = Field(
-        default=None, ge=0, le=65535, description="User it runs as (1000 without preset); 0 for images that need root."
+        default=None,
+        ge=0,
+        le=65535,
+        description="User id that it runs as (1000 without preset); 0 for images that need root.",
     )

@@ -25,7 +25,7 @@ CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 class ClientSettings(Section):
     """One caller of the API."""
 
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,29}$", description="Who calls: lower case, shown in the logs.")
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,29}$", description="The client's name, lower case; logs show it.")
     key: SecretStr | None = Field(
         default=None,
         description="The client's bearer key, as a Pulumi secret. Left out, the stack makes one (`api_keys` output).",
@@ -55,7 +55,7 @@ class ModelSettings(Section):
         default="Qwen/Qwen2.5-VL-7B-Instruct",
         pattern=MODEL_NAME,
         max_length=128,
-        description="The name clients send as `model`; every lane serves it.",
+        description="The name that clients send as `model`; every lane answers to it.",
     )
 
 
@@ -65,7 +65,7 @@ class AlertSettings(Section):
     email: str = Field(
         default="",
         pattern=r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
-        description="Who is told before the gateway's auth key ends. Empty: nobody.",
+        description="Address that gets a mail before the gateway's auth key ends. Empty: none.",
     )
 
 
@@ -81,12 +81,14 @@ class Settings(Section):
     )
     region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="Google Cloud region, like us-central1.")
     clients: tuple[ClientSettings, ...] = Field(
-        default=(ClientSettings(name="demo"),), description="Who may call: a list of `name` and, if wanted, `key`."
+        default=(ClientSettings(name="demo"),),
+        description="The clients that may call: a list of `name` and, optionally, `key`.",
     )
     lanes: tuple[Lane, ...] = Field(
-        default=(Lane.HOME, Lane.VM), description="Lanes in the order a request tries them; leave one out to stop it."
+        default=(Lane.HOME, Lane.VM),
+        description="The lanes, in the order in which a request tries them. A lane that is left out costs nothing.",
     )
-    model: ModelSettings = Field(default=ModelSettings(), description="The model.")
+    model: ModelSettings = Field(default=ModelSettings(), description="The model that every lane serves.")
     gateway: GatewaySettings = Field(default=GatewaySettings(), description="The public endpoint.")
     burst: BurstSettings = Field(default=BurstSettings(), description="The serverless GPU lane.")
     vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
@@ -96,9 +98,10 @@ class Settings(Section):
         description="The AI services on the home GPU: a list of `name` and `preset`, or `image` and `model`.",
     )
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
-    alerts: AlertSettings = Field(default=AlertSettings(), description="What tells the owner in time.")
+    alerts: AlertSettings = Field(default=AlertSettings(), description="Alerts to the owner.")
     kubeconfig: SecretStr | None = Field(
-        default=None, description="Kubeconfig of the home cluster, as a Pulumi secret. Missing, home waits for it."
+        default=None,
+        description="Kubeconfig of the home cluster, as a Pulumi secret. Without it home is not deployed yet.",
     )
 
     @property

@@ -29,25 +29,26 @@ class TailnetSettings(Section):
 
     policy_owner: bool = Field(
         default=True,
-        description="Whether this stack owns the tailnet's policy file. It is one per tailnet: one stack may.",
+        description="Whether this stack owns the tailnet's policy file. A tailnet has one: exactly one "
+        + "stack may own it.",
     )
     policy_file: str = Field(
         default="",
         pattern=r"^([^/~].*)?$",
-        description="Your own policy (HuJSON), a path in the project: it is kept, this stack's part is added to it.",
+        description="Your own policy (HuJSON), a path in the project. It is kept; this stack's part is added to it.",
     )
     overwrite_policy: bool = Field(
         default=False,
-        description="Replace a policy that was edited before. Off, Tailscale refuses the update and nothing changes.",
+        description="Whether to replace a policy that was edited before. If not, Tailscale refuses the update.",
     )
     reset_policy_on_destroy: bool = Field(
         default=False,
-        description="Give the tailnet Tailscale's default policy when the stack is destroyed: all may reach all then.",
+        description="Whether `destroy` gives the tailnet Tailscale's default policy, by which all reach all.",
     )
     owners: tuple[Annotated[str, Field(pattern=OWNER)], ...] = Field(
         default=("autogroup:admin",),
         min_length=1,
-        description="Who keeps SSH, ingress and Kubernetes API access to home: logins or `autogroup:` roles.",
+        description="Logins or `autogroup:` roles that keep access to home's SSH, ingress and Kubernetes API.",
     )
     join: Join = Field(
         default=Join.AUTH_KEY,
@@ -57,7 +58,8 @@ class TailnetSettings(Section):
     ci_repository: str = Field(
         default="",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)?$",
-        description="GitHub repository, `owner/name`, whose pull requests may reach the Kubernetes API. Empty: none.",
+        description="GitHub repository, `owner/name`, whose pull requests may reach home's Kubernetes "
+        + "API. Empty: none.",
     )
     key_expiry_days: int = Field(
         default=KEY_MOST_DAYS, description="Life of auth keys, days: 1 to 90, Tailscale gives no more."

@@ -20,9 +20,11 @@ class Weights(Section):
 
     url: str = Field(
         pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/([A-Za-z0-9._~%+@=-]+/)*[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$",
-        description="Where the GGUF file is fetched, once: https, no password and no query in it.",
+        description="Address of the GGUF file, which is fetched once: https, without password and query.",
     )
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Its SHA-256; a file that differs is never served.")
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$", description="The file's SHA-256; a file that differs is never served."
+    )
 
     @property
     def filename(self) -> str:
@@ -45,9 +47,13 @@ class VmSettings(Section):
     machine_type: str = Field(
         default="e2-highmem-2",
         pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$",
-        description="Smallest predefined machine that holds the model: 16 GB; weights take 6 GB, then the cache.",
+        description="Machine type. The default is the smallest that holds the model, and slow: 70 s to "
+        + "the first token of a text.",
     )
-    spot: bool = Field(default=False, description="Spot capacity: 60-91 % cheaper, but Google may stop it at any time.")
+    spot: bool = Field(
+        default=False,
+        description="Spot capacity: about half the price for e2-highmem-2, but Google may stop it at any time.",
+    )
     disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
     context_tokens: int = Field(
         default=16384,
@@ -59,25 +65,26 @@ class VmSettings(Section):
         default=2,
         ge=1,
         le=64,
-        description="Requests the VM answers at a time (llama.cpp slots); what exceeds it waits.",
+        description="Requests that the VM answers at a time (llama.cpp's slots); further ones wait.",
     )
     large_request_mib: int = Field(
         default=1,
         ge=1,
-        description="Bodies above this skip the VM while another lane can come up, MiB. A 1024 px picture has 0.4.",
+        description="Largest body that goes to the VM while another lane can come up, MiB. A 1024 px picture has 0.4.",
     )
     replicas: int = Field(
         default=1,
         ge=1,
         le=VM_MOST,
-        description="Machines that always run. Above 1 they are a managed group behind one internal address.",
+        description="Machines that always run. More than 1 are a managed group behind one internal address.",
     )
     max_replicas: int | None = Field(
         default=None,
         ge=1,
         le=VM_MOST,
-        description="Machines the group may grow to when they are busy. The gateway counts on `replicas` only: more "
-        + "machines share the same requests and answer sooner. None: as many as `replicas`.",
+        description="Maximum of machines when they are busy. The gateway counts on `replicas` only: "
+        + "more machines share "
+        + "the same requests and answer sooner. None: `replicas`.",
     )
     model: Weights = Field(
         default=Weights(

@@ -159,7 +159,7 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
         {"home": {"gpu_slices": 2}, "services": [LLM, TTS, OWN]},
         ("services: at most home.gpu_slices (2) slices, they ask for 3", "for ever", "raise home.gpu_slices"),
     ),
-    "two slices": ({"services": [{**LLM, "slices": 2}]}, ("services.0.slices: is refused", "More would be no more")),
+    "two slices": ({"services": [{**LLM, "slices": 2}]}, ("services.0.slices: is refused", "no more than 1")),
     "a slice without memory": (
         {"services": [LLM, own(gpu_memory=None)]},
         ("services.1.gpu_memory: set for a service with a slice", "what the others were promised", "like 4GiB"),

@@ -48,7 +48,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"clients": [{"name": "a", "key": 1234567890123456}]}, ("clients.0.key: is refused",)),
     ({"clients": [{"name": "Robot One"}]}, ("clients.0.name: is refused", "lower case")),
     ({"clients": [{"name": "a\n"}]}, ("clients.0.name: is refused",)),
-    ({"clients": [{"key": "x" * 20}]}, ("clients.0.name: is required", "Who calls")),
+    ({"clients": [{"key": "x" * 20}]}, ("clients.0.name: is required", "The client's name")),
     ({"clients": "demo"}, ("clients: must be a list", "`name`")),
     ({"clients": ["demo"]}, ("clients.0: must hold named settings",)),
     # lanes
@@ -59,7 +59,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"lanes": None}, ("lanes: must be a list",)),
     # model
     *(
-        ({"model": {"name": name}}, ("model.name: is refused", "every lane serves it"))
+        ({"model": {"name": name}}, ("model.name: is refused", "every lane answers to it"))
         for name in ("", " ", "a b", "a*", "a/../b", "/a", "a/", "a?b", "{env.CLIENT_KEY_DEMO}", "-a", "a,b", "a" * 129)
     ),
     # gateway
@@ -165,9 +165,9 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
         for name in ("default", "kube-system", "kube-public")
     ),
     # tailnet
-    ({"tailnet": {"owners": []}}, ("tailnet.owners: is refused", "Who keeps SSH")),
+    ({"tailnet": {"owners": []}}, ("tailnet.owners: is refused", "keep access to home")),
     *(
-        ({"tailnet": {"owners": ["me@example.com", owner]}}, ("tailnet.owners.1: is refused", "logins or `autogroup:`"))
+        ({"tailnet": {"owners": ["me@example.com", owner]}}, ("tailnet.owners.1: is refused", "Logins or `autogroup:`"))
         for owner in ("", " ", "*", "me", "tag:gateway", "autogroup:internet", "autogroup:danger-all", "*@example.com")
     ),
     ({"tailnet": {"key_expiry_days": 91}}, ("tailnet.key_expiry_days: 1 to 90 days, is 91", "Fix: set 90 or less")),
