@@ -1,40 +1,15 @@
 """The clients' bearer keys.
 
 Owns: a key for every client that brings none, made once and kept in the stack's state as a secret. Does not own: where
-keys are checked (`gateway`). A dynamic resource, because none of the stack's providers makes random values.
-
-The names of this module and of `_KeyMaker` are part of every stack's state (the provider is pickled by reference):
-renamed, `pulumi destroy` of an older stack could not find them.
+keys are checked (`gateway`).
 """
 
-import secrets
 from collections.abc import Mapping
-from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, DiffResult, Resource, ResourceProvider
+import pulumi_random as random
 
 from components.settings import Settings
-
-
-class _KeyMaker(ResourceProvider):
-    """Makes a key at creation and never again."""
-
-    def create(self, props: dict[str, Any]) -> CreateResult:
-        key = "sk-" + secrets.token_urlsafe(32)
-        return CreateResult(id_=props["client"], outs={**props, "key": key})
-
-    def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
-        return DiffResult(changes=_olds.get("client") != _news.get("client"), replaces=["client"])
-
-
-class ClientKey(Resource, module="clients", name="ClientKey"):
-    """A random bearer key, 43 characters of 256 random bits after `sk-`."""
-
-    key: pulumi.Output[str]
-
-    def __init__(self, name: str, *, client: str, opts: pulumi.ResourceOptions) -> None:
-        super().__init__(_KeyMaker(), name, {"client": client, "key": None}, opts)
 
 
 class Clients(pulumi.ComponentResource):
@@ -49,12 +24,15 @@ class Clients(pulumi.ComponentResource):
             if client.key:
                 key = pulumi.Output.from_input(client.key.get_secret_value())
             else:
-                made = ClientKey(
+                made = random.RandomPassword(
                     f"{name}-{client.name}",
-                    client=client.name,
-                    opts=pulumi.ResourceOptions(parent=self, additional_secret_outputs=["key"]),
+                    # 43 of 62 letters and digits hold 256 random bits. The provider's special characters are left
+                    # out: the gateway takes none of them but `-` and `_`.
+                    length=43,
+                    special=False,
+                    opts=pulumi.ResourceOptions(parent=self),
                 )
-                key = made.key
+                key = pulumi.Output.concat("sk-", made.result)
             keys[client.name] = pulumi.Output.secret(key)
         self.keys = keys
         self.register_outputs({"keys": keys})

@@ -31,8 +31,9 @@ Plant = Callable[[Stack], None]
 class Trial:
     """A running lab, as its first client has it."""
 
-    def __init__(self, lab: Lab, outputs: dict[str, Any], key: str) -> None:
-        self._lab, self._outputs, self.key = lab, outputs, key
+    def __init__(self, lab: Lab, outputs: dict[str, Any]) -> None:
+        self._lab, self._outputs = lab, outputs
+        self.key: str = next(iter(outputs["api_keys"].values()))
 
     def load(self, rate: float) -> Load:
         return Load(self._outputs["base_url"], self.key, self._outputs["model"], rate=rate)
@@ -86,7 +87,7 @@ async def lab_up(
     )
     try:
         await lab.start()
-        trial = Trial(lab, stack.outputs, cloud.client_key)
+        trial = Trial(lab, stack.outputs)
         await trial.wake_gateway()
         yield trial
     finally:

@@ -1,25 +1,45 @@
-"""What Google Cloud and Tailscale would answer: the computed outputs of the mocked resources, and the user's accounts.
+"""What the providers would answer: the computed outputs of the mocked resources, and the user's accounts.
 
 Owns: addresses, generated keys and names that no declaration can know. Does not own: any behaviour; those parts that
 behave are processes (`plan`) or simulations (`cloudrun`).
 """
 
+import random
 import secrets
+import string
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
+
+from lab.errors import LabError
 
 VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
 PROJECT: Final = "lab-project"
 KEY_ENDS: Final = "2027-02-20T03:00:00Z"
 """Here no key ends."""
+CHARACTERS: Final = {
+    "upper": string.ascii_uppercase,
+    "lower": string.ascii_lowercase,
+    "numeric": string.digits,
+    "special": "!@#$%&*()-_=+[]{}<>:?",
+}
+"""What a random password is drawn from: the provider's classes of characters, each in unless its input says false."""
 
 
-def _random_key(prefix: str) -> str:
-    return f"{prefix}{secrets.token_urlsafe(32)}"
+def random_password(inputs: Mapping[str, Any], source: random.Random) -> str:
+    """A password as the random provider makes it: every character is drawn from all declared classes.
+
+    `source` draws. Raises `LabError` on an input that would change the provider's password and not this one.
+    """
+    unknown = sorted(inputs.keys() - CHARACTERS.keys() - {"length"})
+    if unknown:
+        raise LabError(f"a random password with {', '.join(unknown)}: the lab does not understand that")
+    drawn_from = "".join(characters for kind, characters in CHARACTERS.items() if inputs.get(kind, True))
+    return "".join(source.choice(drawn_from) for _ in range(int(inputs["length"])))
 
 
 @dataclass(frozen=True)
@@ -31,8 +51,7 @@ class Cloud:
     """Where the burst lane's address listens."""
     vm_address: str = VM_ADDRESS
     kubernetes_url: str = "http://127.0.0.1:6443"
-    auth_key: str = field(default_factory=lambda: _random_key("tskey-auth-lab-"))
-    client_key: str = field(default_factory=lambda: _random_key("sk-lab-"))
+    auth_key: str = field(default_factory=lambda: f"tskey-auth-lab-{secrets.token_urlsafe(32)}")
 
     def config(self) -> dict[str, str]:
         """Config that only a user with accounts has: project, region, and the home cluster's kubeconfig."""
@@ -102,7 +121,7 @@ class Cloud:
             case "tailscale:index/federatedIdentity:FederatedIdentity":
                 identity = f"T{zlib.crc32(inputs['description'].encode())}CNTRL"
                 return {"id": identity, "audience": f"api.tailscale.com/{identity}"}
-            case "pulumi-python:dynamic/clients:ClientKey":
-                return {"key": self.client_key}
+            case "random:index/randomPassword:RandomPassword":
+                return {"id": "none", "result": random_password(inputs, secrets.SystemRandom())}
             case _:
                 return {}

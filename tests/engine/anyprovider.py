@@ -2,8 +2,9 @@
 
 Owns: the provider protocol, and the outputs a real provider would compute, from a table `{type token: {property:
 template}}`. In a template's strings `$id`, `$name`, `$made` (how often it was created) and every top-level text input
-that is not secret (`$accountId`) are replaced. Does not own: validation, real diffs (a change is an update, unless
-`replaced` says otherwise), remote components. It keeps no state, so one server stands in for several providers:
+that is not secret (`$accountId`) are replaced; a function is called with the inputs and these three. Does not own:
+validation, real diffs (a change is an update, unless `replaced` says otherwise), remote components. It keeps no state,
+so one server stands in for several providers:
 
     provider = AnyProvider({"gcp:compute/network:Network": {"selfLink": "https://x.test/$name"}}, slow={})
     with serving(provider) as port:
@@ -99,6 +100,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         texts = {key: value for key, value in given.items() if isinstance(value, str)} | names
 
         def expand(leaf: Any) -> Any:
+            if callable(leaf):
+                return leaf({**given, **names})
             text = Template(leaf).safe_substitute(texts) if isinstance(leaf, str) else leaf
             return UNKNOWN if UNKNOWN in str(text) else text
 

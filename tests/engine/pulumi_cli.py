@@ -6,6 +6,7 @@ anything takes. Does not own: what is asserted. The repository itself is never w
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -17,12 +18,21 @@ from typing import Any, Final
 
 import yaml
 
+from lab.read.cloud import random_password
 from lab.read.stack import ROOT
 from tests.engine.anyprovider import UNKNOWN, AnyProvider, debug_providers, secret, serving
 
 PROJECT: Final = "some-project"
 REGION: Final = "us-central1"
 TUNNEL_KEY: Final = "tskey-auth-engine"
+
+
+def _password(given: dict[str, Any]) -> str:
+    """Another one for each creation, the same as long as the resource lives."""
+    declared = {key: value for key, value in given.items() if key not in ("id", "name", "made")}
+    return random_password(declared, random.Random(given["id"]))
+
+
 OUTPUTS: Final = {
     "gcp:compute/address:Address": {"address": "10.80.1.2"},
     "gcp:serviceaccount/account:Account": {
@@ -38,6 +48,7 @@ OUTPUTS: Final = {
         "expiresAt": "2027-01-15T10:30:00Z",
     },
     "tailscale:index/federatedIdentity:FederatedIdentity": {"audience": "api.tailscale.com/$id"},
+    "random:index/randomPassword:RandomPassword": {"result": secret(_password)},
 }
 NOT_COPIED: Final = shutil.ignore_patterns(".venv", ".lab", ".git", "__pycache__", ".*_cache")
 TIMEOUT_S: Final = 120
@@ -142,7 +153,7 @@ def engines(folder: Path) -> Generator["Factory"]:
             "NO_COLOR": "1",
             "PULUMI_BACKEND_URL": f"file://{folder}",
             "PULUMI_CONFIG_PASSPHRASE": "only-for-this-test",
-            "PULUMI_DEBUG_PROVIDERS": debug_providers(port, "gcp", "kubernetes", "tailscale"),
+            "PULUMI_DEBUG_PROVIDERS": debug_providers(port, "gcp", "kubernetes", "random", "tailscale"),
             "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",
             "PULUMI_HOME": str(folder / "pulumi-home"),
             "PULUMI_SKIP_UPDATE_CHECK": "true",

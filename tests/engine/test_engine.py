@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_gcp"),
 ]
 
-CLIENT_KEY: Final = re.compile(r"sk-[A-Za-z0-9_-]{43}")
+CLIENT_KEY: Final = re.compile(r"sk-[A-Za-z0-9]{43}")
 HOME_TOKEN: Final = "token-of-the-home-cluster"
 KUBECONFIG: Final = yaml.safe_dump(
     {
@@ -213,6 +213,27 @@ def test_an_old_key_is_given_up_only_after_the_new_revision_serves(dev: Engine, 
         ("delete", "gateway-auth-key-version"),
         ("delete", "tailnet-gateway-key"),
     ]
+
+
+def test_one_clients_key_is_renewed_and_no_others(factory: Factory) -> None:
+    stack = factory.stack("renewing")
+    stack.write_config({**SMALL, "pilotlight:clients": [{"name": "demo"}, {"name": "robot"}]})
+    old = stack.up().outputs["api_keys"]
+    before = len(stack.provider.changes)
+    documents = "".join(path.read_text() for path in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")))
+    [command] = set(re.findall(r"pulumi up --replace '\*\*::clients-demo'", documents))
+    stack.run(*shlex.split(command)[1:], "--yes", "--skip-preview")
+    assert stack.provider.changes[before:] == [
+        ("create", "clients-demo"),
+        ("create", "gateway-key-demo-version"),
+        ("update", "gateway-service"),
+        ("delete", "gateway-key-demo-version"),
+        ("delete", "clients-demo"),
+    ]
+    new = stack.snapshot().outputs["api_keys"]
+    assert CLIENT_KEY.fullmatch(new["demo"])
+    assert new["demo"] != old["demo"]
+    assert new["robot"] == old["robot"] != old["demo"]
 
 
 def test_a_federated_gateway_joins_without_a_secret(factory: Factory) -> None:

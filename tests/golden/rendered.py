@@ -45,8 +45,8 @@ HEADER: Final = "# What the program registers. Made by `make golden`; a differen
 
 
 def rendered(name: str, *, preview: bool = False) -> Stack:
-    """The stack of one golden inventory, with fixed keys."""
-    cloud = Cloud(port=8787, auth_key="tskey-auth-golden", client_key="sk-golden")
+    """The stack of one golden inventory."""
+    cloud = Cloud(port=8787, auth_key="tskey-auth-golden")
     return render("dev", {**cloud.config(), **config_of("dev"), **STACKS[name]}, cloud.compute, preview=preview)
 
 

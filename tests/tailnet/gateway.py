@@ -57,13 +57,14 @@ class Declared:
 @cache
 def declared(auth_key: str, *lanes: str) -> Declared:
     """The stack `dev` if its tailnet makes this auth key. The VM has its address in these tests' network."""
-    cloud = Cloud(port=8787, auth_key=auth_key, client_key=CLIENT_KEY)
+    cloud = Cloud(port=8787, auth_key=auth_key)
 
     def compute(token: str, inputs: dict[str, Any]) -> dict[str, Any]:
         found = cloud.compute(token, inputs)
         return {"address": network.VM} if token == "gcp:compute/address:Address" else found
 
-    config = {**cloud.config(), **config_of("dev")}
+    clients = json.dumps([{"name": "demo", "key": CLIENT_KEY}])
+    config = {**cloud.config(), **config_of("dev"), "pilotlight:clients": clients}
     if lanes:
         config["pilotlight:lanes"] = "[" + ",".join(f'"{lane}"' for lane in lanes) + "]"
     stack = render("dev", config, compute)

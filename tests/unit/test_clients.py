@@ -1,20 +1,25 @@
 """The clients' keys: made once, random, secret, and a key of the user's own is taken as it is."""
 
+import math
 import re
+import secrets
+import string
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from components import clients
 from components.gateway.caddy import routes
 from components.settings.stack import CLIENT_KEY
+from lab.errors import LabError
 from lab.read import stack as lab_stack
+from lab.read.cloud import CHARACTERS, random_password
 from lab.read.stack import Resource, Stack
 
 Render = Callable[..., Stack]
 Plant = Callable[[Stack, str, str, Any], Stack]
-CLIENT_KEY_TYPE = "pulumi-python:dynamic/clients:ClientKey"
+Check = Callable[[Stack], None]
+CLIENT_KEY_TYPE = "random:index/randomPassword:RandomPassword"
 OWN = "my-own-key-0123456789"
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
 
@@ -24,52 +29,76 @@ def named(stack: Stack, name: str) -> Resource:
     return resource
 
 
-def made() -> dict[str, Any]:
-    result = clients._KeyMaker().create({"client": "a", "key": None})  # pyright: ignore[reportPrivateUsage]
-    assert result.id == "a"
-    assert result.outs is not None
-    return result.outs
+def drawn_from(key: Resource) -> str:
+    """The characters that the provider draws this key from."""
+    return "".join(characters for kind, characters in CHARACTERS.items() if key.inputs.get(kind, True))
 
 
-def test_every_key_made_is_another_and_fits_what_the_gateway_accepts() -> None:
-    keys = {made()["key"] for _ in range(50)}
-    assert len(keys) == 50
-    for key in keys:
-        assert CLIENT_KEY.fullmatch(key)
-        assert re.search(routes.BEARER, f"Bearer {key}")
-        assert len(key) - len("sk-") >= 43, "256 random bits"
+def check_made_key_is_accepted(stack: Stack) -> None:
+    for key in stack.of_type(CLIENT_KEY_TYPE):
+        for character in drawn_from(key):
+            worst = "sk-" + character * key.inputs["length"]
+            assert CLIENT_KEY.fullmatch(worst), f"{key.name} may hold {character}"
+            assert re.search(routes.BEARER, f"Bearer {worst}")
 
 
-def test_a_key_stays_until_its_client_is_another() -> None:
-    maker = clients._KeyMaker()  # pyright: ignore[reportPrivateUsage]
-    old = made()
-    assert not maker.diff("a", old, {"client": "a", "key": None}).changes
-    renamed = maker.diff("a", old, {"client": "b", "key": None})
-    assert renamed.changes
-    assert renamed.replaces == ["client"]
-
-
-def test_the_names_in_every_stacks_state_stay() -> None:
-    """The provider is pickled by reference: renamed, an older stack could not be destroyed."""
-    maker = clients._KeyMaker  # pyright: ignore[reportPrivateUsage]
-    assert (maker.__module__, maker.__qualname__) == ("components.clients", "_KeyMaker")
+def check_made_key_cannot_be_guessed(stack: Stack) -> None:
+    for key in stack.of_type(CLIENT_KEY_TYPE):
+        bits = key.inputs["length"] * math.log2(len(drawn_from(key)))
+        assert bits >= 256, f"{key.name} has {bits:.0f} random bits"
 
 
 def check_made_key_is_secret(stack: Stack) -> None:
     for key in stack.of_type(CLIENT_KEY_TYPE):
-        assert "key" in key.options["secretOutputs"], key.name
+        assert "result" in key.options["secretOutputs"], key.name
+
+
+CHECKS = [check_made_key_is_accepted, check_made_key_cannot_be_guessed, check_made_key_is_secret]
+PLANTED: list[tuple[Check, str, object]] = [
+    (check_made_key_is_accepted, "inputs.special", True),
+    (check_made_key_is_accepted, "inputs.length", 126),
+    (check_made_key_cannot_be_guessed, "inputs.length", 42),
+    (check_made_key_cannot_be_guessed, "inputs.upper", False),
+    (check_made_key_is_secret, "options.secretOutputs", []),
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_a_made_key_is_safe(stack_of: Render, check: Check) -> None:
+    check(stack_of(clients=[{"name": "a"}, {"name": "b"}]))
+
+
+@pytest.mark.parametrize(("check", "path", "value"), PLANTED, ids=[f"{row[1]}={row[2]}" for row in PLANTED])
+def test_a_planted_mistake_is_seen(stack_of: Render, planted: Plant, check: Check, path: str, value: object) -> None:
+    with pytest.raises(AssertionError):
+        check(planted(stack_of(), "clients-demo", path, value))
+
+
+def test_the_lab_draws_a_password_as_the_provider_does() -> None:
+    source = secrets.SystemRandom()
+    drawn = {random_password({"length": 20, "special": False}, source) for _ in range(100)}
+    assert len(drawn) == 100
+    assert {len(password) for password in drawn} == {20}
+    assert set("".join(drawn)) == set(string.ascii_letters + string.digits)
+    with pytest.raises(LabError, match="minUpper: the lab does not understand that"):
+        random_password({"length": 20, "minUpper": 1}, source)
+
+
+def test_a_key_is_its_clients_alone(stack_of: Render) -> None:
+    """Neither another client nor the order of the list makes a key anew."""
+    alone, three = stack_of(clients=[{"name": "a"}]), stack_of(clients=[{"name": "c"}, {"name": "a"}, {"name": "b"}])
+    [key] = alone.of_type(CLIENT_KEY_TYPE)
+    same = named(three, "clients-a")
+    assert (same.urn, same.inputs, same.options) == (key.urn, key.inputs, key.options)
+    assert len(set(three.outputs["api_keys"].values())) == 3
+    for client, text in three.outputs["api_keys"].items():
+        assert text == "sk-" + named(three, f"clients-{client}").outputs["result"]
 
 
 @MODES
 def test_a_client_without_a_key_gets_one(stack_of: Render, preview: bool) -> None:
     stack = stack_of(preview=preview, clients=[{"name": "a"}, {"name": "b", "key": OWN}])
     assert [key.name for key in stack.of_type(CLIENT_KEY_TYPE)] == ["clients-a"]
-    check_made_key_is_secret(stack)
-
-
-def test_an_unmarked_key_is_seen(stack_of: Render, planted: Plant) -> None:
-    with pytest.raises(AssertionError):
-        check_made_key_is_secret(planted(stack_of(), "clients-demo", "options.secretOutputs", []))
 
 
 def test_a_key_of_the_users_own_is_stripped_and_reaches_the_gateway(stack_of: Render) -> None:

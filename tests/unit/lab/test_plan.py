@@ -21,7 +21,7 @@ from lab.read.cloud import VM_ADDRESS, Cloud
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
 
 Change = Callable[[Stack], None]
-CLOUD = Cloud(port=8787, auth_key="tskey-auth-test", client_key="sk-test")
+CLOUD = Cloud(port=8787, auth_key="tskey-auth-test")
 
 
 def rendered(*, preview: bool = False, **config: str) -> Stack:
@@ -283,7 +283,7 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert (found.gateway.concurrency, found.gateway.timeout_s, found.gateway.min_instances) == (80, 300.0, 0)
     assert found.gateway.start_limit_s == 60.0
     caddy, tailscale, pilot = found.gateway.containers
-    assert caddy.env["CLIENT_KEY_DEMO"] == "sk-test"
+    assert caddy.env["CLIENT_KEY_DEMO"] == recorded.outputs["api_keys"]["demo"]
     assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"]["config"] == {"persist": False}
     assert (pilot.name, pilot.env["HOME_DIAL"], pilot.env["BURST_URL"]) == ("pilot", "home:80", "")
     assert tailscale.mounts[0].files == {"auth-key": "tskey-auth-test"}, "the newline of the computed key is gone"
