@@ -1,14 +1,28 @@
 # make lab: the main job; make test: everything that can be checked without a cloud. Both create .venv from PyPI alone.
 PYTHON ?= python3
 RUN := .venv/bin/python
+# uv installs: this machine's, or else the locked one. Where it can't, or with `make INSTALLER=pip ...`, pip does.
+INSTALLER ?= uv
+UV = $(if $(shell uv --version 2>/dev/null),uv,.venv/bin/uv)
+PIP := $(RUN) -m pip install --disable-pip-version-check --require-hashes
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 
-.PHONY: lab test unit lint golden scenarios home tailnet constraints clean
+.PHONY: lab test unit lint golden scenarios home tailnet lock pip-lock clean
 
-.venv/ready: requirements.txt requirements-dev.txt constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
-	test -d .venv || $(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+# `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
+.venv/ready: requirements-dev.txt
+	@$(or $(wildcard $(RUN)),$(PYTHON)) -c 'import sys; v = sys.version_info[:2]; sys.exit(not (3, 11) <= v < (3, 14) and \
+	"Python 3.11, 3.12 or 3.13 is needed, this is %d.%d: the locked packages are not tested with it and may not install. \
+	Run `make clean`, then name another one: make PYTHON=python3.13 ..." % v)'
+	@echo "Installing into .venv, once: 0.6 GB to fetch, 1.8 GB on disk, most of it Google's SDK for Pulumi; about a minute."
+	test -x .venv/bin/pip || $(PYTHON) -m venv .venv
+	@test $(INSTALLER) = uv && { test $(UV) = uv || $(MAKE) --no-print-directory .venv/bin/uv; } && \
+	$(UV) pip sync --python $(RUN) --require-hashes requirements-dev.txt || \
+	{ echo "Installing with pip, which takes several times as long."; $(PIP) -r requirements-dev.txt; }
 	touch $@
+
+.venv/bin/uv:
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt | $(PIP) --only-binary :all: -r /dev/stdin
 
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
@@ -38,8 +52,12 @@ home: .venv/ready           ## the home server: bootstrap, guard and changing ad
 tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go, root, network namespaces; 4 minutes, the first time 6
 	$(RUN) -m pytest tests/tailnet
 
-constraints: .venv/ready    ## pin what the direct dependencies bring along
-	(echo "# All versions of a working set-up; renew with \`make constraints\`."; .venv/bin/pip freeze) > constraints.txt
+lock: .venv/ready           ## pin, with hashes, pyproject.toml's packages and what they bring; UPGRADE=--upgrade renews the latter
+	.venv/bin/uv pip compile pyproject.toml --group dev --output-file requirements-dev.txt $(LOCK) $(UPGRADE)
+	.venv/bin/uv pip compile pyproject.toml --output-file requirements.txt --no-annotate --constraints requirements-dev.txt $(LOCK)
+
+pip-lock: .venv/ready       ## pip finds every file of the lock, too, each with its hash; fetches 0.6 GB, installs nothing
+	$(PIP) --dry-run --ignore-installed -r requirements-dev.txt
 
 clean:
 	rm -rf .venv .lab

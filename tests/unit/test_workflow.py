@@ -16,7 +16,7 @@ TEXT: Final = (FOLDER / "preview.yml").read_text()
 WORKFLOW: Final = cast(dict[Any, Any], yaml.safe_load(TEXT))
 JOBS: Final = cast(dict[str, dict[str, Any]], WORKFLOW["jobs"])
 STEPS: Final = [step for job in JOBS.values() for step in cast(list[dict[str, Any]], job["steps"])]
-SDK: Final = re.search(r"^pulumi==(\S+)$", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+SDK: Final = re.search(r"^pulumi==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
 def step_of(action: str) -> dict[str, Any]:
