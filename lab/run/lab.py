@@ -20,6 +20,7 @@ from lab.read import home, images, tables
 from lab.read.container import Container, Mount
 from lab.read.plan import Plan
 from lab.read.stack import ROOT, Stack
+from lab.read.traefik import traefik_command, traefik_environment
 from lab.run import cloudrun, folders, processes
 from lab.run.burst import Serverless
 from lab.run.faults import Faults
@@ -266,10 +267,10 @@ class Lab:
     async def _start_traefik(self, api_url: str) -> None:
         folder = self._run / "home" / "traefik"
         folder.mkdir(parents=True, exist_ok=True)
-        command = home.traefik_command(
+        command = traefik_command(
             self._stack.resources, port=self._traefik_port, ping_port=self._ping_port, api_url=api_url
         )
-        env = home.traefik_environment(folder)
+        env = traefik_environment(folder)
         process = await processes.start("home/traefik", command, env, cwd=folder, logs=self._logs)
         self._processes["home/traefik"] = process
         await processes.ready(f"http://127.0.0.1:{self._ping_port}/ping", 30.0, process)

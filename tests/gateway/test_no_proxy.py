@@ -11,7 +11,7 @@ import pytest
 
 from lab.measure.scenarios import QUICK_BURST
 from lab.measure.trial import lab_up
-from lab.read.plan import SERVICE
+from lab.read.gateway import SERVICE
 from lab.read.stack import ROOT, Stack
 
 ELSEWHERE = "10.99.0.2"

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -20,22 +19,20 @@ import pytest
 from components.home.traefik import traefik_values
 from lab.errors import LabError
 from lab.read import home
+from lab.read.stack import Resource
+from lab.read.traefik import CHART_CONFIG, traefik_command, traefik_environment
 from lab.run.kubernetes_api import KubernetesApi
 
 IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
 DEADLINE_S = 15.0
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """A recorded resource, as the lab's recorder makes them."""
-
-    type: str
-    name: str
-    inputs: dict[str, Any] = field(default_factory=dict[str, Any])
+def recorded(token: str, name: str, inputs: dict[str, Any] | None = None) -> Resource:
+    """A resource as the lab's recorder makes them, of which the readers look at type, name and inputs."""
+    return Resource("", token, name, "home", inputs or {}, outputs={}, options={}, secrets=frozenset())
 
 
-def release(name: str = "vllm", **values: Any) -> Recorded:
+def release(name: str = "vllm", **values: Any) -> Resource:
     """A release of the local chart, with the inputs the Home component sends."""
     inputs: dict[str, Any] = {
         "chart": "./charts/ai-service",
@@ -48,10 +45,10 @@ def release(name: str = "vllm", **values: Any) -> Recorded:
         "compat": "true",
         "description": "charts/ai-service",
     }
-    return Recorded(home.RELEASE, f"home-{name}", inputs)
+    return recorded(home.RELEASE, f"home-{name}", inputs)
 
 
-def device_plugin() -> Recorded:
+def device_plugin() -> Resource:
     repo = {"repo": "https://nvidia.github.io/k8s-device-plugin"}
     inputs: dict[str, Any] = {
         "chart": "nvidia-device-plugin",
@@ -59,12 +56,12 @@ def device_plugin() -> Recorded:
         "name": "p",
         "namespace": "pilotlight",
     }
-    return Recorded(home.RELEASE, "home-device-plugin", inputs)
+    return recorded(home.RELEASE, "home-device-plugin", inputs)
 
 
-def chart_config(content: str, name: str = "traefik") -> Recorded:
+def chart_config(content: str, name: str = "traefik") -> Resource:
     inputs = {"metadata": {"name": name, "namespace": "kube-system"}, "spec": {"valuesContent": content}}
-    return Recorded(home.CHART_CONFIG, "home-traefik", inputs)
+    return recorded(CHART_CONFIG, "home-traefik", inputs)
 
 
 class Backend(ThreadingHTTPServer):
@@ -146,13 +143,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def traefik(resources: list[Recorded], api: KubernetesApi, folder: Path) -> Generator[int]:
+def traefik(resources: list[Resource], api: KubernetesApi, folder: Path) -> Generator[int]:
     """The real Traefik for the declared resources; yields the port of its `web` entry point."""
     port, ping_port = free_port(), free_port()
-    command = home.traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
+    command = traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
     with (folder / "traefik.log").open("wb") as log:
         process = subprocess.Popen(
-            command, cwd=folder, env=home.traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
+            command, cwd=folder, env=traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
         )
         try:
             poll(lambda: get(ping_port, "/ping")[0] == 200, "Traefik answers its ping")
@@ -295,7 +292,7 @@ def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
 
 
 def test_timeouts_become_flags_exactly_as_declared() -> None:
-    command = home.traefik_command([chart_config(traefik_values(300))], port=1, ping_port=2, api_url="http://api")
+    command = traefik_command([chart_config(traefik_values(300))], port=1, ping_port=2, api_url="http://api")
     prefix = "--entryPoints.web.transport.respondingTimeouts."
     assert [flag for flag in command if flag.startswith(prefix)] == [
         f"{prefix}readTimeout=360s",
@@ -307,7 +304,7 @@ def test_timeouts_become_flags_exactly_as_declared() -> None:
 
 
 def test_without_a_chart_config_traefik_keeps_its_own_timeouts() -> None:
-    assert not [flag for flag in home.traefik_command([], port=1, ping_port=2, api_url="") if "Timeout" in flag]
+    assert not [flag for flag in traefik_command([], port=1, ping_port=2, api_url="") if "Timeout" in flag]
 
 
 @pytest.mark.parametrize(
@@ -319,13 +316,13 @@ def test_without_a_chart_config_traefik_keeps_its_own_timeouts() -> None:
         ([chart_config("{}", name="nginx")], "ships one chart, kube-system/traefik"),
     ],
 )
-def test_an_unknown_traefik_setting_stops_the_lab(resources: list[Recorded], message: str) -> None:
+def test_an_unknown_traefik_setting_stops_the_lab(resources: list[Resource], message: str) -> None:
     with pytest.raises(LabError, match=message):
-        home.traefik_command(resources, port=1, ping_port=2, api_url="")
+        traefik_command(resources, port=1, ping_port=2, api_url="")
 
 
 def test_an_unknown_release_input_stops_the_lab() -> None:
-    strange = Recorded(home.RELEASE, "home-vllm", {**release().inputs, "postrender": "sed", "valueYamlFiles": []})
+    strange = recorded(home.RELEASE, "home-vllm", {**release().inputs, "postrender": "sed", "valueYamlFiles": []})
     with pytest.raises(LabError, match=r"home-vllm: .*release input postrender, valueYamlFiles"):
         home.objects([strange])
 
@@ -364,7 +361,7 @@ def test_paths_of_several_services_are_told_apart() -> None:
 
 def test_what_is_not_run_is_listed_by_name() -> None:
     lines = "\n".join(
-        home.not_run([release(), device_plugin(), Recorded("kubernetes:core/v1:ConfigMap", "home-time-slicing")])
+        home.not_run([release(), device_plugin(), recorded("kubernetes:core/v1:ConfigMap", "home-time-slicing")])
     )
     for name in ("home-device-plugin", "home-time-slicing", "NetworkPolicy vllm", "PersistentVolumeClaim vllm-cache"):
         assert name in lines

@@ -14,7 +14,7 @@ import pytest
 
 from lab.measure.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
 from lab.measure.trial import lab_up
-from lab.read.plan import SECRET_VERSION
+from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import Stack
 from tests.gateway.routing import Mutation, find
 

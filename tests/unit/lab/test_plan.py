@@ -18,7 +18,9 @@ from lab.read import home as cluster
 from lab.read import plan, tables
 from lab.read import stack as stacks
 from lab.read.cloud import VM_ADDRESS, Cloud
+from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
+from lab.read.traefik import CHART_CONFIG
 
 Change = Callable[[Stack], None]
 CLOUD = Cloud(port=8787, auth_key="tskey-auth-test")
@@ -370,7 +372,7 @@ def test_no_resource_is_passed_over_in_silence(recorded: Stack) -> None:
         if resource.type.startswith("pilotlight:"):
             assert recorded.of_type(resource.type), "a component is its children"
         elif resource.name in CARRIED_OUT:
-            assert resource.type in (cluster.RELEASE, cluster.CHART_CONFIG)
+            assert resource.type in (cluster.RELEASE, CHART_CONFIG)
         else:
             assert len(lines) == 1, f"{resource.type} {resource.name} is told {len(lines)} times"
     assert len(told) == len(set(told))
@@ -461,5 +463,5 @@ def test_preview_knows_no_computed_value() -> None:
 
 
 def test_secrets_are_recorded_as_secret(recorded: Stack) -> None:
-    for resource in recorded.of_type(plan.SECRET_VERSION):
+    for resource in recorded.of_type(SECRET_VERSION):
         assert resource.secrets == {"secretData"}, resource.name
