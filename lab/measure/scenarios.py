@@ -1,6 +1,6 @@
 """`python -m lab.measure.scenarios`: every fault under a steady load, on and off again, as the callers see it.
 
-Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab (`trial`),
+Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab (`testbed`),
 sending (`load`), the faults themselves (`faults`). Judged from the callers' side and by the lanes' own logs
 (`evidence`), never by the pilot's state.
 """
@@ -17,7 +17,7 @@ from typing import Final
 
 from lab.measure.evidence import broken_promises
 from lab.measure.load import Sample, between, percentile, shares
-from lab.measure.trial import Trial, lab_up
+from lab.measure.testbed import Trial, lab_up
 
 HYBRID: Final = 'lanes=["burst","vm"]'
 ALL: Final = 'lanes=["home","burst","vm"]'

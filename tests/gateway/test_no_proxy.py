@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lab.measure.scenarios import QUICK_BURST
-from lab.measure.trial import lab_up
+from lab.measure.testbed import lab_up
 from lab.read.gateway import SERVICE
 from lab.read.stack import ROOT, Stack
 

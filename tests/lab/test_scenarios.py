@@ -14,7 +14,7 @@ import pytest
 from lab.measure import picture
 from lab.measure.load import Sample, percentile, shares
 from lab.measure.scenarios import ALL, CUT_OFF, HYBRID, QUICK_BURST, SCENARIOS, Result, Scenario, run_on, table
-from lab.measure.trial import lab_up
+from lab.measure.testbed import lab_up
 
 COLD_START_S: Final = 3.0
 

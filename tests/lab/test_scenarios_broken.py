@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from lab.measure.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
-from lab.measure.trial import lab_up
+from lab.measure.testbed import lab_up
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import Stack
 from tests.gateway.routing import Mutation, find
