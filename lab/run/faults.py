@@ -10,15 +10,16 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 
 from lab.errors import LabError
+from lab.read.plan import Plan
+from lab.run.burst import Serverless
+from lab.run.cloudrun import Service
+from lab.run.folders import PILOT_BROKEN
 from lab.run.ports import BlackHole
-
-if TYPE_CHECKING:
-    from lab.run.lab import Lab
 
 FAULTS: Final = {
     "home-refused": "home's machine is on, but nothing listens on its port",
@@ -35,8 +36,6 @@ FAULTS: Final = {
     "pilot-wedged": "the pilot's program stands still: it takes connections and answers none",
 }
 """Faults by name."""
-PILOT_BROKEN: Final = "pilot.broken"
-"""While this file is in the lab's folder, the pilot's program ends at once."""
 _SLOW: Final[dict[str, dict[str, Any]]] = {
     "home-slow": {"first_token_delay": 8.0},
     "burst-slow": {"first_token_delay": 3.0},
@@ -46,10 +45,26 @@ _SLOW: Final[dict[str, dict[str, Any]]] = {
 _TAILNET: Final = {"home-refused": "refused", "home-blackhole": "blackhole"}
 
 
+class Breakable(Protocol):
+    """The running lab, as much of it as the faults need to break it."""
+
+    name: str
+    plan: Plan
+    gateway: Service
+    burst: Serverless | None
+    fake_models: bool
+    traefik_address: str
+
+    def model_addresses(self) -> dict[str, str]: ...
+    def container_groups(self) -> list[int]: ...
+    async def stop_vm(self) -> None: ...
+    async def start_vm(self) -> None: ...
+
+
 class Faults:
     """The faults in force on one lab."""
 
-    def __init__(self, lab: "Lab", folder: Path, *, answer_s: float) -> None:
+    def __init__(self, lab: Breakable, folder: Path, *, answer_s: float) -> None:
         self._lab, self._folder = lab, folder
         # A fake answer has 8 tokens: the first takes as long as the seven others.
         self._pace: dict[str, Any] = (

@@ -1,6 +1,6 @@
 """Table 2 of the lab: declared mounts as folders, and the programs that stand in an image's PATH.
 
-Owns: what is written for a container before it starts. Does not own: starting it (`supervisor`).
+Owns: the files that are written for a container before it starts. Does not own: starting it (`lab`).
 """
 
 import re
@@ -9,10 +9,13 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from lab.read.container import Container
 from lab.read.stack import ROOT
-from lab.run.faults import PILOT_BROKEN
+
+PILOT_BROKEN: Final = "pilot.broken"
+"""While this file is in the lab's folder, the pilot's program ends at once."""
 
 
 def mount(run: Path, container: Container, *, fresh: bool) -> dict[str, str]:
