@@ -1,7 +1,7 @@
 """The burst lane's Cloud Run service, as the lab starts it.
 
-Owns: reading the declared GPU service: its container, its limits, and who may call it. Does not own: starting it
-(`serverless`), Cloud Run's behaviour (`cloudrun`), identities (`metadata`).
+Owns: reading the container, the limits, and who may call the service. Does not own: which service is burst
+(`cloud_run`), starting it (`run.burst`), Cloud Run's behaviour (`run.cloudrun`), identities (`run.metadata`).
 """
 
 from dataclasses import dataclass

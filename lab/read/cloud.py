@@ -1,7 +1,7 @@
 """What the providers would answer: the computed outputs of the mocked resources, and the user's accounts.
 
 Owns: addresses, generated keys and names that no declaration can know. Does not own: any behaviour; those parts that
-behave are processes (`plan`) or simulations (`cloudrun`).
+behave are processes (`plan`) or simulations (`run.cloudrun`).
 """
 
 import random
@@ -15,10 +15,11 @@ from typing import Any, Final
 import yaml
 
 from lab.errors import LabError
+from lab.read import cloud_run
 
 VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
-PROJECT: Final = "lab-project"
+GOOGLE_PROJECT: Final = "lab-project"
 KEY_ENDS: Final = "2027-02-20T03:00:00Z"
 """Here no key ends."""
 CHARACTERS: Final = {
@@ -64,14 +65,14 @@ class Cloud:
             "current-context": "lab",
         }
         return {
-            "gcp:project": PROJECT,
+            "gcp:project": GOOGLE_PROJECT,
             "gcp:region": "us-central1",
             "pilotlight:kubeconfig": yaml.safe_dump(kubeconfig),
         }
 
     def compute(self, token: str, inputs: dict[str, Any]) -> dict[str, Any]:
         """Computed outputs of one resource, by type token."""
-        project = inputs.get("project", PROJECT)
+        project = inputs.get("project", GOOGLE_PROJECT)
         match token:
             case "gcp:serviceaccount/account:Account":
                 email = f"{inputs['accountId']}@{project}.iam.gserviceaccount.com"
@@ -111,9 +112,8 @@ class Cloud:
                 return {"id": inputs["name"], "url": f"gs://{inputs['name']}"}
             case "gcp:cloudrunv2/job:Job":
                 return {"id": f"projects/{project}/locations/{inputs['location']}/jobs/{inputs['name']}"}
-            case "gcp:cloudrunv2/service:Service":
-                # Only a service with a GPU is the burst lane.
-                port = self.burst_port if "nodeSelector" in inputs["template"] else self.port
+            case cloud_run.SERVICE:
+                port = self.burst_port if cloud_run.has_gpu(inputs) else self.port
                 return {"uri": f"http://127.0.0.1:{port}"}
             case "tailscale:index/tailnetKey:TailnetKey":
                 key = f"{self.auth_key}{'' if inputs['reusable'] else '-once'}\n"

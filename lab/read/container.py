@@ -1,6 +1,6 @@
 """A declared container, wherever it was declared: on Cloud Run or in the VM's user data.
 
-Owns: the plain data both readers produce. Does not own: reading (`plan`, `virtual_machine`) or starting (`supervisor`).
+Owns: the plain data that each reader produces. Does not own: reading (`gateway`, `burst`, `vm`), starting (`run.lab`).
 """
 
 from collections.abc import Mapping

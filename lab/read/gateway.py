@@ -12,7 +12,6 @@ from lab.errors import LabError
 from lab.read.container import Container, Mount
 from lab.read.stack import Resource, Stack
 
-SERVICE: Final = "gcp:cloudrunv2/service:Service"
 SECRET_VERSION: Final = "gcp:secretmanager/secretVersion:SecretVersion"
 SECRET_GRANT: Final = "gcp:secretmanager/secretIamMember:SecretIamMember"
 TEMPLATE: Final = {
@@ -26,8 +25,8 @@ CONTAINER: Final = {
 
 
 @dataclass(frozen=True)
-class CloudRun:
-    """A declared Cloud Run service."""
+class Gateway:
+    """The declared service, with the secrets that its containers get."""
 
     name: str
     containers: tuple[Container, ...]
@@ -40,6 +39,10 @@ class CloudRun:
     concurrency: int
     timeout_s: float
     min_instances: int
+    identity: str
+    """E-mail address of its service account."""
+    subject: str
+    """Unique id of that account, as Google's tokens name it."""
 
 
 def _require_known(where: str, declared: Iterable[str], known: Iterable[str]) -> None:
@@ -48,7 +51,8 @@ def _require_known(where: str, declared: Iterable[str], known: Iterable[str]) ->
         raise LabError(f"{where}: the lab does not understand {', '.join(unknown)}")
 
 
-def read(stack: Stack, resource: Resource) -> CloudRun:
+def read(stack: Stack, resource: Resource) -> Gateway:
+    """The service; raises `LabError` on anything the lab would run otherwise than declared."""
     inputs = resource.inputs
     if not inputs.get("invokerIamDisabled") or inputs.get("ingress") != "INGRESS_TRAFFIC_ALL":
         raise LabError(
@@ -56,14 +60,14 @@ def read(stack: Stack, resource: Resource) -> CloudRun:
         )
     template = cast(dict[str, Any], inputs["template"])
     _require_known(f"{resource.name} template", template, TEMPLATE)
-    member = account(stack, template["serviceAccount"])["member"]
+    account = _account(stack, template["serviceAccount"])
     volumes = {volume["name"]: volume for volume in template.get("volumes", ())}
-    containers = tuple(_container(stack, resource, item, volumes, member) for item in template["containers"])
+    containers = tuple(_container(stack, resource, item, volumes, account["member"]) for item in template["containers"])
     ingress = [item for item in template["containers"] if item.get("ports")]
     if len(ingress) != 1:
         raise LabError(f"{resource.name}: exactly one container may have a port, {len(ingress)} have")
     probe = ingress[0]["startupProbe"]
-    return CloudRun(
+    return Gateway(
         name=resource.name,
         containers=containers,
         ingress=ingress[0]["name"],
@@ -73,6 +77,8 @@ def read(stack: Stack, resource: Resource) -> CloudRun:
         concurrency=template["maxInstanceRequestConcurrency"],
         timeout_s=float(template["timeout"].removesuffix("s")),
         min_instances=template["scaling"]["minInstanceCount"],
+        identity=template["serviceAccount"],
+        subject=account["uniqueId"],
     )
 
 
@@ -104,7 +110,7 @@ def _container(
     )
 
 
-def account(stack: Stack, email: str) -> Mapping[str, Any]:
+def _account(stack: Stack, email: str) -> Mapping[str, Any]:
     for account in stack.of_type("gcp:serviceaccount/account:Account"):
         if account.outputs["email"] == email:
             return account.outputs

@@ -47,7 +47,7 @@ Object = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Mount:
+class VolumeMount:
     """A folder inside the container, and the kind of volume behind it."""
 
     path: str
@@ -85,7 +85,7 @@ class Pod:
     port: int
     paths: tuple[str, ...]
     """Paths that Traefik leads here, whatever the host."""
-    mounts: tuple[Mount, ...]
+    mounts: tuple[VolumeMount, ...]
     startup: Probe
     readiness: Probe
     liveness: Probe
@@ -190,7 +190,7 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
         port=ports.get(target, target),
         paths=_paths(fronting[0], rendered),
         mounts=tuple(
-            Mount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
+            VolumeMount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
             for mount in container["volumeMounts"]
         ),
         startup=_probe(container["startupProbe"]),

@@ -12,13 +12,15 @@ from typing import Final, TypeVar
 from lab.errors import LabError
 from lab.read import burst, gateway, home, images, tailnet, vm
 from lab.read.burst import INVOKER, Burst
-from lab.read.gateway import SECRET_GRANT, SECRET_VERSION, SERVICE, CloudRun
+from lab.read.cloud_run import SERVICE, has_gpu
+from lab.read.gateway import SECRET_GRANT, SECRET_VERSION, Gateway
 from lab.read.stack import Resource, Stack
-from lab.read.tailnet import IDENTITY, KEY
+from lab.read.tailnet import IDENTITY, KEY, Tailnet
 from lab.read.traefik import CHART_CONFIG
-from lab.read.vm import FIREWALL, Machine
+from lab.read.vm import FIREWALL, INSTANCE, Vm
 
-INSTANCE: Final = "gcp:compute/instance:Instance"
+LANES: Final = ("home", "burst", "vm")
+"""Every lane, in the order in which the gateway tries them."""
 UNPROVEN: Final = {
     SERVICE: "TLS, Google's front end, more than one instance, CPU and memory limits, liveness probes, the VPC",
     INSTANCE: "booting Container-Optimized OS, cloud-init, docker, the machine's speed, spot stops",
@@ -36,7 +38,7 @@ UNPROVEN: Final = {
 }
 """What stays unproven of a resource, by type; a type that isn't listed is only read (`_PAPER`)."""
 AT_HOME: Final = {home.RELEASE, CHART_CONFIG, *home.OTHERS}
-"""Types that `cluster` carries out or lists by itself."""
+"""Types that `home` carries out or lists by itself."""
 T = TypeVar("T")
 _PAPER: Final = "all of it: it is registered, and nothing here behaves like it"
 
@@ -45,37 +47,35 @@ _PAPER: Final = "all of it: it is registered, and nothing here behaves like it"
 class Plan:
     """Everything the lab will start."""
 
-    gateway: CloudRun
-    machine: Machine | None
+    gateway: Gateway
+    vm: Vm | None
     pods: tuple[home.Pod, ...]
     burst: Burst | None
-    identity: str
-    """E-mail address of the gateway's service account."""
-    subject: str
-    """Unique id of that account, as Google's tokens name it."""
-    auth_key: str | None
-    trusted: Mapping[str, str] | None
-    """Whom the tailnet lets in without a key: `client_id`, `issuer`, `subject`, `audience`."""
-    home_address: str | None
-    """Where the gateway looks for home in the tailnet, `host:port`."""
+    tailnet: Tailnet
     unproven: tuple[str, ...]
     not_run: Mapping[str, str]
     """Services at home that nothing answers for here, and why."""
 
+    @property
+    def lanes(self) -> tuple[str, ...]:
+        """The declared lanes, in the order in which the gateway tries them."""
+        declared = {"home": self.tailnet.home, "burst": self.burst, "vm": self.vm}
+        return tuple(lane for lane in LANES if declared[lane])
+
 
 def read(stack: Stack) -> Plan:
     """The plan of a rendered stack; raises `LabError` on anything the lab would run otherwise than declared."""
-    services = [service for service in stack.of_type(SERVICE) if service.parent != "burst"]
+    services = [service for service in stack.of_type(SERVICE) if not has_gpu(service.inputs)]
     if len(services) != 1:
         raise LabError(f"the stack registers {len(services)} gateways, the lab runs exactly one")
-    bursts = [_told(r, lambda r: burst.read(stack, r)) for r in stack.of_type(SERVICE) if r.parent == "burst"]
-    machines = [_told(resource, lambda r: vm.read(stack, r)) for resource in stack.of_type(INSTANCE)]
-    if len(machines) > 1:
-        raise LabError(f"the stack registers {len(machines)} VMs, the lab runs at most one")
+    bursts = [_told(r, lambda r: burst.read(stack, r)) for r in stack.of_type(SERVICE) if has_gpu(r.inputs)]
+    vms = [_told(resource, lambda r: vm.read(stack, r)) for resource in stack.of_type(INSTANCE)]
+    if len(vms) > 1:
+        raise LabError(f"the stack registers {len(vms)} VMs, the lab runs at most one")
     found = _told(services[0], lambda resource: gateway.read(stack, resource))
     declared = home.pods(stack.resources)
     pods = tuple(pod for pod in declared if not images.why_not(pod.image))
-    for container in (*found.containers, *(machine.container for machine in machines)):
+    for container in (*found.containers, *(one.container for one in vms)):
         images.understood(container.title, container.image, container.command, container.args)
     for pod in pods:
         images.understood(f"home/{pod.name}", pod.image, pod.command, pod.args)
@@ -84,14 +84,10 @@ def read(stack: Stack) -> Plan:
             raise LabError(f"home/{pod.name}: the Service leads to port {pod.port}, the server is told {listening}")
     return Plan(
         gateway=found,
-        machine=machines[0] if machines else None,
+        vm=vms[0] if vms else None,
         pods=pods,
         burst=bursts[0] if bursts else None,
-        identity=services[0].inputs["template"]["serviceAccount"],
-        subject=gateway.account(stack, services[0].inputs["template"]["serviceAccount"])["uniqueId"],
-        auth_key=tailnet.auth_key(stack),
-        trusted=tailnet.trusted(stack),
-        home_address=tailnet.home_address(found),
+        tailnet=tailnet.read(stack, found),
         unproven=tuple(_unproven(stack)),
         not_run={pod.name: reason for pod in declared if (reason := images.why_not(pod.image))},
     )

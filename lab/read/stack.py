@@ -26,6 +26,7 @@ from lab.errors import LabError
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final = "pilotlight"
+"""The Pulumi project's name, with which the keys of its config begin."""
 UNKNOWN: Final = "<unknown>"
 """How a value stands in a recorded resource that a preview can't know."""
 

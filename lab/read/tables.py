@@ -1,6 +1,6 @@
 """The three tables by which the lab translates, as text for `lab plan`.
 
-Owns: their wording. Does not own: what is translated (`images`, `plan`, `supervisor`).
+Owns: their wording. Does not own: the translation itself (`images`, `run.folders`, `run.lab`).
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ def addresses(
         f"gateway: container port {plan.gateway.port} (PORT)": f"127.0.0.1:{instance_port}",
         "gateway: 127.0.0.1:*": "as declared",
     }
-    if plan.machine:
-        rows[f"vm: 0.0.0.0:{plan.machine.port}"] = f"{plan.machine.address}:{plan.machine.port}"
-    if plan.home_address:
-        rows[f"tailnet: {plan.home_address}"] = f"127.0.0.1:{traefik_port} (Traefik, through the SOCKS5 hop)"
+    if plan.vm:
+        rows[f"vm: 0.0.0.0:{plan.vm.port}"] = f"{plan.vm.address}:{plan.vm.port}"
+    if plan.tailnet.home:
+        rows[f"tailnet: {plan.tailnet.home}"] = f"127.0.0.1:{traefik_port} (Traefik, through the SOCKS5 hop)"
     for pod in plan.pods:
         rows[f"home/{pod.name}: pod port {pod.port}"] = f"127.0.0.1:{pod_ports[pod.name]}"
     return rows
@@ -32,8 +32,8 @@ def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
     """The three tables, as text; `addresses` is table 3 (declared -> here)."""
     rows = ["1. image -> local program", ""]
     pods = [Container("home", pod.name, pod.image, pod.command, pod.args, pod.env, ()) for pod in plan.pods]
-    machine = [plan.machine.container] if plan.machine else []
-    containers = [*plan.gateway.containers, *machine, *pods]
+    vm = [plan.vm.container] if plan.vm else []
+    containers = [*plan.gateway.containers, *vm, *pods]
     for container in containers:
         rows.append(f"   {container.title}: {container.image} -> {images.program_of(container.image).program}")
         for name, meaning in images.understood(container.title, container.image, container.command, container.args):

@@ -1,6 +1,7 @@
 """The declared VM: the container that its user data starts, and whether the gateway can reach it.
 
-Owns: reading cloud-init and docker's options, the firewall's verdict. Does not own: what the container runs (`images`).
+Owns: reading cloud-init and docker's options, and the firewall's verdict. Does not own: the program that stands in for
+the container's image (`images`), starting it (`run.lab`).
 """
 
 import ipaddress
@@ -12,16 +13,18 @@ import yaml
 
 from lab.errors import LabError
 from lab.read import images
+from lab.read.cloud_run import SERVICE
 from lab.read.container import Container, Mount
 from lab.read.stack import Resource, Stack
 
+INSTANCE: Final = "gcp:compute/instance:Instance"
 FIREWALL: Final = "gcp:compute/firewall:Firewall"
 SUBNETWORK: Final = "gcp:compute/subnetwork:Subnetwork"
 _RUN: Final = "ExecStart=/usr/bin/docker run "
 
 
 @dataclass(frozen=True)
-class Machine:
+class Vm:
     """The declared VM: one container behind a published port."""
 
     container: Container
@@ -29,7 +32,7 @@ class Machine:
     port: int
 
 
-def read(stack: Stack, resource: Resource) -> Machine:
+def read(stack: Stack, resource: Resource) -> Vm:
     """The container that the VM's user data starts, reachable if a firewall rule says so."""
     document = cast(dict[str, Any], yaml.safe_load(resource.inputs["metadata"]["user-data"]))
     run = [
@@ -71,37 +74,35 @@ def read(stack: Stack, resource: Resource) -> Machine:
         env={},
         mounts=tuple(mounts),
     )
-    return Machine(container, resource.inputs["networkInterfaces"][0]["networkIp"], port)
+    return Vm(container, resource.inputs["networkInterfaces"][0]["networkIp"], port)
 
 
-def _port(machine: str, published: list[str], arguments: list[str]) -> int:
-    """The machine's port that docker opens, if it leads to what the server listens on inside the container."""
+def _port(vm: str, published: list[str], arguments: list[str]) -> int:
+    """The VM's port that docker opens, if it leads to what the server listens on inside the container."""
     if len(published) != 1:
-        raise LabError(f"{machine}: docker publishes {len(published)} ports, the lab needs exactly one")
+        raise LabError(f"{vm}: docker publishes {len(published)} ports, the lab needs exactly one")
     outer, _, inner = published[0].rpartition(":")
     if not outer.isdigit() or not inner.isdigit():
-        raise LabError(f"{machine}: the lab understands --publish PORT:PORT, not {published[0]}")
+        raise LabError(f"{vm}: the lab understands --publish PORT:PORT, not {published[0]}")
     listening = images.value_of(arguments, "--host") or "127.0.0.1", images.value_of(arguments, "--port") or "8080"
     if listening != ("0.0.0.0", inner):
         raise LabError(
-            f"{machine}: docker publishes port {inner} of the container, but the server listens on "
+            f"{vm}: docker publishes port {inner} of the container, but the server listens on "
             + f"{':'.join(listening)} in it; nobody could reach it"
         )
     return int(outer)
 
 
-def _require_reachable(stack: Stack, machine: Resource, port: int) -> None:
-    """Raises unless a firewall rule lets the gateway's own subnet reach the machine's published port."""
+def _require_reachable(stack: Stack, vm: Resource, port: int) -> None:
+    """Raises unless a firewall rule lets the gateway's own subnet reach the VM's published port."""
     subnets = {subnet.outputs["id"]: subnet.inputs for subnet in stack.of_type(SUBNETWORK)}
-    access = [
-        service.inputs["template"].get("vpcAccess") for service in stack.of_type("gcp:cloudrunv2/service:Service")
-    ]
+    access = [service.inputs["template"].get("vpcAccess") for service in stack.of_type(SERVICE)]
     used = [subnets.get(one["networkInterfaces"][0]["subnetwork"]) for one in access if one]
     ranges = [ipaddress.ip_network(subnet["ipCidrRange"]) for subnet in used if subnet]
     if not ranges:
-        raise LabError(f"{machine.name}: no Cloud Run service has an interface in the VPC, so nobody can reach it")
-    network = subnets[machine.inputs["networkInterfaces"][0]["subnetwork"]]["network"]
-    account = machine.inputs["serviceAccount"]["email"]
+        raise LabError(f"{vm.name}: no Cloud Run service has an interface in the VPC, so nobody can reach it")
+    network = subnets[vm.inputs["networkInterfaces"][0]["subnetwork"]]["network"]
+    account = vm.inputs["serviceAccount"]["email"]
     for rule in stack.of_type(FIREWALL):
         admitted = [ipaddress.ip_network(source) for source in rule.inputs.get("sourceRanges", ())]
         if (
@@ -112,7 +113,7 @@ def _require_reachable(stack: Stack, machine: Resource, port: int) -> None:
             and all(any(cast(Any, inner).subnet_of(outer) for outer in admitted) for inner in ranges)
         ):
             return
-    raise LabError(f"{machine.name}: no firewall rule lets the gateway's subnet reach its port {port}")
+    raise LabError(f"{vm.name}: no firewall rule lets the gateway's subnet reach its port {port}")
 
 
 def _allows(allow: dict[str, Any], port: int) -> bool:

@@ -26,11 +26,11 @@ STOP_S: Final = 10.0
 """Between SIGTERM and SIGKILL."""
 TEND_S: Final = 1.0
 """How often it is looked whether the instance is idle or has died, seconds."""
-_HOP: Final = {
+_HOP_BY_HOP: Final = {
     "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding",
     "upgrade", "expect",
 }  # fmt: skip
-_REPLACED: Final = {*_HOP, "host", "x-forwarded-for", "x-forwarded-proto"}
+_REPLACED: Final = {*_HOP_BY_HOP, "host", "x-forwarded-for", "x-forwarded-proto"}
 _ADDED_BY_CLIENT: Final = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """Headers that aiohttp's client would make up where the caller sent none."""
 
@@ -215,7 +215,7 @@ class Service:
             async with asyncio.timeout(self._timeout_s), self._admission(), self._forward(request) as answer:
                 response = web.StreamResponse(status=answer.status, reason=answer.reason)
                 for name, value in answer.headers.items():
-                    if name.lower() not in _HOP:
+                    if name.lower() not in _HOP_BY_HOP:
                         response.headers.add(name, value)
                 await response.prepare(request)
                 async for chunk in answer.content.iter_any():

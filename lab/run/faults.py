@@ -1,7 +1,7 @@
 """Faults of a running lab: what `lab fault NAME on|off` breaks and mends.
 
 Owns: each fault's meaning and how it is brought about from outside the declared programs. Does not own: the processes
-(`supervisor`), burst's behaviour (`serverless`).
+(`lab`), burst's behaviour (`burst`).
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from lab.errors import LabError
-from lab.read.plan import Plan
+from lab.read.plan import LANES, Plan
 from lab.run.burst import Serverless
 from lab.run.cloudrun import Service
 from lab.run.folders import PILOT_BROKEN
@@ -103,11 +103,11 @@ class Faults:
 
     async def _hide_vm(self) -> None:
         """While no instance runs: the old one's network was up, the new one's isn't yet."""
-        machine = self._lab.plan.machine
-        assert machine is not None
+        vm = self._lab.plan.vm
+        assert vm is not None
         async with self._lab.gateway.replaced():
             await self._lab.stop_vm()
-            self._hole = self._hole or BlackHole(machine.address, machine.port)
+            self._hole = self._hole or BlackHole(vm.address, vm.port)
 
     async def _show_vm(self) -> None:
         self.close()
@@ -120,12 +120,13 @@ class Faults:
         self._hole = None
 
     def write_tailnet(self) -> None:
-        """The tailnet as the SOCKS5 hop sees it: who is where, which key opens it, what is broken."""
-        plan, home = self._lab.plan, self._lab.plan.home_address
+        """The tailnet file of `programs.containerboot`: who is where, which key opens it, and the fault in force."""
+        plan, tailnet = self._lab.plan, self._lab.plan.tailnet
+        home = tailnet.home
         broken = next((fault for name, fault in _TAILNET.items() if name in self.on), None)
         document = {
-            "auth_key": "" if "tunnel-down" in self.on else plan.auth_key,
-            "trusted": None if "tunnel-down" in self.on else plan.trusted,
+            "auth_key": "" if "tunnel-down" in self.on else tailnet.auth_key,
+            "trusted": None if "tunnel-down" in self.on else tailnet.trusted,
             "hosts": {home: self._lab.traefik_address} if home and (plan.pods or plan.not_run) else {},
             "faults": {home: broken} if home else {},
         }
@@ -153,10 +154,8 @@ class Faults:
     def _require_possible(self, name: str) -> None:
         plan, lane = self._lab.plan, self._lane(name)
         there = {
-            "home": bool(plan.home_address),
-            "tunnel": bool(plan.home_address),
-            "vm": bool(plan.machine),
-            "burst": bool(plan.burst),
+            **{lane: lane in plan.lanes for lane in LANES},
+            "tunnel": "home" in plan.lanes,
             "pilot": any(container.name == "pilot" for container in plan.gateway.containers),
         }
         if not there[lane]:

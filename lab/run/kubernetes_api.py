@@ -1,7 +1,7 @@
 """A Kubernetes API on loopback, as much of it as Traefik's Ingress provider asks for: list and watch, read-only.
 
 Owns: the wire format, watches, EndpointSlices (in a cluster a controller writes them). Does not own: which objects
-there are (`cluster`), nor what they mean: Traefik's own code reads them, nothing here translates a route.
+there are (`read.home`), nor what they mean: Traefik's own code reads them, nothing here translates a route.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """Runs a plan: starts the processes, watches them, switches faults, and ends everything.
 
-Owns: the order of starting and stopping, the folder `run/`, what a fault does. Does not own: what is started (`plan`,
-`cluster`, `images`), Cloud Run's behaviour (`cloudrun`), how other commands reach a running lab (`control`).
+Owns: the order of starting and stopping, and the folder `run/`. Does not own: the plan (`read.plan`, `read.images`), a
+fault's effect (`faults`), Cloud Run's behaviour (`cloudrun`), how other commands reach a running lab (`control`).
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from typing import Any, Final
 from lab.control import Control
 from lab.read import home, images, tables
 from lab.read.container import Container, Mount
-from lab.read.plan import Plan
+from lab.read.plan import LANES, Plan
 from lab.read.stack import ROOT, Stack
 from lab.read.traefik import traefik_command, traefik_environment
 from lab.run import cloudrun, folders, processes
@@ -30,7 +30,6 @@ from lab.run.ports import free_port, require_free
 from lab.run.processes import Process
 
 MODEL_START_S: Final = 120.0
-LANES: Final = ("home", "burst", "vm")
 
 
 class Lab:
@@ -107,16 +106,13 @@ class Lab:
             await self._start_traefik(self._api.url)
         try:
             async with asyncio.TaskGroup() as models:
-                if self.plan.machine:
-                    machine = self.plan.machine
-                    models.create_task(
-                        self._start_model(machine.container, machine.address, machine.port, "vm", "/health")
-                    )
+                if self.plan.vm:
+                    models.create_task(self.start_vm())
                 for pod in self.plan.pods:
                     models.create_task(self._start_pod(pod))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
-        await self._identities.serve(self.plan.identity, self._metadata_port, subject=self.plan.subject)
+        await self._identities.serve(self.plan.gateway.identity, self._metadata_port, subject=self.plan.gateway.subject)
         if self.burst:
             await self.burst.service.start()
         await self.gateway.start()
@@ -146,22 +142,22 @@ class Lab:
 
     async def stop_vm(self) -> None:
         """Ends the VM's model server."""
-        assert self.plan.machine is not None
-        await self._processes[self.plan.machine.container.title].stop(2.0)
+        assert self.plan.vm is not None
+        await self._processes[self.plan.vm.container.title].stop(2.0)
 
     async def start_vm(self) -> None:
         """Starts the VM's model server, if it doesn't run, and waits until it answers."""
-        machine = self.plan.machine
-        assert machine is not None
-        running = self._processes.get(machine.container.title)
+        vm = self.plan.vm
+        assert vm is not None
+        running = self._processes.get(vm.container.title)
         if not running or not running.running:
-            await self._start_model(machine.container, machine.address, machine.port, "vm", "/health")
+            await self._start_model(vm.container, vm.address, vm.port, "vm", "/health")
 
     def model_addresses(self) -> dict[str, str]:
         """Lane -> address of its model server, of those that run."""
         found = {_marker(pod): f"127.0.0.1:{self._pod_ports[pod.name]}" for pod in self.plan.pods}
-        if self.plan.machine:
-            found["vm"] = f"{self.plan.machine.address}:{self.plan.machine.port}"
+        if self.plan.vm:
+            found["vm"] = f"{self.plan.vm.address}:{self.plan.vm.port}"
         if self.burst and self.burst.process and self.burst.process.running:
             found["burst"] = f"127.0.0.1:{self.burst.instance_port}"
         return found
@@ -197,10 +193,10 @@ class Lab:
     def _fixed_addresses(self) -> list[str]:
         """Declared addresses the lab keeps: inside the gateway's instance, and the VM's."""
         gateway = json.dumps([[*c.env.values(), *(m.files for m in c.mounts)] for c in self.plan.gateway.containers])
-        machine = self.plan.machine
+        vm = self.plan.vm
         return sorted({
             *re.findall(r"127\.0\.0\.1:\d+", gateway),
-            *([f"{machine.address}:{machine.port}"] if machine else []),
+            *([f"{vm.address}:{vm.port}"] if vm else []),
         })  # fmt: skip
 
     async def _launch_gateway(self) -> cloudrun.Instance:

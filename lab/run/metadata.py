@@ -1,7 +1,7 @@
 """Google's identities on one machine: the metadata server that hands out ID tokens, and the check of them.
 
 Owns: tokens in Google's form (a JWT with issuer, subject, audience, e-mail and expiry), signed with a key of this lab.
-Does not own: who may call what; that is in the declared `run.invoker` grants (`plan`).
+Does not own: who may call what; that is in the declared `run.invoker` grants (`read.burst`).
 """
 
 import base64

@@ -1,6 +1,6 @@
 """Loopback ports: free ones for what the lab may place, and a clear word when a declared one is taken.
 
-Owns: choosing and probing. Does not own: which addresses are declared (`plan`, `supervisor`).
+Owns: choosing and probing. Does not own: which addresses are declared (`read`, `lab`).
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Starts and ends the lab's processes, and waits until they answer.
 
-Owns: a process with its group, log and environment. Does not own: which processes there are (`supervisor`).
+Owns: a process with its group, log and environment. Does not own: which processes there are (`lab`).
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def _die_with_parent() -> None:
-    """A killed supervisor must not leave processes behind (Linux only; elsewhere Ctrl-C and `lab down` end them)."""
+    """A killed lab must not leave processes behind (Linux only; elsewhere Ctrl-C and `lab down` end them)."""
     if _LIBC:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
 

@@ -11,7 +11,7 @@ import pytest
 
 from lab.measure.scenarios import QUICK_BURST
 from lab.measure.testbed import lab_up
-from lab.read.gateway import SERVICE
+from lab.read.cloud_run import SERVICE
 from lab.read.stack import ROOT, Stack
 
 ELSEWHERE = "10.99.0.2"
@@ -41,11 +41,11 @@ async def main(no_proxy: str) -> None:
                         assert env["value"] == ELSEWHERE
                         env["value"] = no_proxy
 
-    async with lab_up(1.0, ['lanes=["home","vm"]', QUICK_BURST], plant, vm_address=ELSEWHERE) as trial:
-        await trial.fault("home-refused", True)
-        async with trial.load(2.0) as load:
+    async with lab_up(1.0, ['lanes=["home","vm"]', QUICK_BURST], plant, vm_address=ELSEWHERE) as testbed:
+        await testbed.fault("home-refused", True)
+        async with testbed.load(2.0) as load:
             await load.run(3.0)
-            await trial.fault("home-refused", False)
+            await testbed.fault("home-refused", False)
     print(json.dumps(sorted({sample.lane for sample in load.samples})))
 
 

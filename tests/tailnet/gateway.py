@@ -24,7 +24,7 @@ from components.gateway.service import CONFIG_FILE, CONFIG_FOLDER
 from lab.read import images, plan
 from lab.read.cloud import Cloud
 from lab.read.container import Container
-from lab.read.gateway import CloudRun
+from lab.read.gateway import Gateway as DeclaredGateway
 from lab.read.stack import config_of, render
 from lab.run import folders
 from tests.gateway.world import Answer
@@ -50,7 +50,7 @@ ADDED: Final = {
 class Declared:
     """What these tests take from a stack."""
 
-    gateway: CloudRun
+    gateway: DeclaredGateway
     policy: dict[str, Any]
     """The tailnet's policy file."""
 
@@ -84,7 +84,7 @@ class Seen:
 class Gateway:
     """One instance of the gateway, between `start` and `stop`."""
 
-    def __init__(self, tailnet: Tailnet, programs: Path, folder: Path, service: CloudRun) -> None:
+    def __init__(self, tailnet: Tailnet, programs: Path, folder: Path, service: DeclaredGateway) -> None:
         self._at, self._programs, self.folder = tailnet.wires.gateway, programs, folder
         self.containers = {container.name: container for container in service.containers}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -262,7 +262,7 @@ def gateway(
     tailnet: Tailnet,
     programs: Path,
     folder: Path,
-    service: CloudRun,
+    service: DeclaredGateway,
     *plants: Callable[[Gateway], None],
 ) -> Generator[Gateway]:
     """An instance of `service`, each of `plants` done to it first; not yet listening."""

@@ -18,6 +18,7 @@ from lab.read import home as cluster
 from lab.read import plan, tables
 from lab.read import stack as stacks
 from lab.read.cloud import VM_ADDRESS, Cloud
+from lab.read.cloud_run import SERVICE
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
 from lab.read.traefik import CHART_CONFIG
@@ -273,7 +274,7 @@ def test_other_than_declared_is_refused(stack: Stack, case: str) -> None:
 )
 def test_wider_firewall_admits_too(stack: Stack, allows: list[dict[str, Any]]) -> None:
     in_firewall(allows=allows, sourceRanges=["192.168.0.0/16", "10.0.0.0/8"])(stack)
-    assert plan.read(stack).machine
+    assert plan.read(stack).vm
 
 
 # --- what is read ----------------------------------------------------------------------------------------------------
@@ -289,10 +290,10 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"]["config"] == {"persist": False}
     assert (pilot.name, pilot.env["HOME_DIAL"], pilot.env["BURST_URL"]) == ("pilot", "home:80", "")
     assert tailscale.mounts[0].files == {"auth-key": "tskey-auth-test"}, "the newline of the computed key is gone"
-    assert found.auth_key == "tskey-auth-test"
-    assert found.home_address == "home:80"
-    assert found.machine
-    assert (found.machine.address, found.machine.port) == (VM_ADDRESS, 9931)
+    assert found.tailnet.auth_key == "tskey-auth-test"
+    assert found.tailnet.home == "home:80"
+    assert found.vm
+    assert (found.vm.address, found.vm.port) == (VM_ADDRESS, 9931)
     assert [pod.name for pod in found.pods] == ["vllm"]
 
 
@@ -306,7 +307,7 @@ def test_several_services_run_and_those_that_can_t_are_named() -> None:
     assert {pod.name: pod.paths for pod in found.pods} == {"qwen": ("/v1",), "embeddings": ("/v1/embeddings",)}
     assert set(found.not_run) == {"own", "tts", "image"}
     assert found.not_run["own"] == "the lab has no program for its image"
-    assert found.home_address == "home:80", "whatever its spelling"
+    assert found.tailnet.home == "home:80", "whatever its spelling"
     ports = {pod.name: 1 for pod in found.pods}
     text = tables.tables(found, tables.addresses(found, port=1, instance_port=1, pod_ports=ports, traefik_port=1))
     for name, reason in found.not_run.items():
@@ -327,8 +328,21 @@ def test_an_image_of_nobody_is_not_run_in_place_of_another(stack: Stack) -> None
 )
 def test_stack_with_one_lane(lanes: str, machine: bool, pods: int, home: str | None) -> None:
     found = plan.read(rendered(lanes=lanes))
-    assert (found.machine is not None, len(found.pods), found.home_address) == (machine, pods, home)
+    assert (found.vm is not None, len(found.pods), found.tailnet.home) == (machine, pods, home)
     assert len(found.gateway.containers) == (1 if home is None else 3)
+
+
+def test_burst_is_the_service_with_a_gpu_wherever_the_program_puts_it() -> None:
+    stack = rendered(lanes='["burst", "vm"]')
+    [burst] = [resource for resource in stack.of_type(SERVICE) if resource.name == "burst-service"]
+    stack.resources[stack.resources.index(burst)] = replace(burst, parent="elsewhere")
+    found = plan.read(stack)
+    assert found.burst
+    assert found.burst.container.image == burst.inputs["template"]["containers"][0]["image"]
+    assert found.lanes == ("burst", "vm")
+    del burst.inputs["template"]["nodeSelector"]
+    with pytest.raises(LabError, match="registers 2 gateways"):
+        plan.read(stack)
 
 
 def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> None:
@@ -337,11 +351,11 @@ def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> 
         found,
         tables.addresses(found, port=8787, instance_port=1111, pod_ports={"vllm": 2222}, traefik_port=3333),
     )
-    assert found.machine
-    containers = [*found.gateway.containers, found.machine.container]
+    assert found.vm
+    containers = [*found.gateway.containers, found.vm.container]
     for image in {item.image for item in (*containers, *found.pods)}:
         assert text.count(f": {image} -> ") == 1
-    for word in found.machine.container.args:
+    for word in found.vm.container.args:
         assert not word.startswith("--") or f"      {word}: " in text
     for word in found.pods[0].args:
         assert not word.startswith("--") or f"      {word}: " in text

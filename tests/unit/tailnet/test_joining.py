@@ -171,11 +171,11 @@ def test_an_old_key_can_be_brought_back(stack_of: Render, planted: Plant) -> Non
 def test_the_lab_lets_in_whom_the_stack_trusts(stack_of: Render) -> None:
     stack = stack_of(tailnet={"join": "federated", "ci_repository": "me/pilotlight"})
     found, identity = plan.read(stack), named(stack, "tailnet-gateway-identity").outputs
-    assert found.auth_key is None
-    assert found.trusted == {
+    assert found.tailnet.auth_key is None
+    assert found.tailnet.trusted == {
         "client_id": identity["id"],
         "issuer": "https://accounts.google.com",
-        "subject": found.subject,
+        "subject": found.gateway.subject,
         "audience": identity["audience"],
     }
-    assert plan.read(stack_of(**CI)).trusted is None, "CI is no gateway"
+    assert plan.read(stack_of(**CI)).tailnet.trusted is None, "CI is no gateway"
