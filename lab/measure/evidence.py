@@ -1,7 +1,7 @@
 """What the fake lanes' own logs say about the promises, held against what callers saw.
 
-Owns: reading the logs, and the list of broken promises. Does not own: writing the logs (`fake_model`, `serverless`),
-sending (`load`). The pilot's and the gateway's own words count for nothing here.
+Owns: reading the logs, and the list of broken promises. Does not own: writing the logs (`programs.fake_model`,
+`run.burst`), sending (`load`). The pilot's and the gateway's own words count for nothing here.
 """
 
 import json
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from lab.measure.load import Sample
+from lab.run.burst import BurstRequest
 
 REFUSALS: Final = (401, 403, 429, 502, 503, 504)
 """A lane that answers so has not begun: the request may go on to the next."""
@@ -36,16 +37,6 @@ class Arrival:
     """The headers of an answer that is no refusal were sent."""
 
 
-@dataclass(frozen=True)
-class Knock:
-    """One request as it reached Cloud Run in front of burst, which lets it wait, refuses it, or hands it on."""
-
-    request: str
-    time: float
-    ready: bool
-    """An instance ran."""
-
-
 def arrivals(lane: str, journal: Path) -> list[Arrival]:
     """The lane's log; a request stands in it once more for each thing that became of it."""
     last: dict[str, dict[str, Any]] = {}
@@ -65,7 +56,7 @@ def _arrival(lane: str, entry: Mapping[str, Any]) -> Arrival:
 def broken_promises(
     samples: Sequence[Sample],
     received: Sequence[Arrival],
-    knocks: Sequence[Knock],
+    at_burst: Sequence[BurstRequest],
     *,
     key: str,
     cut_off: str = "",
@@ -75,11 +66,16 @@ def broken_promises(
     `cut_off` is the lane whose answers a fault swallowed on their way: it may believe to have begun what the gateway
     never heard of, and rightly asked of another lane.
     """
-    return [*_cold(knocks), *_secrets(received, key), *_patience(received, knocks), *_once(samples, received, cut_off)]
+    return [
+        *_cold(at_burst),
+        *_secrets(received, key),
+        *_patience(received, at_burst),
+        *_once(samples, received, cut_off),
+    ]
 
 
-def _cold(knocks: Iterable[Knock]) -> list[str]:
-    count = sum(bool(knock.request) and not knock.ready for knock in knocks)
+def _cold(at_burst: Iterable[BurstRequest]) -> list[str]:
+    count = sum(bool(one.request) and not one.ready for one in at_burst)
     return [f"{count} requests of callers were sent to a cold burst"] if count else []
 
 
@@ -93,9 +89,9 @@ def _secrets(received: Iterable[Arrival], key: str) -> list[str]:
     return sorted(found)
 
 
-def _patience(received: Iterable[Arrival], knocks: Iterable[Knock]) -> list[str]:
+def _patience(received: Iterable[Arrival], at_burst: Iterable[BurstRequest]) -> list[str]:
     seen = [(arrival.lane, arrival.request, arrival.time) for arrival in received]
-    seen += [(FRONT, knock.request, knock.time) for knock in knocks]
+    seen += [(FRONT, one.request, one.time) for one in at_burst]
     times: dict[tuple[str, str], list[float]] = defaultdict(list)
     for lane, request, time in sorted(seen, key=lambda one: one[2]):
         if request:

@@ -1,8 +1,8 @@
 """`python -m lab.measure.scenarios`: every fault under a steady load, on and off again, as the callers see it.
 
-Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab (`testbed`),
-sending (`load`), the faults themselves (`faults`). Judged from the callers' side and by the lanes' own logs
-(`evidence`), never by the pilot's state.
+Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab
+(`testbed`), sending (`load`), the faults themselves (`run.faults`). Judged from the callers' side and by the lanes' own
+logs (`evidence`), never by the pilot's state.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Final
 
 from lab.measure.evidence import broken_promises
 from lab.measure.load import Sample, between, percentile, shares
-from lab.measure.testbed import Trial, lab_up
+from lab.measure.testbed import Testbed, lab_up
 
 HYBRID: Final = 'lanes=["burst","vm"]'
 ALL: Final = 'lanes=["home","burst","vm"]'
@@ -95,36 +95,36 @@ class Result:
 
 async def run(scenario: Scenario, *, cold_start_s: float) -> Result:
     """One scenario on a lab of its own."""
-    async with lab_up(cold_start_s, [scenario.lanes, QUICK_BURST]) as trial:
-        return await run_on(trial, scenario, cold_start_s=cold_start_s)
+    async with lab_up(cold_start_s, [scenario.lanes, QUICK_BURST]) as testbed:
+        return await run_on(testbed, scenario, cold_start_s=cold_start_s)
 
 
-async def run_on(trial: Trial, scenario: Scenario, *, cold_start_s: float) -> Result:
+async def run_on(testbed: Testbed, scenario: Scenario, *, cold_start_s: float) -> Result:
     """One scenario on a running lab, the fault on and off again."""
     if scenario.warm:
-        await warm_up(trial, cold_start_s)
+        await warm_up(testbed, cold_start_s)
     during = scenario.during + (cold_start_s if scenario.stretch else 0.0)
-    async with trial.load(scenario.rate) as load:
+    async with testbed.load(scenario.rate) as load:
         await load.run(scenario.before)
         start = load.now()
-        await asyncio.gather(_switch(trial, scenario.fault, True), load.run(during))
+        await asyncio.gather(_switch(testbed, scenario.fault, True), load.run(during))
         end = load.now()
-        await asyncio.gather(_switch(trial, scenario.fault, False), load.run(scenario.after))
+        await asyncio.gather(_switch(testbed, scenario.fault, False), load.run(scenario.after))
         marks = (0.0, start, end, load.now())
     samples = sorted(load.samples, key=lambda sample: sample.sent)
     cut_off = CUT_OFF.get(scenario.fault or "", "")
-    evidence = broken_promises(samples, trial.received(), trial.knocks(), key=trial.key, cut_off=cut_off)
+    evidence = broken_promises(samples, testbed.received(), testbed.burst_requests(), key=testbed.key, cut_off=cut_off)
     return Result(scenario, samples, marks, evidence)
 
 
-async def _switch(trial: Trial, fault: str | None, on: bool) -> None:
+async def _switch(testbed: Testbed, fault: str | None, on: bool) -> None:
     if fault:
-        await trial.fault(fault, on)
+        await testbed.fault(fault, on)
 
 
-async def warm_up(trial: Trial, cold_start_s: float) -> None:
+async def warm_up(testbed: Testbed, cold_start_s: float) -> None:
     """Sends until burst answers."""
-    async with trial.load(2.0) as load:
+    async with testbed.load(2.0) as load:
         for _ in range(int(cold_start_s) + 30):
             await load.run(1.0)
             if any(sample.lane == "burst" for sample in load.samples):

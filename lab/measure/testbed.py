@@ -1,7 +1,7 @@
 """A lab in this process, with fake models, for whoever measures it.
 
 Owns: bringing it up and down, and handing out load, faults and the lanes' logs. Does not own: what is done with them
-(`scenarios`), what runs (`supervisor`).
+(`scenarios`), what runs (`run.lab`).
 """
 
 import asyncio
@@ -12,12 +12,14 @@ from typing import Any, Final
 import aiohttp
 
 from lab.errors import LabError
-from lab.measure.evidence import Arrival, Knock, arrivals
+from lab.measure.evidence import Arrival, arrivals
 from lab.measure.load import Load
 from lab.read import plan as plans
 from lab.read.cloud import VM_ADDRESS, Cloud
+from lab.read.plan import LANES
 from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
-from lab.run.lab import LANES, Lab
+from lab.run.burst import BurstRequest
+from lab.run.lab import Lab
 from lab.run.ports import free_port
 
 ANSWER_S: Final = 0.6
@@ -28,7 +30,7 @@ Plant = Callable[[Stack], None]
 """Breaks a rendered declaration on purpose."""
 
 
-class Trial:
+class Testbed:
     """A running lab, as its first client has it."""
 
     def __init__(self, lab: Lab, outputs: dict[str, Any]) -> None:
@@ -45,9 +47,9 @@ class Trial:
         """What the fake lanes wrote down, those that ended included."""
         return [arrival for lane in LANES for arrival in arrivals(lane, self._lab.journal(lane))]
 
-    def knocks(self) -> list[Knock]:
+    def burst_requests(self) -> list[BurstRequest]:
         """What came to the front of burst."""
-        return list(self._lab.burst.knocks) if self._lab.burst else []
+        return list(self._lab.burst.requests) if self._lab.burst else []
 
     async def wake_gateway(self) -> None:
         """The model list starts the gateway's instance and no lane; then its checks find the lanes."""
@@ -66,7 +68,7 @@ async def lab_up(
     *,
     answer_s: float = ANSWER_S,
     vm_address: str = VM_ADDRESS,
-) -> AsyncGenerator[Trial]:
+) -> AsyncGenerator[Testbed]:
     """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens."""
     cloud = Cloud(port=free_port(), burst_port=free_port(), vm_address=vm_address)
     settings = {f"{PROJECT}:{key}": value for key, _, value in (item.partition("=") for item in config)}
@@ -87,8 +89,8 @@ async def lab_up(
     )
     try:
         await lab.start()
-        trial = Trial(lab, stack.outputs)
-        await trial.wake_gateway()
-        yield trial
+        testbed = Testbed(lab, stack.outputs)
+        await testbed.wake_gateway()
+        yield testbed
     finally:
         await lab.stop()

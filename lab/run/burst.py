@@ -1,18 +1,18 @@
 """The burst lane in the lab: a Cloud Run service with a cold start, an identity check, and its faults.
 
 Owns: starting and ending burst's one instance, checking callers' ID tokens against the declared grant. Does not own:
-Cloud Run's behaviour (`cloudrun`), the declared service (`burst`), the other lanes (`supervisor`).
+Cloud Run's behaviour (`cloudrun`), the declared service (`read.burst`), the other lanes (`lab`).
 """
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from lab.measure.evidence import Knock
 from lab.read.burst import Burst
 from lab.run import cloudrun
 from lab.run.metadata import Identities
@@ -20,6 +20,18 @@ from lab.run.processes import Process
 
 BURST_IDLE_S: Final = 600.0
 """Cloud Run keeps an idle GPU instance for about 10 minutes."""
+
+
+@dataclass(frozen=True)
+class BurstRequest:
+    """One request as it reached Cloud Run in front of burst, which lets it wait, refuses it, or hands it on."""
+
+    request: str
+    """`X-Request-Id`; empty where the pilot asked."""
+    time: float
+    """Unix time."""
+    ready: bool
+    """An instance ran."""
 
 
 class Serverless:
@@ -38,7 +50,7 @@ class Serverless:
     ) -> None:
         self._burst, self._identities, self._launch_model = burst, identities, launch
         self.instance_port, self._cold_start_s = instance_port, cold_start_s
-        self.knocks: deque[Knock] = deque(maxlen=10_000)
+        self.requests: deque[BurstRequest] = deque(maxlen=10_000)
         """The latest requests that came, refused ones too."""
         self.may_start = asyncio.Event()
         """Cleared by a fault: an instance then never gets ready, and requests wait for it as long as they like."""
@@ -69,7 +81,7 @@ class Serverless:
     def _refusal(self, request: web.Request) -> int | None:
         """401 without a good token for this service, 403 for somebody without the grant, None for a caller."""
         ready = self.process is not None and self.process.running
-        self.knocks.append(Knock(request.headers.get("X-Request-Id", ""), time.time(), ready))
+        self.requests.append(BurstRequest(request.headers.get("X-Request-Id", ""), time.time(), ready))
         given = request.headers.get("X-Serverless-Authorization") or request.headers.get("Authorization", "")
         email = self._identities.email(given.removeprefix("Bearer "), self._burst.audience)
         if email is None:

@@ -34,8 +34,8 @@ def results_of(lanes: str, scenarios: Sequence[Scenario]) -> dict[str, Result]:
     """One lab, one fault after another; each begins where the one before has recovered."""
 
     async def main() -> dict[str, Result]:
-        async with lab_up(COLD_START_S, [lanes, QUICK_BURST]) as trial:
-            return {one.name: await run_on(trial, one, cold_start_s=COLD_START_S) for one in scenarios}
+        async with lab_up(COLD_START_S, [lanes, QUICK_BURST]) as testbed:
+            return {one.name: await run_on(testbed, one, cold_start_s=COLD_START_S) for one in scenarios}
 
     return asyncio.run(main())
 
@@ -129,7 +129,7 @@ def test_callers_of_a_full_vm_wait_for_burst() -> None:
 
 def test_answers_too_short_to_be_seen_wake_burst() -> None:
     async def main() -> list[Sample]:
-        async with lab_up(1.0, [HYBRID, QUICK_BURST], answer_s=0.0) as trial, trial.load(2.0) as load:
+        async with lab_up(1.0, [HYBRID, QUICK_BURST], answer_s=0.0) as testbed, testbed.load(2.0) as load:
             await load.run(6.0)
         return load.samples
 

@@ -101,8 +101,8 @@ def test_broken_rule_is_seen(rule: str) -> None:
     short = replace(scenario, before=0.0, during=3.0, after=0.0, stretch=False)
 
     async def main() -> Result:
-        async with lab_up(1.0, [HYBRID, QUICK_BURST], lambda stack: planted(stack, plant)) as trial:
-            return await run_on(trial, short, cold_start_s=1.0)
+        async with lab_up(1.0, [HYBRID, QUICK_BURST], lambda stack: planted(stack, plant)) as testbed:
+            return await run_on(testbed, short, cold_start_s=1.0)
 
     result = asyncio.run(main())
     assert red(result), result

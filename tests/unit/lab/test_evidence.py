@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lab.measure.evidence import TOKEN, Arrival, Knock, arrivals, broken_promises
+from lab.measure.evidence import TOKEN, Arrival, arrivals, broken_promises
 from lab.measure.load import Sample
+from lab.run.burst import BurstRequest
 
 KEY = "sk-lab-1"
 
@@ -25,17 +26,22 @@ def refused(lane: str, time: float) -> Arrival:
 
 
 @pytest.mark.parametrize(
-    ("told", "received", "knocks", "words"),
+    ("told", "received", "at_burst", "words"),
     [
         ("vm", [refused("home", 1), at("vm", 2)], [], ""),
-        ("burst", [at("burst", 1, (TOKEN, "Bearer t"))], [Knock("r", 1, True)], ""),
-        ("vm", [at("vm", 1)], [Knock("", 1, False)], ""),
+        ("burst", [at("burst", 1, (TOKEN, "Bearer t"))], [BurstRequest("r", 1, True)], ""),
+        ("vm", [at("vm", 1)], [BurstRequest("", 1, False)], ""),
         ("vm", [refused("home", 1), refused("home", 3), at("vm", 3.1)], [], ""),
-        ("vm", [at("vm", 2)], [Knock("r", 1, False)], "1 requests of callers were sent to a cold burst"),
+        ("vm", [at("vm", 2)], [BurstRequest("r", 1, False)], "1 requests of callers were sent to a cold burst"),
         ("vm", [at("vm", 1, (TOKEN.lower(), "Bearer t"))], [], "vm was told the ID token"),
         ("burst", [at("burst", 1, ("Authorization", f"Bearer {KEY}"))], [], "burst was told a client's key"),
         ("vm", [refused("home", 1), refused("home", 1.1), at("vm", 2)], [], "home was asked again 1 times at once"),
-        ("vm", [at("vm", 2)], [Knock("r", 1, True), Knock("r", 1.5, True)], "burst's front was asked again 1 times"),
+        (
+            "vm",
+            [at("vm", 2)],
+            [BurstRequest("r", 1, True), BurstRequest("r", 1.5, True)],
+            "burst's front was asked again 1 times",
+        ),
         ("vm", [at("home", 1), at("vm", 2)], [], "begun by ['home', 'vm'], its caller was told ['vm']"),
         ("vm", [at("vm", 1), refused("home", 2)], [], "begun by vm, and then sent to home, too"),
         ("home", [at("vm", 1)], [], "begun by ['vm'], its caller was told ['home']"),
@@ -43,8 +49,8 @@ def refused(lane: str, time: float) -> Arrival:
         ("", [at("vm", 1)], [], "begun by ['vm'], its caller was told nothing"),
     ],
 )
-def test_promises(told: str, received: list[Arrival], knocks: list[Knock], words: str) -> None:
-    found = broken_promises([sample(told)], received, knocks, key=KEY)
+def test_promises(told: str, received: list[Arrival], at_burst: list[BurstRequest], words: str) -> None:
+    found = broken_promises([sample(told)], received, at_burst, key=KEY)
     assert len(found) == bool(words)
     assert words in "".join(found)
 
