@@ -1,7 +1,7 @@
 """`python -m lab.measure.services`: every service through the gateway, with home on and off, and two long requests.
 
-Owns: which services are declared for this, the requests, and the table. Does not own: the lab (`supervisor`), what runs
-for an image (`images`). Asked as a client asks, with the stock SDK; what a row should say follows from the settings.
+Owns: which services are declared for this, the requests, and the table. Does not own: the lab (`run.lab`), the program
+that stands in for an image (`read.images`). A client asks, with the stock SDK; a row is judged by the recorded stack.
 """
 
 import argparse
@@ -17,20 +17,21 @@ from typing import Any, Final
 import httpx2 as httpx
 import openai
 
-from components.settings.declared_services import Service, declared, memory_line, shown
-from components.settings.presets import PRESETS
-from components.settings.reading import read
-from components.settings.section import Lane
-from lab.read import images
+from lab.read import home, images
+from lab.read import plan as plans
 from lab.read.cloud import Cloud
-from lab.read.stack import PROJECT, ROOT, config_of
+from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
 
 LONG_S: Final = 65.0
 """Length of the long requests, seconds: more than Traefik's own 60 s, and than any other default on the way."""
 UPLOAD_BYTES: Final = 5 * 1024 * 1024
 """More than `gateway.replay_limit_mib`: it streams through every hop as slowly as it is sent."""
+PRESETS: Final = {"qwen": "qwen2.5-vl-7b", "embeddings": "embeddings", "tts": "tts", "image": "image"}
+"""Name of the service -> its preset. There is one of each, in the order in which the stack lists their models."""
+MODELS: Final = {"/v1/embeddings": "Qwen/Qwen3-Embedding-0.6B", "/v1/audio": "kokoro", "/v1/images": "sd-1.5-ggml"}
+"""Path -> the model that a client names there; everywhere else it is the stack's output `model`."""
 CONFIG: Final[dict[str, Any]] = {
-    "services": [{"name": name.partition("2.5")[0], "preset": name} for name in PRESETS],
+    "services": [{"name": name, "preset": preset} for name, preset in PRESETS.items()],
     # One slot of the model's server has all of its context: the long answer needs it.
     "home": {"max_requests": 1},
 }
@@ -38,6 +39,43 @@ UP: Final = ("up", "--detach", *(word for k, v in CONFIG.items() for word in ("-
 """What the lab is started with."""
 _FOUND_S: Final = 3.0
 """Checks and remembered failures have caught up with a change, seconds."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """A declared service, as its clients know it, and what it costs of the GPU."""
+
+    name: str
+    image: str
+    paths: tuple[str, ...]
+    model: str
+    lanes: tuple[str, ...]
+    """The lanes that answer for it, in the order in which the gateway tries them."""
+    slices: int
+
+
+def declared(stack: Stack) -> tuple[Service, ...]:
+    """The services of `CONFIG` as the recorded stack has them: the pods at home, and the lanes of the gateway."""
+    lanes = plans.read(stack).lanes
+    pods = {pod.name: pod for pod in home.pods(stack.resources)}
+    return tuple(
+        Service(
+            name=name,
+            image=pods[name].image,
+            paths=pods[name].paths,
+            model=MODELS.get(pods[name].paths[0]) or stack.outputs["model"],
+            lanes=lanes if "/v1" in pods[name].paths else ("home",),
+            slices=pods[name].slices,
+        )
+        for name in PRESETS
+    )
+
+
+def recorded() -> Stack:
+    """The stack `dev` with the settings `CONFIG`."""
+    cloud = Cloud(port=0)
+    config = {f"{PROJECT}:{key}": json.dumps(value) for key, value in CONFIG.items()}
+    return render("dev", {**cloud.config(), **config_of("dev"), **config}, cloud.compute)
 
 
 @dataclass(frozen=True)
@@ -58,9 +96,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m lab.measure.services", description=__doc__)
     parser.add_argument("--short", action="store_true", help="without the two requests of more than a minute")
     arguments = parser.parse_args()
-    config = {f"{PROJECT}:{key}": json.dumps(value) for key, value in CONFIG.items()}
-    settings = read({**Cloud(port=0).config(), **config_of("dev"), **config}, stack="dev")
-    services = declared(settings)
+    services = declared(recorded())
     rows: list[Row] = []
     with _lab_up():
         outputs = json.loads(_lab("outputs", "--json"))
@@ -76,7 +112,7 @@ def main() -> int:
         _lab("fault", "home-refused", "off")
         time.sleep(_FOUND_S)
         rows += [callers.ask(service, "back") for service in services]
-    print(f"\nGPU memory: {memory_line(settings)}")
+    print(f"\nGPU memory: {outputs['gpu_memory']}")
     complete = listed == [service.model for service in services]
     print(f"/v1/models lists {'exactly what is declared' if complete else f'{listed}, not what is declared'}\n")
     print(table(rows))
@@ -87,13 +123,13 @@ def main() -> int:
 
 def table(rows: list[Row]) -> str:
     """The rows as text, one line each."""
-    head = ("", "service", "path", "model", "slices", "memory", "lanes", "home", "answered by", "status", "time", "")
+    head = ("", "service", "path", "model", "slices", "lanes", "home", "answered by", "status", "time", "")
     lines: list[tuple[str, ...]] = [head]
     for row in rows:
         service = row.service
         lines.append((
             "ok" if row.right else "WRONG", service.name, ", ".join(service.paths), service.model, str(service.slices),
-            shown(service.gpu_memory_mib), ", ".join(service.lanes), row.home, row.answered_by, row.status,
+            ", ".join(service.lanes), row.home, row.answered_by, row.status,
             f"{row.seconds:.2f} s", row.note,
         ))  # fmt: skip
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -114,7 +150,7 @@ class Callers:
         return [model.id for model in self._client.models.list()]
 
     def ask(self, service: Service, home: str) -> Row:
-        """One request, and whether its answer is what the settings promise."""
+        """One request, and whether its answer is what the declaration promises."""
         here = not images.why_not(service.image)
         began = time.monotonic()
         try:
@@ -127,9 +163,9 @@ class Callers:
                 headers["X-Served-By"],
             )
         seconds = time.monotonic() - began
-        lanes = [lane for lane in service.lanes if lane is not Lane.HOME or (home != "off" and here)]
+        lanes = [lane for lane in service.lanes if lane != "home" or (home != "off" and here)]
         if lanes:
-            right = (status, headers["X-Served-By"], said) == ("200", lanes[0].value, service.model)
+            right = (status, headers["X-Served-By"], said) == ("200", lanes[0], service.model)
         else:
             right = status.startswith("503, Retry-After ") and status[-1].isdigit() and answered_by == "gateway"
         note = "" if here else "not run here"
@@ -157,7 +193,7 @@ class Callers:
 
     def long(self, services: tuple[Service, ...]) -> Iterator[Row]:
         """A request whose body takes more than a minute, and one whose answer does."""
-        [model] = [service for service in services if service.completes]
+        [model] = [service for service in services if "/v1" in service.paths]
         [embeddings] = [service for service in services if "/v1/embeddings" in service.paths]
         yield self._long(embeddings, "upload", self._upload)
         yield self._long(model, "answer", self._answer)

@@ -85,6 +85,8 @@ class Pod:
     port: int
     paths: tuple[str, ...]
     """Paths that Traefik leads here, whatever the host."""
+    slices: int
+    """Time slices of the GPU that it asks for."""
     mounts: tuple[VolumeMount, ...]
     startup: Probe
     readiness: Probe
@@ -189,6 +191,7 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
         env={item["name"]: item["value"] for item in container.get("env", ())},
         port=ports.get(target, target),
         paths=_paths(fronting[0], rendered),
+        slices=int(container["resources"]["limits"].get("nvidia.com/gpu", 0)),
         mounts=tuple(
             VolumeMount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
             for mount in container["volumeMounts"]

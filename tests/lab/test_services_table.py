@@ -1,21 +1,20 @@
-"""The services table: a row is right only if the answer is what the settings promise."""
+"""The services table: a row is right only if the answer is what the declaration promises."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import openai
 import pytest
 
-from components.settings.declared_services import declared
+from components.settings import declared_services
+from components.settings.presets import PRESETS
 from components.settings.reading import read
 from lab.__main__ import parser
 from lab.measure import services
 from lab.read.cloud import Cloud
+from lab.read.stack import config_of
 
-SETTINGS = read(
-    {**Cloud(port=1).config(), "pilotlight:services": services.json.dumps(services.CONFIG["services"])}, stack="dev"
-)
-BY_NAME = {service.name: service for service in declared(SETTINGS)}
 MODEL = "Qwen/Qwen2.5-VL-7B-Instruct"
 EMBEDDER = "Qwen/Qwen3-Embedding-0.6B"
 
@@ -25,6 +24,22 @@ def test_the_lab_takes_what_it_is_started_with() -> None:
     assert arguments.detach
     settings = {key: services.json.loads(text) for key, _, text in (item.partition("=") for item in arguments.config)}
     assert settings == services.CONFIG
+
+
+@pytest.fixture(scope="module")
+def declared() -> dict[str, services.Service]:
+    return {service.name: service for service in services.declared(services.recorded())}
+
+
+def test_what_is_asked_for_is_what_the_settings_declare(declared: dict[str, services.Service]) -> None:
+    """Every preset is asked, at its path, for its model; the lab reads all of it from the recorded stack."""
+    assert set(services.PRESETS.values()) == set(PRESETS)
+    config = {f"pilotlight:{key}": services.json.dumps(value) for key, value in services.CONFIG.items()}
+    expected = declared_services.declared(read({**Cloud(port=1).config(), **config_of("dev"), **config}, stack="dev"))
+    fields = [field.name for field in dataclasses.fields(services.Service)]
+    assert [vars(service) for service in declared.values()] == [
+        {name: getattr(service, name) for name in fields} for service in expected
+    ]
 
 
 def answer(lane: str, said: str) -> Any:
@@ -68,11 +83,11 @@ def refusal(status: int, lane: str = "gateway", **headers: str) -> Any:
     ],
 )
 def test_a_row_is_right_only_if_the_promised_lane_and_model_answer(
-    monkeypatch: pytest.MonkeyPatch, name: str, home: str, seen: Any, right: bool
+    monkeypatch: pytest.MonkeyPatch, declared: dict[str, services.Service], name: str, home: str, seen: Any, right: bool
 ) -> None:
     callers = services.Callers("http://127.0.0.1:1/v1", "key")
     monkeypatch.setattr(callers, "request", seen)
-    row = callers.ask(BY_NAME[name], home)
+    row = callers.ask(declared[name], home)
     assert row.right is right, row
     assert ("not run here" in services.table([row])) == (name == "tts")
     assert services.table([row]).splitlines()[1].startswith("ok" if right else "WRONG")
