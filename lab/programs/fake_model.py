@@ -13,21 +13,19 @@ import argparse
 import asyncio
 import hashlib
 import json
-import socket
-import struct
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from aiohttp import web
 
-from lab.programs import die_with_parent, log_to_stderr, serve_http, stop_event
-from lab.programs.fake_state import Behaviour, Entry, Log, metrics, outcomes
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from lab.programs import die_with_parent, log_to_stderr
+from lab.programs.event_loop import reset, stop_event
+from lab.programs.fake_state import Behaviour, Entry, Log, Reading, metrics, outcomes
+from lab.programs.serving import serve_http
 
 MAX_BODY_BYTES = 64 << 20
 _FLUSH_SECONDS = 0.2
@@ -36,16 +34,6 @@ _FLUSH_SECONDS = 0.2
 _ENTRY = web.RequestKey("entry", Entry)
 
 log = log_to_stderr("fake_model")
-
-
-@dataclass
-class Reading:
-    """The request being answered: its log entry, its JSON, and what the answer needs of both."""
-
-    entry: Entry
-    body: dict[str, Any]
-    chat: bool
-    started: float = field(default_factory=time.monotonic)
 
 
 class Engine:
@@ -124,16 +112,12 @@ class Engine:
 
     async def _tokens(self, reading: Reading, behaviour: Behaviour) -> AsyncIterator[str]:
         """Yield the answer's tokens at the set pace and take the time to the first."""
-        for number in range(self._count(reading, behaviour)):
+        for number in range(reading.tokens(behaviour)):
             await asyncio.sleep(behaviour.token_interval if number else behaviour.first_token_delay)
             await self._moving.wait()
             if not number:
                 self._first_tokens.append(time.monotonic() - reading.started)
             yield f" token{number}" if number else f"BACKEND:{self._marker}"
-
-    def _count(self, reading: Reading, behaviour: Behaviour) -> int:
-        limit = reading.body.get("max_completion_tokens") or reading.body.get("max_tokens") or behaviour.tokens
-        return min(behaviour.tokens, limit)
 
     async def _whole(self, request: web.Request, reading: Reading, behaviour: Behaviour) -> web.StreamResponse:
         text = "".join([token async for token in self._tokens(reading, behaviour)])
@@ -141,7 +125,7 @@ class Engine:
         choice = {"message": {"role": "assistant", "content": text}} if reading.chat else {"text": text}
         answer = self._head(reading, "") | {
             "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None} | choice],
-            "usage": self._usage(reading, behaviour),
+            "usage": reading.usage(behaviour),
             "received": reading.entry.received(behaviour.echo_headers),
         }
         data = json.dumps(answer).encode()
@@ -159,7 +143,7 @@ class Engine:
         await asyncio.sleep(0.01)
         await response.prepare(request)
         head = self._head(reading, ".chunk")
-        count = self._count(reading, behaviour)
+        count = reading.tokens(behaviour)
         number = 0
         async for token in self._tokens(reading, behaviour):
             if behaviour.reset == "mid-stream" and number >= max(1, count // 2):
@@ -170,9 +154,8 @@ class Engine:
             number += 1
         last: dict[str, Any] = {"delta": {}} if reading.chat else {"text": ""}
         await _event(response, head | {"choices": [{"index": 0, "finish_reason": "stop"} | last]})
-        options = cast("dict[str, Any]", reading.body.get("stream_options") or {})
-        if options.get("include_usage"):
-            await _event(response, head | {"choices": [], "usage": self._usage(reading, behaviour)})
+        if reading.wants_usage:
+            await _event(response, head | {"choices": [], "usage": reading.usage(behaviour)})
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
@@ -187,11 +170,6 @@ class Engine:
         kind = f"chat.completion{suffix}" if reading.chat else "text_completion"
         identity = {"id": f"fake-{self._marker}-{self._served}", "created": int(time.time())}
         return identity | {"object": kind, "model": self._alias}
-
-    def _usage(self, reading: Reading, behaviour: Behaviour) -> dict[str, int]:
-        """Count a prompt token per four bytes of the body: a number that grows with the request, no more."""
-        prompt, answer = reading.entry.body_length // 4, self._count(reading, behaviour)
-        return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
     def _enter(self, request: web.Request) -> Entry:
         request[_ENTRY] = self._log.enter(request.method, request.path_qs, list(request.headers.items()))
@@ -273,10 +251,8 @@ async def _reset(request: web.Request, entry: Entry, begun: web.StreamResponse |
     entry.outcome = "reset"
     if begun is not None:
         await asyncio.sleep(_FLUSH_SECONDS)
-    if (transport := request.transport) is not None:
-        linger = struct.pack("ii", 1, 0)
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-        transport.abort()
+    if request.transport is not None:
+        reset(request.transport)
     if begun is None:
         raise ConnectionResetError("reset before headers")
     return begun

@@ -1,6 +1,7 @@
 """What the fake engine remembers: how it behaves, what it received, and its metrics.
 
-Owns the fault switches with their checks, the log and its copy on disk, and the Prometheus text. Does not own HTTP.
+Owns: the fault switches with their checks, a request's size in tokens, the log and its copy on disk, and the Prometheus
+text. Does not own: HTTP.
 """
 
 from __future__ import annotations
@@ -8,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
 
 _TTFT = "vllm:time_to_first_token_seconds"
 _BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
@@ -79,6 +78,32 @@ class Entry:
         """Return what an answer tells its caller about the request."""
         received: dict[str, Any] = {"sha256": self.sha256, "length": self.body_length}
         return received | ({"headers": self.headers} if with_headers else {})
+
+
+@dataclass
+class Reading:
+    """The request being answered: its log entry, its JSON, and what the answer needs of both."""
+
+    entry: Entry
+    body: dict[str, Any]
+    chat: bool
+    started: float = field(default_factory=time.monotonic)
+
+    def tokens(self, behaviour: Behaviour) -> int:
+        """Tokens of the answer: those of the behaviour, or fewer where the request sets a limit."""
+        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens") or behaviour.tokens
+        return min(behaviour.tokens, limit)
+
+    def usage(self, behaviour: Behaviour) -> dict[str, int]:
+        """Count a prompt token per four bytes of the body: a number that grows with the request, no more."""
+        prompt, answer = self.entry.body_length // 4, self.tokens(behaviour)
+        return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream's last chunk shall tell the usage."""
+        options = cast("dict[str, Any]", self.body.get("stream_options") or {})
+        return bool(options.get("include_usage"))
 
 
 class Log:

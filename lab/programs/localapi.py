@@ -3,15 +3,10 @@
 Owns: who may ask (Host, and the daemon's policy file, without which v1.102.5 answers 403). Does not own the shutdown.
 """
 
-from __future__ import annotations
-
+import asyncio
 import contextlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import asyncio
 
 SHUTDOWN = "POST /localapi/v0/shutdown "
 _POLICY = "--syspolicy-file="
@@ -27,7 +22,6 @@ def shutdown_allowed(extra_args: str) -> bool:
 
 async def serve(path: str, extra_args: str, stop: asyncio.Event) -> asyncio.Server:
     """Answers on the unix socket `path`; an allowed shutdown sets `stop`."""
-    import asyncio
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):

@@ -16,17 +16,17 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 import aiohttp
 from aiohttp import web
 
-from lab.programs import die_with_parent, log_to_stderr, serve_http, stop_event
+from lab.programs import die_with_parent, log_to_stderr
+from lab.programs.event_loop import stop_event
 from lab.programs.pictures import PictureError, Question, answer, picture_question
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
+from lab.programs.serving import serve_http
 
 MAX_BODY_BYTES = 64 << 20
 _READY = b"engine listening on "

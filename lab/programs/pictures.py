@@ -12,11 +12,9 @@ import json
 import time
 import uuid
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from typing import Any, cast
 
 LABEL = "[lab stand-in: no model looked at this picture]"
 
