@@ -102,7 +102,7 @@ class Lab:
         folders.write_programs(self._folder, self._bin)
         self.faults.write_tailnet()
         if self._api:
-            self._api.start()
+            await self._api.start()
             await self._start_traefik(self._api.url)
         try:
             async with asyncio.TaskGroup() as models:
@@ -123,7 +123,7 @@ class Lab:
             last_first.push_async_callback(self.control.stop)
             last_first.callback(self.faults.close)
             if self._api:
-                last_first.callback(self._api.stop)
+                last_first.push_async_callback(self._api.stop)
             for process in self._processes.values():
                 last_first.push_async_callback(process.stop, 0)
             last_first.push_async_callback(self._stop_processes)

@@ -1,5 +1,6 @@
 """The lab's K3s: the declared charts through the real Helm and the real Traefik, down to a backend on loopback."""
 
+import asyncio
 import hashlib
 import http.client
 import os
@@ -136,6 +137,46 @@ def backend(name: str) -> Generator[Backend]:
         server.server_close()
 
 
+class Api:
+    """The lab's Kubernetes API in a thread, for tests that wait in theirs."""
+
+    def __init__(self, resources: list[Resource], loop: asyncio.AbstractEventLoop) -> None:
+        self._api, self._loop = KubernetesApi(home.objects(resources)), loop
+
+    @property
+    def url(self) -> str:
+        return self._api.url
+
+    @property
+    def unanswered(self) -> list[str]:
+        return self._api.unanswered
+
+    def start(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._api.start(), self._loop).result(DEADLINE_S)
+
+    def stop(self) -> None:
+        asyncio.run_coroutine_threadsafe(self._api.stop(), self._loop).result(DEADLINE_S)
+
+    def set_endpoint(self, service: str, address: str | None) -> None:
+        self._loop.call_soon_threadsafe(self._api.set_endpoint, service, address)
+
+
+@contextmanager
+def kubernetes(resources: list[Resource]) -> Generator[Api]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    api = Api(resources, loop)
+    try:
+        api.start()
+        yield api
+    finally:
+        api.stop()
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -143,7 +184,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def traefik(resources: list[Resource], api: KubernetesApi, folder: Path) -> Generator[int]:
+def traefik(resources: list[Resource], api: Api, folder: Path) -> Generator[int]:
     """The real Traefik for the declared resources; yields the port of its `web` entry point."""
     port, ping_port = free_port(), free_port()
     command = traefik_command(resources, port=port, ping_port=ping_port, api_url=api.url)
@@ -193,7 +234,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Back
         device_plugin(),
     ]
     folder = tmp_path_factory.mktemp("traefik")
-    with backend("vllm") as vllm, backend("speech") as speech, KubernetesApi(home.objects(resources)) as api:
+    with backend("vllm") as vllm, backend("speech") as speech, kubernetes(resources) as api:
         api.set_endpoint("vllm", vllm.address)
         api.set_endpoint("speech", speech.address)
         with traefik(resources, api, folder) as port:
@@ -257,7 +298,7 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
     resources = [release()]
     with (
         backend("vllm") as vllm,
-        KubernetesApi(home.objects(resources)) as api,
+        kubernetes(resources) as api,
         traefik(resources, api, tmp_path) as port,
     ):
         poll(lambda: get(port, "/v1/models")[0] == 503, "the route without a pod is loaded")
@@ -269,7 +310,7 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
 
 def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
     resources = [release(ingress={"prefixes": []})]
-    with backend("vllm") as vllm, KubernetesApi(home.objects(resources)) as api:
+    with backend("vllm") as vllm, kubernetes(resources) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
             poll(lambda: "Starting provider *ingress.Provider" in (tmp_path / "traefik.log").read_text(), "it runs")
@@ -279,7 +320,7 @@ def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
 def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
     """An upload slower than the declared time is cut at that time: the flag is read, not only passed."""
     resources = [release(), chart_config("ports: {web: {transport: {respondingTimeouts: {readTimeout: 1s}}}}")]
-    with backend("vllm") as vllm, KubernetesApi(home.objects(resources)) as api:
+    with backend("vllm") as vllm, kubernetes(resources) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
             poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
@@ -368,16 +409,12 @@ def test_what_is_not_run_is_listed_by_name() -> None:
 
 
 def test_an_endpoint_of_an_unknown_service_is_refused() -> None:
-    api = KubernetesApi(home.objects([release()]))
-    try:
-        with pytest.raises(LabError, match="0 Services named 'tts'"):
-            api.set_endpoint("tts", "127.0.0.1:1")
-    finally:
-        api.stop()
+    with pytest.raises(LabError, match="0 Services named 'tts'"):
+        KubernetesApi(home.objects([release()])).set_endpoint("tts", "127.0.0.1:1")
 
 
 def test_the_api_is_read_only_and_answers_nothing_it_does_not_have() -> None:
-    with KubernetesApi(home.objects([release()])) as api:
+    with kubernetes([release()]) as api:
         port = int(api.url.rpartition(":")[2])
         assert get(port, "/api/v1/pods")[0] == 404
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
