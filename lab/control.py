@@ -1,7 +1,7 @@
 """How the commands of `python -m lab` find the running lab and speak with it.
 
-Owns: the lock that says whether a lab runs, its state file, the control port and the calls to it. Does not own: what
-`status`, `fault` and `down` do (`run.lab`).
+Owns: the lock that says whether a lab runs, its state file, the control port and the calls to it. Does not own: the
+effect of `status`, `fault` and `down` (`run.lab`).
 
 The lock and not the process id says who is alive: a number is given away again, and a dead process that nobody waits
 for keeps its own.

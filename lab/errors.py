@@ -1,4 +1,4 @@
-"""The lab's one error: something it was asked that it can't do, told in a sentence."""
+"""The lab's one error: a request or a declaration that the lab can't carry out, told in a sentence."""
 
 
 class LabError(Exception):

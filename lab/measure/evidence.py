@@ -1,4 +1,4 @@
-"""What the fake lanes' own logs say about the promises, held against what callers saw.
+"""The product's promises, judged by the fake lanes' own logs and by the answers that callers saw.
 
 Owns: reading the logs, and the list of broken promises. Does not own: writing the logs (`programs.fake_model`,
 `run.burst`), sending (`load`). The pilot's and the gateway's own words count for nothing here.

@@ -1,4 +1,4 @@
-"""A steady load from the caller's side, and what became of every request.
+"""A steady load from the caller's side, and the outcome of every request.
 
 Owns: sending, timing and judging requests; shares and percentiles of the samples. Does not own: faults and phases
 (`scenarios`). Nothing here asks the gateway how it feels: a sample is what the caller saw.

@@ -1,7 +1,7 @@
-"""A lab in this process, with fake models, for whoever measures it.
+"""A lab in this process, with fake models, for every program and test that measures one.
 
-Owns: bringing it up and down, and handing out load, faults and the lanes' logs. Does not own: what is done with them
-(`scenarios`), what runs (`run.lab`).
+Owns: bringing the lab up and down, and handing out load, faults and the lanes' logs. Does not own: the scenarios
+(`scenarios`), the running lab (`run.lab`).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Local programs that stand in for container images; each runs as `python -m lab.programs.NAME`.
 
-Owns what they share: dying with the parent, logging to stderr, serving HTTP until SIGTERM.
-Does not own what any of them answers, nor which image maps to which program.
+Owns: dying with the parent and logging to stderr, which each of them does. Does not own: their event loop
+(`event_loop`), their HTTP (`serving`), the image that each of them stands in for (`lab.read.images`).
 """
 
 import logging

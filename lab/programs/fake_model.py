@@ -1,7 +1,7 @@
 """A fake OpenAI engine for fault tests: says who answered, keeps a log, and misbehaves on demand.
 
 Owns: deterministic answers with the marker `BACKEND:<marker>`, the request log (the tests' witness), the faults, and
-metrics under vLLM's names. Does not own any model: nothing it says means anything.
+metrics under vLLM's names. Does not own: a model; no answer means anything.
 
 Control: `POST /_fault` merges JSON into the behaviour, `DELETE /_fault` resets it, `GET /_fault` shows it; `GET /_log`
 lists the API requests received, `DELETE /_log` empties it, `GET /_stats` has counts and the in-flight peak.

@@ -1,4 +1,4 @@
-"""What the fake engine remembers: how it behaves, what it received, and its metrics.
+"""The fake engine's memory: its behaviour, the requests that it received, and its metrics.
 
 Owns: the fault switches with their checks, a request's size in tokens, the log and its copy on disk, and the Prometheus
 text. Does not own: HTTP.

@@ -1,7 +1,7 @@
 """The entrypoint's other way in: an identity token of Google's in place of an auth key.
 
-Owns: what the real entrypoint (v1.102.5) and Tailscale's token exchange would refuse. Does not own: the token's
-signature, which is not checked; only the lab's own metadata server gives any out.
+Owns: the reasons for which the real entrypoint (v1.102.5) and Tailscale's token exchange would refuse. Does not own:
+the token's signature, which nobody checks: only the lab's own metadata server gives tokens out.
 """
 
 import http.client

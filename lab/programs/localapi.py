@@ -1,6 +1,7 @@
 """The daemon's local API on its socket, as much of it as the pilot uses: shutting the daemon down.
 
-Owns: who may ask (Host, and the daemon's policy file, without which v1.102.5 answers 403). Does not own the shutdown.
+Owns: the check of the caller (Host, and the daemon's policy file, without which v1.102.5 answers 403). Does not own:
+the shutdown.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """A real model behind llama-server's interface: stands in for llama.cpp's and vLLM's images in the lab.
 
 Owns: the address (which listens at once), `/health` while loading, the assembled weights, and the labelled stand-in for
-questions about pictures. Does not own generation: everything else goes unchanged to llama.cpp's own HTTP server, which
+questions about pictures. Does not own: generation. Everything else goes unchanged to llama.cpp's own HTTP server, which
 runs in a child process, because loading holds Python's global lock and llama.cpp crashes when it ends while generating.
 """
 

@@ -1,6 +1,6 @@
 """The labelled stand-in for a vision model: decodes a picture and says what it measured, never what it shows.
 
-Owns: finding pictures in a chat request, decoding them, and the OpenAI-shaped answer. Does not own HTTP.
+Owns: finding pictures in a chat request, decoding them, and the OpenAI-shaped answer. Does not own: HTTP.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the providers would answer: the computed outputs of the mocked resources, and the user's accounts.
+"""The providers' answers: the computed outputs of the mocked resources, and the user's accounts.
 
-Owns: addresses, generated keys and names that no declaration can know. Does not own: any behaviour; those parts that
-behave are processes (`plan`) or simulations (`run.cloudrun`).
+Owns: addresses, generated keys and names that no declaration can know. Does not own: any behaviour; the parts
+that behave are processes (`plan`) or simulations (`run.cloudrun`).
 """
 
 import random

@@ -1,7 +1,7 @@
-"""Renders the Pulumi program in process and records what it registers.
+"""Renders the Pulumi program in process and records the resources that it registers.
 
-Owns: the recording monitor, which stands in for the engine. Does not own: what a cloud would answer (`cloud`) or what
-is made of the resources (`plan`). The program runs unchanged: `__main__.py` with the config of `Pulumi.<stack>.yaml`.
+Owns: the recording monitor, which stands in for the engine. Does not own: a cloud's answers (`cloud`), the
+reading of the resources (`plan`). The program runs unchanged: `__main__.py` with the config of `Pulumi.<stack>.yaml`.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Faults of a running lab: what `lab fault NAME on|off` breaks and mends.
+"""Faults of a running lab: `lab fault NAME on|off` brings each of them about and mends it.
 
-Owns: each fault's meaning and how it is brought about from outside the declared programs. Does not own: the processes
+Owns: each fault's meaning, and the means, all of them outside the declared programs. Does not own: the processes
 (`lab`), burst's behaviour (`burst`).
 """
 
