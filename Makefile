@@ -37,6 +37,7 @@ unit: .venv/ready           ## the fast part, on two cores; a file stays on one,
 lint: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports --no-logo --no-cache
 	.venv/bin/basedpyright
 
 golden: .venv/ready         ## accept what the program registers now
