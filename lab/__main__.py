@@ -20,7 +20,7 @@ import pulumi
 from lab import control, greeting
 from lab.errors import LabError
 from lab.read import plan as plans
-from lab.read import tables
+from lab.read import tables, unproven
 from lab.read.cloud import Cloud
 from lab.read.plan import Plan
 from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
@@ -104,12 +104,8 @@ def _plan(arguments: argparse.Namespace) -> int:
     ports = {pod.name: 0 for pod in plan.pods}
     table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pod_ports=ports, traefik_port=0)
     print(tables.tables(plan, {here: there.replace(":0", ":<free>") for here, there in table.items()}))
-    print(_unproven(plan))
+    print("", *unproven.full(plan.unproven), sep="\n")
     return 0
-
-
-def _unproven(plan: Plan) -> str:
-    return "\nnot proven here, resource by resource:\n" + "\n".join(f"   {line}" for line in plan.unproven)
 
 
 def _up(arguments: argparse.Namespace) -> int:
@@ -163,7 +159,7 @@ async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path) ->
     control.publish(folder, lab.control, stack.outputs)
     await lab.start()
     await greeting.first_answer(stack)
-    print(_unproven(plan))
+    print("", *unproven.summary(plan.unproven), sep="\n")
     print(greeting.snippet(stack))
     print("ready", flush=True)
 

@@ -3,10 +3,10 @@
 Owns: rendering the releases with Helm itself, and reading the pods in them. Does not own: Traefik (`traefik`), starting
 processes (`run.lab`), the Kubernetes API that Traefik reads (`run.kubernetes_api`).
 
-What it can't do it says: `not_run` lists it, and anything it doesn't know stops the lab by name.
+Anything that it doesn't know stops the lab by name; `unproven` lists what it leaves out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -22,19 +22,8 @@ UNDERSTOOD: Final = {"chart", "name", "namespace", "values"}
 """Inputs of a release that the lab carries out."""
 NO_EFFECT: Final = {"atomic", "compat", "description", "repositoryOpts", "skipAwait", "timeout", "version"}
 """Inputs of a release that say how it is installed, not what is."""
-KINDS: Final = {
-    "Deployment": "",
-    "Ingress": "",
-    "Service": "",
-    "NetworkPolicy": "not enforced: the lab's processes share one loopback",
-    "PersistentVolumeClaim": "a folder of the lab, without a size limit",
-}
-"""Kinds the lab knows, with what it does not do about them (empty: carried out)."""
-OTHERS: Final = {
-    "kubernetes:core/v1:Namespace": "names only: the lab has one machine",
-    "kubernetes:core/v1:ConfigMap": "read by the device plugin alone, which is not run",
-}
-"""Other Kubernetes resources, with what the lab does not do about them."""
+KINDS: Final = {"Deployment", "Ingress", "NetworkPolicy", "PersistentVolumeClaim", "Service"}
+"""Kinds of objects that the lab knows; `unproven` says what it does not do about them."""
 INGRESS_CLASS: Final = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -99,7 +88,7 @@ def objects(resources: Iterable[Resource]) -> list[Object]:
     """Every Kubernetes object the declared local charts render to, in order, and K3s' IngressClass."""
     found: list[Object] = [INGRESS_CLASS]
     for release in _releases(resources):
-        if not _is_remote(release):
+        if not is_remote(release):
             found += _rendered(release)
     return found
 
@@ -110,28 +99,14 @@ def pods(resources: Iterable[Resource]) -> list[Pod]:
     return [_pod(item, found) for item in found if item["kind"] == "Deployment"]
 
 
-def not_run(resources: Sequence[Resource]) -> list[str]:
-    """What is declared on the cluster and the lab does not do, one line each: name and reason."""
-    lines: list[str] = []
-    for resource in resources:
-        if resource.type in OTHERS:
-            lines.append(f"{resource.name}: {OTHERS[resource.type]}")
-        elif resource.type == RELEASE and _is_remote(resource):
-            lines.append(f"{resource.name}: chart {resource.inputs['chart']} is downloaded, and needs a GPU node")
-    for item in objects(resources):
-        reason = KINDS.get(item["kind"], "")
-        if reason:
-            lines.append(f"{item['kind']} {item['metadata']['name']}: {reason}")
-    return lines
+def is_remote(release: Resource) -> bool:
+    """Whether the chart is downloaded, not one of this repository's own."""
+    options = cast(Object, release.inputs.get("repositoryOpts") or {})
+    return bool(options.get("repo")) or "://" in release.inputs["chart"]
 
 
 def _releases(resources: Iterable[Resource]) -> list[Resource]:
     return [resource for resource in resources if resource.type == RELEASE]
-
-
-def _is_remote(release: Resource) -> bool:
-    options = cast(Object, release.inputs.get("repositoryOpts") or {})
-    return bool(options.get("repo")) or "://" in release.inputs["chart"]
 
 
 def _rendered(release: Resource) -> list[Object]:

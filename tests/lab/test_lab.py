@@ -202,7 +202,9 @@ class TestRunningLab:
         text = running.text
         assert "model ready after" in text
         assert "first answer: BACKEND:" in text
-        assert "not proven here, resource by resource:" in text
+        unproven = text.partition("not proven on this machine:\n")[2].partition("\n\n")[0].splitlines()
+        assert 5 < len(unproven) < 10
+        assert unproven[-1] == "the full list: `python -m lab plan`"
         url = running.outputs["base_url"]
         assert f'client = OpenAI(base_url="{url}", api_key="{running.key}", timeout=300)' in text
         assert text.endswith("ready\n")

@@ -2,9 +2,7 @@
 
 import copy
 import json
-import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +12,12 @@ import yaml
 
 from components.settings.presets import PRESETS
 from lab.errors import LabError
-from lab.read import home as cluster
 from lab.read import plan, tables
 from lab.read import stack as stacks
 from lab.read.cloud import VM_ADDRESS, Cloud
 from lab.read.cloud_run import SERVICE
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
-from lab.read.traefik import CHART_CONFIG
 
 Change = Callable[[Stack], None]
 CLOUD = Cloud(port=8787, auth_key="tskey-auth-test")
@@ -311,8 +307,8 @@ def test_several_services_run_and_those_that_can_t_are_named() -> None:
     ports = {pod.name: 1 for pod in found.pods}
     text = tables.tables(found, tables.addresses(found, port=1, instance_port=1, pod_ports=ports, traefik_port=1))
     for name, reason in found.not_run.items():
-        [line] = [line for line in found.unproven if line.startswith(f"home/{name} (")]
-        assert line.endswith(f"not run, {reason}")
+        [told] = [one.missing for one in found.unproven if one.name.startswith(f"home/{name} (")]
+        assert told == f"not run, {reason}"
         assert f"   home/{name}: not run, {reason}\n" in text
     assert "--runner: generating text, or pooling (embeddings)" in text
 
@@ -373,33 +369,6 @@ def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> 
         "home/vllm: pod port 8000 -> 127.0.0.1:2222",
     ):
         assert f"   {row}\n" in f"{text}\n"
-
-
-CARRIED_OUT = {"home-traefik", "home-vllm"}
-"""Resources of which nothing is left to say: Traefik gets the values, Helm renders the chart and its pod runs."""
-
-
-def test_no_resource_is_passed_over_in_silence(recorded: Stack) -> None:
-    told = plan.read(recorded).unproven
-    for resource in recorded.resources:
-        lines = [line for line in told if re.match(rf"{re.escape(resource.name)}( \(|:)", line)]
-        if resource.type.startswith("pilotlight:"):
-            assert recorded.of_type(resource.type), "a component is its children"
-        elif resource.name in CARRIED_OUT:
-            assert resource.type in (cluster.RELEASE, CHART_CONFIG)
-        else:
-            assert len(lines) == 1, f"{resource.type} {resource.name} is told {len(lines)} times"
-    assert len(told) == len(set(told))
-
-
-def test_new_kind_of_resource_is_named_too(stack: Stack) -> None:
-    like = one(stack, "home-namespace")
-    stack.resources.append(replace(like, type="kubernetes:core/v1:Secret", name="home-surprise"))
-    stack.resources.append(replace(like, type="aws:s3/bucket:Bucket", name="bucket"))
-    told = plan.read(stack).unproven
-    paper = "all of it: it is registered, and nothing here behaves like it"
-    assert f"home-surprise (Secret): {paper}" in told
-    assert f"bucket (Bucket): {paper}" in told
 
 
 # --- rendering -------------------------------------------------------------------------------------------------------
