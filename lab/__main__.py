@@ -1,7 +1,7 @@
-"""`python -m lab`: plan | up [--detach] | outputs [--json] | status [--json] | fault NAME on|off | down.
+"""`python -m lab`: plan | up [--detach] | outputs [NAME] [--json] | status [--json] | fault NAME on|off | down.
 
-Owns: the command line and what it prints. Does not own: what runs (`supervisor`), how a running lab is found and asked
-(`control`).
+Owns: the command line and the order of what it says. Does not own: what runs (`supervisor`), how a running lab is
+found and asked (`control`), how anything looks (`show`).
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Final, cast
 
 import pulumi
 
-from lab import control, greeting
+from lab import control, greeting, show
 from lab.errors import LabError
 from lab.read import plan as plans
 from lab.read import tables, unproven
@@ -37,9 +37,15 @@ def main() -> int:
     """Exit status: 0 done, 1 the lab can't (told in a sentence), 2 unusable arguments."""
     arguments = parser().parse_args()
     try:
-        return cast(int, arguments.run(arguments))
+        done = cast(int, arguments.run(arguments))
+        sys.stdout.flush()
+        return done
     except (LabError, pulumi.RunError) as error:
         print(f"lab: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader has enough, as in `lab outputs NAME | head`.
+        show.console.on_broken_pipe()
         return 1
     except KeyboardInterrupt:
         return 130
@@ -73,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
             help="a setting, for this run alone",
         )
     outputs = command("outputs", _outputs, "the stack's outputs, as `pulumi stack output --show-secrets`")
+    outputs.add_argument("name", nargs="?", help="print this output's whole value and nothing else")
     outputs.add_argument("--json", action="store_true")
     status = command("status", _status, "what runs")
     status.add_argument("--json", action="store_true")
@@ -95,7 +102,7 @@ def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan
     declared = config_of(stack) | {f"{PROJECT}:{key}": value for key, _, value in pairs}
     filled = {key: value for key, value in cloud.config().items() if key not in declared}
     rendered = render(stack, {**filled, **declared}, cloud.compute)
-    print(f"stack {stack}: {len(rendered.resources)} resources; the lab filled in {', '.join(sorted(filled))}")
+    show.lines([f"stack {stack}: {len(rendered.resources)} resources; the lab filled in {', '.join(sorted(filled))}"])
     return rendered, plans.read(rendered)
 
 
@@ -104,7 +111,7 @@ def _plan(arguments: argparse.Namespace) -> int:
     ports = {pod.name: 0 for pod in plan.pods}
     table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pod_ports=ports, traefik_port=0)
     print(tables.tables(plan, {here: there.replace(":0", ":<free>") for here, there in table.items()}))
-    print("", *unproven.full(plan.unproven), sep="\n")
+    show.lines(["", *unproven.full(plan.unproven)])
     return 0
 
 
@@ -125,7 +132,8 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     port = arguments.port or (PREFERRED_PORT if is_free("127.0.0.1", PREFERRED_PORT) else free_port())
     cloud = Cloud(port=port, burst_port=free_port())
-    stack, plan = await asyncio.to_thread(_render, arguments.stack, cloud, arguments.config)
+    with show.busy("the declaration is read"):
+        stack, plan = await asyncio.to_thread(_render, arguments.stack, cloud, arguments.config)
     lab = supervisor.Lab(
         stack,
         plan,
@@ -135,7 +143,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         fake_models=arguments.fake_models,
         idle_s=arguments.idle,
         cold_start_s=arguments.cold_start,
-        say=_say,
+        say=show.say,
     )
     starting = asyncio.create_task(_start(lab, stack, plan, folder))
     stopping = [asyncio.create_task(event.wait()) for event in (stop, lab.stopped)]
@@ -144,7 +152,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         if starting.done():
             starting.result()
             await asyncio.wait(stopping, return_when=asyncio.FIRST_COMPLETED)
-        _say("ending")
+        show.say("ending")
         return 0
     finally:
         starting.cancel()
@@ -154,14 +162,13 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
 
 async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path) -> None:
     """Everything up to the line `ready`."""
-    _say("starting: models load, nothing answers yet")
-    await lab.control.start()
-    control.publish(folder, lab.control, stack.outputs)
-    await lab.start()
+    show.say("starting: models load, nothing answers yet")
+    with show.busy("models load"):
+        await lab.control.start()
+        control.publish(folder, lab.control, stack.outputs)
+        await lab.start()
     await greeting.first_answer(stack)
-    print("", *unproven.summary(plan.unproven), sep="\n")
-    print(greeting.snippet(stack))
-    print("ready", flush=True)
+    show.lines(["", *unproven.summary(plan.unproven), greeting.snippet(stack), "ready"])
 
 
 def _detach(arguments: argparse.Namespace, folder: Path) -> int:
@@ -179,11 +186,12 @@ def _detach(arguments: argparse.Namespace, folder: Path) -> int:
         )
     ready = False
     try:
-        for line in _lines(log, process):
-            print(line, end="", flush=True)
-            ready = line == "ready\n"
-            if ready:
-                return 0
+        with show.busy(f"the lab starts in the background; its log: {log}"):
+            for line in _lines(log, process):
+                show.lines([line.removesuffix("\n")])
+                ready = line == "ready\n"
+                if ready:
+                    return 0
     finally:
         if not ready and process.poll() is None:
             process.terminate()
@@ -209,12 +217,19 @@ def _lines(log: Path, process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 
 def _outputs(arguments: argparse.Namespace) -> int:
-    outputs = control.state(_folder(arguments.stack))["outputs"]
+    found = control.state(_folder(arguments.stack))["outputs"]
+    if arguments.name:
+        known = {**found, **show.named(found)}
+        if arguments.name not in known:
+            known_ones = ", ".join(sorted(known))
+            raise LabError(f"there is no output named {arguments.name!r}; there are: {known_ones}")
+        found = known[arguments.name]
     if arguments.json:
-        print(json.dumps(outputs, indent=2))
+        print(json.dumps(found, indent=2))
+    elif arguments.name:
+        print(show.text_of(found).removesuffix("\n"))
     else:
-        for name, value in outputs.items():
-            print(f"{name}: {value}")
+        show.outputs(found)
     return 0
 
 
@@ -225,18 +240,8 @@ def _status(arguments: argparse.Namespace) -> int:
         status["lanes"] = lanes
     if arguments.json:
         print(json.dumps(status, indent=2))
-        return 0
-    gateway = status["gateway"]
-    print(
-        f"gateway: {gateway['instances']} instance(s), {gateway['in_flight']} in flight, starts {gateway['starts_s']} s"
-    )
-    for title, process in status["processes"].items():
-        print(f"{title}: {'running' if process['running'] else 'ended'} (pid {process['pid']})")
-    for lane, shown in status.get("lanes", {}).items():
-        first = shown.get("first_token_s")
-        told = f", first token {first:.2f} s" if first else ""
-        print(f"lane {lane}: {shown['state']} for {shown['seconds']:.0f} s, {shown['in_flight']} in flight{told}")
-    print(f"faults: {', '.join(status['faults']) or 'none'}")
+    else:
+        show.status(arguments.stack, status)
     return 0
 
 
@@ -257,10 +262,6 @@ def _down(arguments: argparse.Namespace) -> int:
         raise LabError(f"it does not end; see {folder / 'lab.log'}")
     print(f"stack {arguments.stack} is down")
     return 0
-
-
-def _say(line: str) -> None:
-    print(f"lab: {line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from lab.run import cloudrun, folders, processes
 from lab.run.burst import Serverless
 from lab.run.faults import Faults
 from lab.run.kubernetes_api import KubernetesApi
+from lab.run.logs import Logs
 from lab.run.metadata import Identities
 from lab.run.ports import free_port, require_free
 from lab.run.processes import Process
@@ -55,6 +56,7 @@ class Lab:
         self._run, self._logs, self._bin = folder / "run", folder / "logs", folder / "bin"
         self._cache = ROOT / ".lab" / "models"
         self._processes: dict[str, Process] = {}
+        self._began, self._errors = time.monotonic(), Logs(self._logs)
         self._instance_port = free_port()
         self._traefik_port = free_port()
         self._ping_port = free_port()
@@ -184,10 +186,12 @@ class Lab:
         )  # fmt: skip
         return {
             "pid": os.getpid(),
+            "uptime_s": round(time.monotonic() - self._began, 1),
             "gateway": self.gateway.status(),
             "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
             "addresses": here,
             "faults": sorted(self.faults.on),
+            "errors": self._errors.last_errors(),
         }
 
     def _fixed_addresses(self) -> list[str]:

@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -201,6 +202,7 @@ class TestRunningLab:
     def test_start_says_what_it_did(self, running: Running) -> None:
         text = running.text
         assert "model ready after" in text
+        assert "\x1b" not in text, "its output is a file: no colour, no spinner"
         assert "first answer: BACKEND:" in text
         unproven = text.partition("not proven on this machine:\n")[2].partition("\n\n")[0].splitlines()
         assert 5 < len(unproven) < 10
@@ -226,21 +228,69 @@ class TestRunningLab:
         assert list(running.outputs["api_keys"]) == ["demo"]
         assert running.key.startswith("sk-")
         assert running.outputs["home_auth_key"].startswith("tskey-auth-")
-        plain = lab("outputs").stdout
-        assert f"base_url: {running.outputs['base_url']}\n" in plain
+
+    def test_outputs_are_a_table_of_a_screen(self, running: Running) -> None:
+        lines = lab("outputs").stdout.splitlines()
+        assert len(lines) < 15
+        assert ["base_url", running.outputs["base_url"]] in [line.split() for line in lines]
+        assert ["api_keys.demo", running.key] in [line.split() for line in lines]
+        [script] = [line for line in lines if line.startswith("home_bootstrap ")]
+        assert re.search(r" script, \d{3} lines, \d+\.\d KiB *$", script)
+        assert lines[-1] == "`python -m lab outputs home_bootstrap` prints that value whole"
+        assert all(len(line.rstrip()) <= 80 or "home_auth_key" in line for line in lines)
+
+    def test_one_output_is_printed_alone(self, running: Running) -> None:
+        assert lab("outputs", "home_bootstrap").stdout == running.outputs["home_bootstrap"]
+        assert lab("outputs", "api_keys.demo").stdout == f"{running.key}\n"
+        assert json.loads(lab("outputs", "api_keys").stdout) == {"demo": running.key}
+        assert json.loads(lab("outputs", "model", "--json").stdout) == running.model
+        unknown = lab("outputs", "home_bootsrap")
+        assert unknown.returncode == 1
+        assert "lab: there is no output named 'home_bootsrap'; there are: api_keys, api_keys.demo," in unknown.stderr
+
+    def test_a_reader_who_has_enough_is_no_error(self, running: Running) -> None:
+        del running
+        theirs, ours = os.pipe()
+        os.close(theirs)
+        words = [sys.executable, "-m", "lab", "outputs", "home_bootstrap"]
+        ended = subprocess.run(words, cwd=ROOT, stdout=ours, stderr=subprocess.PIPE, text=True, check=False)
+        os.close(ours)
+        assert (ended.returncode, ended.stderr) == (1, "")
 
     def test_status_lists_every_process(self, running: Running) -> None:
         found = json.loads(lab("status", "--json").stdout)
-        assert set(found) == {"pid", "gateway", "processes", "addresses", "faults", "lanes"}
+        assert set(found) == {
+            "pid", "uptime_s", "gateway", "processes", "addresses", "faults", "errors", "lanes",
+        }  # fmt: skip
+        assert found["uptime_s"] > 0
         assert set(found["processes"]) == {
             "vm/model", "home/vllm", "home/traefik", "gateway/caddy", "gateway/tailscale", "gateway/pilot",
         }  # fmt: skip
         assert list(found["lanes"]) == ["home", "vm"]
         assert all(process["running"] for process in found["processes"].values())
         assert found["gateway"]["instances"] == 1
-        assert found["faults"] == []
-        assert "gateway/caddy: running (pid " in lab("status").stdout
+        assert (found["faults"], found["errors"]) == ([], {})
         assert running.outputs["base_url"] == f"{found['addresses']['gateway: public HTTPS address']}/v1"
+
+    def test_status_is_tables(self, running: Running) -> None:
+        del running
+        text = lab("status").stdout
+        assert max(map(len, text.splitlines())) <= 80
+        found = [line.split() for line in text.splitlines()]
+        assert ["lane", "state", "for", "in", "flight", "first", "token", "last", "error"] in found
+        assert [row[:2] for row in found if row[:1] in (["home"], ["vm"])] == [["home", "warm"], ["vm", "warm"]]
+        assert ["gateway/caddy", "running", str(status()["processes"]["gateway/caddy"]["pid"])] in found
+        assert ["faults", "none"] in found
+        assert "errors in the logs: none" in text
+
+    def test_status_tells_the_last_errors(self, here: Running) -> None:
+        with here.broken("home-refused"), here.broken("pilot-down"):
+            until(lambda: "gateway-pilot" in status()["errors"], "the loop around the pilot says that it ended")
+            here.settle("vm")
+        until(lambda: "lanes" in json.loads(lab("status", "--json").stdout), "the pilot is back")
+        text = " ".join(lab("status").stdout.split())
+        assert "log last error" in text
+        assert "gateway-pilot pilotlight: the pilot is away" in text
 
     def test_unknown_fault_names_the_known_ones(self, running: Running) -> None:
         del running
