@@ -203,7 +203,11 @@ class TestRunningLab:
         text = running.text
         assert "model ready after" in text
         assert "\x1b" not in text, "its output is a file: no colour, no spinner"
-        assert "first answer: BACKEND:" in text
+        answer = text.partition("\nfirst answer: ")[2].splitlines()
+        assert answer[0].startswith("BACKEND:home "), "the lane that comes first was waited for"
+        assert answer[1].startswith("   cold start of the gateway ")
+        assert answer[2].startswith("   wait for home's check ")
+        assert re.fullmatch(r"   first token after +\d+\.\d\d s, served by home", answer[3])
         unproven = text.partition("not proven on this machine:\n")[2].partition("\n\n")[0].splitlines()
         assert 5 < len(unproven) < 10
         assert unproven[-1] == "the full list: `python -m lab plan`"
@@ -646,7 +650,7 @@ def test_examples_get_real_answers(tmp_path: Path) -> None:
         first = text.partition("first answer: ")[2].partition("\n")[0]
         assert any(letter.isalpha() for letter in first)
         assert "BACKEND:" not in first
-        assert "(first token after " in text
+        assert "s, served by home\n" in text
         chat = example("examples/chat.py", "hello")
         assert chat.returncode == 0, chat.stderr
         assert any(letter.isalpha() for letter in chat.stdout)
