@@ -1,22 +1,19 @@
 """Texts that are made from the code and kept in the repository, so that a change shows in review.
 
-Owns: the inventory of a stack, the config schema in Pulumi.yaml, the settings table in README.md, the chart's scenario
-of each preset. `update` writes them, `test_golden` compares them.
+Owns: the inventory of a stack, the config schema in Pulumi.yaml, the chart's scenario of each preset. Does not own: the
+settings table in docs/ (`settings_table`). `update` writes them all, `test_golden` compares them.
 """
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, cast
 
 import yaml
-from pydantic_core import PydanticUndefined
 
 from components.home.chart import values
 from components.settings.declared_services import declared
 from components.settings.presets import PRESETS
 from components.settings.reading import CONFIGURABLE
-from components.settings.section import Section
 from components.settings.services import ServiceSettings
 from components.settings.stack import Settings
 from lab.read.cloud import Cloud
@@ -25,8 +22,6 @@ from lab.read.stack import ROOT, Resource, Stack, config_of, render
 HERE: Final = Path(__file__).parent
 PULUMI_YAML: Final = ROOT / "Pulumi.yaml"
 SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
-README: Final = ROOT / "README.md"
-TABLE_START, TABLE_END = "<!-- settings: made by `make golden` -->", "<!-- settings end -->"
 STACKS: Final = {
     "dev": {},
     "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
@@ -112,43 +107,3 @@ def pulumi_yaml() -> str:
     above = PULUMI_YAML.read_text().partition("config:\n")[0]
     body = yaml.safe_dump({"config": config_schema()}, sort_keys=False, width=110, allow_unicode=True)
     return above + body
-
-
-def settings_table() -> str:
-    """The settings as a Markdown table, one row per leaf."""
-    rows = ["| setting | default | meaning |", "|---|---|---|"]
-    for name, default, text in _rows(Settings, ""):
-        rows.append(f"| `{name}` | {default} | {text} |")
-    return "\n".join(rows)
-
-
-def readme() -> str:
-    """README.md with its settings table renewed."""
-    before, _, rest = README.read_text().partition(TABLE_START)
-    after = rest.partition(TABLE_END)[2]
-    return f"{before}{TABLE_START}\n{settings_table()}\n{TABLE_END}{after}"
-
-
-def _rows(section: type[Section], prefix: str) -> Iterator[tuple[str, str, str]]:
-    for key, field in section.model_fields.items():
-        if section is Settings and key not in CONFIGURABLE:
-            continue
-        candidates = [c for c in (field.annotation, *get_args(field.annotation)) if isinstance(c, type)]
-        inner = next((c for c in candidates if issubclass(c, Section)), None)
-        text = (field.description or "").replace("|", "\\|")
-        if inner is None:
-            yield prefix + key, _shown(field.default), text
-        else:
-            item = "[]" if isinstance(field.default, tuple) else ""
-            yield prefix + key + item, "", text
-            yield from _rows(inner, f"{prefix}{key}{item}.")
-
-
-def _shown(default: Any) -> str:
-    if default is PydanticUndefined:
-        return "required"
-    if default is None or default == "":
-        return "none"
-    if isinstance(default, tuple):
-        return f"`[{', '.join(str(item) for item in cast(tuple[object, ...], default))}]`"
-    return f"`{str(default).lower() if isinstance(default, bool) else default}`"

@@ -13,6 +13,7 @@ import yaml
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
 from tests.golden import rendered as golden
+from tests.golden import settings_table
 
 Render = Callable[[str], Stack]
 MADE_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9]{43}\b")
@@ -64,11 +65,12 @@ def test_the_chart_s_scenario_of_a_preset_is_what_the_stack_sends(path: Path) ->
     require_same(path.read_text(), golden.chart_scenarios()[path], path)
 
 
-def test_the_readmes_settings_table_is_made_from_the_settings() -> None:
-    readme = golden.README.read_text()
-    assert readme.count(golden.TABLE_START) == 1
-    assert readme.count(golden.TABLE_END) == 1
-    require_same(readme, golden.readme(), golden.README)
+def test_the_settings_table_is_made_from_the_settings() -> None:
+    """Its last column is kept here: `test_effects` renders what it says."""
+    kept = settings_table.PAGE.read_text()
+    assert kept.count(settings_table.START) == 1
+    assert kept.count(settings_table.END) == 1
+    require_same(kept, settings_table.page(settings_table.kept_effects(kept)), settings_table.PAGE)
 
 
 @pytest.mark.parametrize("name", ["burst", "home-only"])

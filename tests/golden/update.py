@@ -1,10 +1,13 @@
 """`python -m tests.golden.update`: accept what the program registers and declares now."""
 
 from tests.golden import rendered as golden
+from tests.golden import settings_table
+from tests.golden.effects import effects
 
-for name in golden.STACKS:
-    (golden.HERE / f"{name}.yaml").write_text(golden.inventory(golden.rendered(name)))
-for path, text in golden.chart_scenarios().items():
-    path.write_text(text)
-golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
-golden.README.write_text(golden.readme())
+if __name__ == "__main__":
+    for name in golden.STACKS:
+        (golden.HERE / f"{name}.yaml").write_text(golden.inventory(golden.rendered(name)))
+    for path, text in golden.chart_scenarios().items():
+        path.write_text(text)
+    golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
+    settings_table.PAGE.write_text(settings_table.page(effects()))
