@@ -73,8 +73,9 @@ def test_a_service_without_the_gpu_asks_for_neither_slice_nor_memory(settings_of
     assert (service.slices, service.gpu_memory_mib) == (0, 0)
 
 
-def readme_entries() -> dict[str, Any]:
-    [block] = [part for part in (ROOT / "README.md").read_text().split("```") if "pilotlight:services" in part]
+def page_entries() -> dict[str, Any]:
+    page = (ROOT / "docs" / "services.md").read_text()
+    [block] = [part for part in page.split("```") if "pilotlight:services" in part]
     return yaml.safe_load(block.removeprefix("yaml\n"))["config"]
 
 
@@ -84,7 +85,7 @@ def dev_entries() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("example", "names"), [
-    (readme_entries, ["vllm", "speech", "pictures", "embed", "ears"]), (dev_entries, ["vllm", "embed"]),
+    (page_entries, ["vllm", "speech", "pictures", "embed", "ears"]), (dev_entries, ["vllm", "embed"]),
 ])  # fmt: skip
 def test_the_examples_of_adding_a_service_are_accepted(
     settings_of: Make, example: Callable[[], dict[str, Any]], names: list[str]
