@@ -1,0 +1,102 @@
+"""The fenced blocks of README.md and docs/, and what may be said about them.
+
+Owns: finding blocks, and the mark `<!-- not run: REASON -->` above one. Does not own: running them (`test_blocks`).
+"""
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from lab.read.stack import ROOT
+
+PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
+MARK: Final = re.compile(r"<!-- not run: (\S.*) -->")
+OUTSIDE: Final = ("pulumi", "gcloud", "ssh", "make", "git")
+"""Programs that act on accounts, on other machines, or start the tests themselves: never run by a test."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a console block, with the lines that its output must hold."""
+
+    text: str
+    expected: tuple[str, ...]
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether one of its parts is a program of `OUTSIDE`."""
+        parts = re.split(r"&&|\||;", self.text)
+        words = (word for part in parts for word in shlex.split(part)[:1])
+        return any(word in OUTSIDE for word in words)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `line` is that of its first fence, `reason` why it isn't run, if it is marked."""
+
+    page: Path
+    line: int
+    language: str
+    text: str
+    reason: str | None
+
+    @property
+    def place(self) -> str:
+        """Page and line."""
+        return f"{self.page.name}:{self.line}"
+
+    @property
+    def commands(self) -> list[Command]:
+        """Those of a console block: `$ ` begins one, and what follows up to the next is its output."""
+        found: list[Command] = []
+        for line in self.text.splitlines():
+            if line.startswith("$ "):
+                found.append(Command(line.removeprefix("$ "), ()))
+            else:
+                assert found, f"{self.place}: a console block begins with `$ `"
+                found[-1] = Command(found[-1].text, (*found[-1].expected, line))
+        return found
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every fenced block of a page, in order."""
+    return list(blocks_of(page, page.read_text()))
+
+
+def blocks_of(page: Path, text: str) -> Iterator[Block]:
+    """Those of a page's text."""
+    lines = text.splitlines()
+    start: int | None = None
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith("```"):
+            continue
+        if start is None:
+            start = number
+            continue
+        indent, _, language = lines[start].partition("```")
+        above = MARK.fullmatch(lines[start - 1].strip()) if start else None
+        body = "\n".join(one.removeprefix(indent) for one in lines[start + 1 : number])
+        yield Block(page, start + 1, language, body, above[1] if above else None)
+        start = None
+    assert start is None, f"{page.name}:{start}: a block that isn't closed"
+
+
+def problems(block: Block) -> list[str]:
+    """What is wrong with a block before anything of it is run."""
+    match block.language:
+        case "console":
+            commands = block.commands
+            outside = [command.text for command in commands if command.is_outside]
+            if outside and block.reason is None:
+                return [f"{block.place}: say above the block why `{outside[0]}` can't run: <!-- not run: REASON -->"]
+            inside = [command.text for command in commands if not command.is_outside]
+            if inside and block.reason is not None:
+                return [f"{block.place}: `{inside[0]}` runs here; take it out of the block that is marked as not run"]
+            return [f"{block.place}: nobody sees the output" for c in commands if block.reason and c.expected]
+        case "yaml" | "python" | "text":
+            return [f"{block.place}: a {block.language} block needs no mark"] if block.reason is not None else []
+        case _:
+            return [f"{block.place}: {block.language or 'a block without a language'}: nothing here can check it"]
