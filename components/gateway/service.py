@@ -11,7 +11,7 @@ from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
 
 from components import ports
 from components.burst.service import Burst
-from components.gateway import pilot, tunnel
+from components.gateway import pilot_container, tunnel
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy import routes, upstreams
 from components.network import Network
@@ -73,9 +73,9 @@ class Gateway(pulumi.ComponentResource):
         if burst:
             self._grants.append(burst.allow(self._account.member))
         if settings.piloted:
-            program = self._secret("pilot", pilot.source())
+            program = self._secret("pilot", pilot_container.source())
             containers.append(self._pilot_container(found))
-            volumes.append(_secret_volume("pilot", program, pilot.FILE))
+            volumes.append(_secret_volume("pilot", program, pilot_container.FILE))
             volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
@@ -190,10 +190,10 @@ class Gateway(pulumi.ComponentResource):
 
         def environment_at(vm: str, burst: str) -> dict[str, str]:
             dials = {upstream.lane: upstream.dial for upstream in upstreams.upstreams(settings, vm_address=vm)}
-            return pilot.environment(settings, burst_url=burst, dials=dials)
+            return pilot_container.environment(settings, burst_url=burst, dials=dials)
 
         environment = found.apply(lambda at: environment_at(at["vm"], at["burst"]))
-        command = pilot.command()
+        command = pilot_container.command()
         return {
             "name": "pilot",
             "image": settings.gateway.pilot_image,
@@ -201,7 +201,7 @@ class Gateway(pulumi.ComponentResource):
             "args": command[2:],
             "envs": [{"name": name, "value": environment[name]} for name in environment_at("", "")],
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
-            "volume_mounts": [{"name": "pilot", "mount_path": pilot.FOLDER}, *self._shared],
+            "volume_mounts": [{"name": "pilot", "mount_path": pilot_container.FOLDER}, *self._shared],
         }
 
     def _service(

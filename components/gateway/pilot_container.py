@@ -1,7 +1,7 @@
 """The pilot: knows burst's state, wakes it, tells Caddy whether to send requests there, and frees what hangs at home.
 
-Owns: the pilot's command and environment, as plain data; what it does is in `pilot.py`, one file that is mounted as it
-is into a stock Python image. Does not own: any request.
+Owns: the pilot's command and environment, as plain data; what it does is in `pilot/pilot.py`, one file that is mounted
+as it is into a stock Python image. Does not own: any request.
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ FILE: Final = "pilot.py"
 
 def source() -> str:
     """The program's text."""
-    return (Path(__file__).parent / FILE).read_text()
+    return (Path(__file__).parent / "pilot" / FILE).read_text()
 
 
 def command() -> list[str]:
