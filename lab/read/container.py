@@ -12,9 +12,14 @@ class Mount:
     """A declared mount and the files a secret puts there (empty: a writable folder)."""
 
     path: str
-    files: Mapping[str, str]
+    files: Mapping[str, bytes]
     shared: str = ""
     """Name of a volume that containers of one group share; empty: the mount is the container's own."""
+
+    @property
+    def texts(self) -> list[str]:
+        """The files to look for words in; bytes that are no text become replacement characters."""
+        return [content.decode(errors="replace") for content in self.files.values()]
 
 
 @dataclass(frozen=True)

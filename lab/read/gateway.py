@@ -4,6 +4,8 @@ Owns: reading the containers and the secrets behind them, with the rules that th
 pinned versions, 64 KiB. Does not own: starting the containers (`run.lab`), Cloud Run's behaviour (`run.cloudrun`).
 """
 
+import base64
+import binascii
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -120,21 +122,25 @@ def _account(stack: Stack, email: str) -> Mapping[str, Any]:
 def _env_value(stack: Stack, env: dict[str, Any], member: str) -> str:
     if "valueSource" in env:
         reference = env["valueSource"]["secretKeyRef"]
-        return _secret_text(stack, reference["secret"], reference["version"], member)
+        content = _secret(stack, reference["secret"], reference["version"], member)
+        try:
+            return content.decode()
+        except UnicodeDecodeError as error:
+            raise LabError(f"{env['name']}: {reference['secret']} is no UTF-8 text; no variable can hold it") from error
     return str(env.get("value", ""))
 
 
-def _files(stack: Stack, volume: dict[str, Any], member: str) -> dict[str, str]:
+def _files(stack: Stack, volume: dict[str, Any], member: str) -> dict[str, bytes]:
     if "emptyDir" in volume:
         return {}
     if "secret" not in volume:
         raise LabError(f"volume {volume['name']}: the lab knows secret and emptyDir volumes only")
     source = volume["secret"]
-    return {item["path"]: _secret_text(stack, source["secret"], item["version"], member) for item in source["items"]}
+    return {item["path"]: _secret(stack, source["secret"], item["version"], member) for item in source["items"]}
 
 
-def _secret_text(stack: Stack, secret: str, version: str, member: str) -> str:
-    """A secret's text as Secret Manager would give it to `member`: pinned version, declared grant, 64 KiB."""
+def _secret(stack: Stack, secret: str, version: str, member: str) -> bytes:
+    """A secret's content as Secret Manager would give it to `member`: pinned version, declared grant, 64 KiB."""
     if not version.isdigit():
         raise LabError(f"{secret}: version {version!r} is not pinned; a new one would reach callers untested")
     granted = any(
@@ -147,8 +153,19 @@ def _secret_text(stack: Stack, secret: str, version: str, member: str) -> str:
         raise LabError(f"{member} may not read {secret}: no SecretIamMember grants it (Cloud Run would not start)")
     for candidate in stack.of_type(SECRET_VERSION):
         if candidate.inputs["secret"] == secret and candidate.outputs["version"] == version:
-            text: str = candidate.inputs["secretData"]
-            if len(text.encode()) > 64 * 1024:
-                raise LabError(f"{secret} has {len(text.encode())} bytes; Secret Manager takes 64 KiB")
-            return text
+            content = _content(secret, candidate)
+            if len(content) > 64 * 1024:
+                raise LabError(f"{secret} has {len(content)} bytes; Secret Manager takes 64 KiB")
+            return content
     raise LabError(f"{secret} has no version {version}")
+
+
+def _content(secret: str, version: Resource) -> bytes:
+    """What a version stores: its text, or the bytes that the text encodes."""
+    text: str = version.inputs["secretData"]
+    if not version.inputs.get("isSecretDataBase64"):
+        return text.encode()
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise LabError(f"{secret} is declared as base64 and isn't ({error}); Secret Manager would refuse it") from error

@@ -47,7 +47,7 @@ def _trusted(stack: Stack) -> dict[str, str] | None:
 
 def _home_address(gateway: Gateway) -> str | None:
     """The tailnet address in the declared Caddy configuration: the one dialled by name, which only the tunnel knows."""
-    texts = [text for container in gateway.containers for mount in container.mounts for text in mount.files.values()]
+    texts = [text for container in gateway.containers for mount in container.mounts for text in mount.texts]
     dialled = [address for text in texts for address in re.findall(r'"dial": ?"([a-z][a-z0-9-]*):(\d+)"', text)]
     # Leading zeros are another spelling of the same port.
     found = {f"{host}:{int(port)}" for host, port in dialled}

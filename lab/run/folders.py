@@ -28,10 +28,10 @@ def mount(run: Path, container: Container, *, fresh: bool) -> dict[str, str]:
         elif fresh:
             shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in wanted.files.items():
+        for name, content in wanted.files.items():
             file = folder / name
             file.touch(mode=0o600)
-            file.write_text(text)
+            file.write_bytes(content)
         folders[wanted.path] = str(folder)
     return folders
 

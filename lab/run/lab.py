@@ -6,7 +6,6 @@ fault's effect (`faults`), Cloud Run's behaviour (`cloudrun`), how other command
 
 import asyncio
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -196,10 +195,11 @@ class Lab:
 
     def _fixed_addresses(self) -> list[str]:
         """Declared addresses the lab keeps: inside the gateway's instance, and the VM's."""
-        gateway = json.dumps([[*c.env.values(), *(m.files for m in c.mounts)] for c in self.plan.gateway.containers])
+        containers = self.plan.gateway.containers
+        texts = [text for c in containers for text in (*c.env.values(), *(t for m in c.mounts for t in m.texts))]
         vm = self.plan.vm
         return sorted({
-            *re.findall(r"127\.0\.0\.1:\d+", gateway),
+            *re.findall(r"127\.0\.0\.1:\d+", "\n".join(texts)),
             *([f"{vm.address}:{vm.port}"] if vm else []),
         })  # fmt: skip
 

@@ -108,7 +108,7 @@ class Gateway:
     def _file(self, name: str, folder: str, file: str, edit: Callable[[str], str]) -> None:
         mounts = self.containers[name].mounts
         [mount] = [mount for mount in mounts if mount.path == folder]
-        edited = edit(mount.files[file])
+        edited = edit(mount.files[file].decode()).encode()
         assert edited != mount.files[file], "nothing was planted"
         planted = replace(mount, files={**mount.files, file: edited})
         self.change(name, mounts=tuple(planted if each is mount else each for each in mounts))

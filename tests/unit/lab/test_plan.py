@@ -1,5 +1,6 @@
 """The lab's reading of the recorded stack: nothing runs otherwise than declared, nothing is passed over in silence."""
 
+import base64
 import copy
 import json
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from lab.read.cloud import VM_ADDRESS, Cloud
 from lab.read.cloud_run import SERVICE
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
+from lab.run import folders
 
 Change = Callable[[Stack], None]
 CLOUD = Cloud(port=8787, auth_key="tskey-auth-test")
@@ -106,6 +108,11 @@ def key_reference(stack: Stack) -> dict[str, Any]:
     return next(env for env in container(stack, "caddy")["envs"] if "valueSource" in env)["valueSource"]["secretKeyRef"]
 
 
+def in_config_version(text: str) -> Change:
+    changes = {"secretData": text, "isSecretDataBase64": True}
+    return lambda stack: one(stack, "gateway-caddy-config-version").inputs.update(changes)
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "unknown image": (
         in_container("caddy", image="docker.io/library/nginx:1"),
@@ -175,6 +182,18 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "secret over 64 KiB": (
         lambda stack: one(stack, "gateway-caddy-config-version").inputs.update(secretData="ä" * 32769),
         "caddy-config has 65538 bytes; Secret Manager takes 64 KiB",
+    ),
+    "bytes over 64 KiB": (
+        in_config_version(base64.b64encode(bytes(65537)).decode()),
+        "caddy-config has 65537 bytes; Secret Manager takes 64 KiB",
+    ),
+    "bytes that are no base64": (
+        in_config_version("{}"),
+        "caddy-config is declared as base64 and isn't .*; Secret Manager would refuse it",
+    ),
+    "bytes in a variable": (
+        lambda stack: one(stack, "gateway-key-demo-version").inputs.update(secretData="/w==", isSecretDataBase64=True),
+        "CLIENT_KEY_DEMO: .*key-demo is no UTF-8 text; no variable can hold it",
     ),
     "unknown volume kind": (
         lambda stack: service(stack)["template"]["volumes"].__setitem__(
@@ -286,12 +305,22 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert caddy.env["CLIENT_KEY_DEMO"] == recorded.outputs["api_keys"]["demo"]
     assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"]["config"] == {"persist": False}
     assert (pilot.name, pilot.env["HOME_DIAL"], pilot.env["BURST_URL"]) == ("pilot", "home:80", "")
-    assert tailscale.mounts[0].files == {"auth-key": "tskey-auth-test"}, "the newline of the computed key is gone"
+    assert tailscale.mounts[0].files == {"auth-key": b"tskey-auth-test"}, "the newline of the computed key is gone"
     assert found.tailnet.auth_key == "tskey-auth-test"
     assert found.tailnet.home == "home:80"
     assert found.vm
     assert (found.vm.address, found.vm.port) == (VM_ADDRESS, 9931)
     assert [pod.name for pod in found.pods] == ["vllm"]
+
+
+def test_secret_of_bytes_is_mounted_as_they_are(stack: Stack, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 256
+    assert len(content) == 64 * 1024
+    in_config_version(base64.b64encode(content).decode())(stack)
+    [caddy, *_] = plan.read(stack).gateway.containers
+    [folder] = [Path(here) for path, here in folders.mount(tmp_path, caddy, fresh=True).items() if "caddy" in path]
+    [file] = folder.iterdir()
+    assert (file.read_bytes() == content, file.stat().st_mode & 0o777) == (True, 0o600)
 
 
 ENTRIES = [{"name": "own", "image": "ghcr.io/a/b:1.2.3", "model": "m", "paths": ["/v1/own"], "slices": 0}, *(
