@@ -1,9 +1,14 @@
-"""The pilot: knows burst's state, wakes it, tells Caddy whether to send requests there, and frees what hangs at home.
+"""The pilot's container: how it is started and told its settings, and the archive that brings its program along.
 
-Owns: the pilot's command and environment, as plain data; what it does is in `pilot/pilot.py`, one file that is mounted
-as it is into a stock Python image. Does not own: any request.
+Owns: the pilot's command and environment, as plain data, and the bytes of the archive. Does not own: what the program
+does (`pilot/`, a package with nothing but the standard library), the container's place in the service (the gateway).
+
+A secret volume mounts versions of one secret, so several files can't stand side by side in it. Python runs a zip with a
+`__main__.py` at its root, and imports from it what it needs.
 """
 
+import io
+import zipfile
 from pathlib import Path
 from typing import Final
 
@@ -14,12 +19,39 @@ from components.gateway.sidecar import kept_running
 from components.settings import Lane, Settings
 
 FOLDER: Final = "/etc/pilotlight/pilot"
-FILE: Final = "pilot.py"
+FILE: Final = "pilot.zip"
+PACKAGE: Final = Path(__file__).parent / "pilot"
+LARGEST: Final = 64 * 1024
+"""Bytes that Secret Manager takes for a version (cloud.google.com/secret-manager/quotas)."""
+_START: Final = b"from pilot.__main__ import start\n\nstart()\n"
 
 
-def source() -> str:
-    """The program's text."""
-    return (Path(__file__).parent / "pilot" / FILE).read_text()
+class TooLargeError(Exception):
+    """The program does not fit a secret."""
+
+
+def archive(package: Path = PACKAGE) -> bytes:
+    """The program as a zip: the same bytes wherever and whenever it is built, so that only a change is a new version.
+
+    Stored, not deflated: builds of zlib differ in what they make of the same text.
+    """
+    files = {f"{package.name}/{path.name}": path.read_bytes() for path in package.glob("*.py")}
+    files["__main__.py"] = _START
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as target:
+        for name, content in sorted(files.items()):
+            # The least date that a zip knows.
+            entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16
+            target.writestr(entry, content)
+    size = packed.tell()
+    if size > LARGEST:
+        largest = max(files, key=lambda name: len(files[name]))
+        raise TooLargeError(
+            f"the pilot's archive has {size} bytes; a secret takes at most {LARGEST}, so there would be no pilot; "
+            + f"shorten the program by {size - LARGEST} bytes (its largest file: {largest}, {len(files[largest])})"
+        )
+    return packed.getvalue()
 
 
 def command() -> list[str]:

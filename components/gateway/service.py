@@ -4,6 +4,7 @@ Owns: the service, its identity, its secrets and their one reader. Does not own:
 (`caddy`), the tunnel's environment (`tunnel`), the pilot's program (`pilot`), the lanes themselves.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 
 import pulumi
@@ -73,7 +74,7 @@ class Gateway(pulumi.ComponentResource):
         if burst:
             self._grants.append(burst.allow(self._account.member))
         if settings.piloted:
-            program = self._secret("pilot", pilot_container.source())
+            program = self._secret("pilot", pilot_container.archive())
             containers.append(self._pilot_container(found))
             volumes.append(_secret_volume("pilot", program, pilot_container.FILE))
             volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
@@ -81,10 +82,12 @@ class Gateway(pulumi.ComponentResource):
         self.register_outputs({"url": self.url})
 
     def _secret(
-        self, name: str, text: pulumi.Input[str], *, once_replaced: str = "DELETE"
+        self, name: str, content: pulumi.Input[str] | bytes, *, once_replaced: str = "DELETE"
     ) -> secretmanager.SecretVersion:
         """A secret of one version that only the gateway may read. The service pins the version it was tested with."""
         own = pulumi.ResourceOptions(parent=self)
+        encoded = isinstance(content, bytes)
+        text = base64.b64encode(content).decode() if encoded else content
         secret = secretmanager.Secret(
             f"{self._name}-{name}",
             secret_id=f"{self._cloud_name}-{name}",
@@ -96,6 +99,7 @@ class Gateway(pulumi.ComponentResource):
             f"{self._name}-{name}-version",
             secret=secret.id,
             secret_data=pulumi.Output.secret(text),
+            is_secret_data_base64=encoded or None,
             deletion_policy=once_replaced,
             # A revision that still serves reads the version it pins, so the old one goes last.
             opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),

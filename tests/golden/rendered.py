@@ -4,7 +4,11 @@ Owns: the inventory of a stack, the config schema in Pulumi.yaml, the chart's sc
 settings table in docs/ (`settings_table`). `update` writes them all, `test_golden` compares them.
 """
 
+import io
 import json
+import zipfile
+from base64 import b64decode
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -62,7 +66,12 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
     if path in resource.secrets:
         text = value if isinstance(value, str) else ""
         # Caddy's configuration is stored as a secret and holds none: keys are placeholders. It is shown as data.
-        return {"<secret>": json.loads(text)} if text.startswith('{"admin"') else "<secret>"
+        if text.startswith('{"admin"'):
+            return {"<secret>": json.loads(text)}
+        # Nor does a program: its files are shown by what changes with them.
+        if resource.inputs.get("isSecretDataBase64") and zipfile.is_zipfile(packed := io.BytesIO(b64decode(text))):
+            return {"<secret>": _files(packed)}
+        return "<secret>"
     if isinstance(value, dict):
         # Sorted: the wire format keeps no order, and mixes it anew in every process.
         mapping = sorted(cast(dict[str, Any], value).items())
@@ -70,6 +79,12 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
     if isinstance(value, list):
         return [_masked(item, f"{path}.{i}", resource) for i, item in enumerate(cast(list[Any], value))]
     return value
+
+
+def _files(packed: io.BytesIO) -> dict[str, str]:
+    with zipfile.ZipFile(packed) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    return {name: f"{len(each)} bytes, sha256 {sha256(each).hexdigest()[:16]}" for name, each in contents.items()}
 
 
 def config_schema() -> dict[str, Any]:

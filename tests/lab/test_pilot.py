@@ -24,9 +24,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from components.gateway.pilot import pilot
+from components.gateway.pilot_container import FILE, archive
 
-PILOT = Path(pilot.__file__)
 CADDY = Path(sys.executable).parent / "caddy"
 DIALS = {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
 T = TypeVar("T")
@@ -107,7 +106,10 @@ class World:
     """Toys of the metadata server, Caddy's admin API and checks, burst, home's SOCKS path, and tailscaled."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, folder: Path) -> None:
-        self.loop, self.folder = loop, folder
+        self.loop, self.folder = loop, folder / "run"
+        self.folder.mkdir()
+        self.program = folder / FILE
+        self.program.write_bytes(archive())
         self.token_life: float = 3600
         self.tokens: list[str] = []
         self.metadata_wedged = self.caddy_wedged = False
@@ -343,7 +345,9 @@ def piloted(world: World, *, admin: bool = True, **changes: object) -> Generator
     log_file = world.folder / "log"
     with log_file.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-W", "error", "-X", "dev", PILOT], env=environment(world, port, **changes), stderr=stderr
+            [sys.executable, "-W", "error", "-X", "dev", world.program],
+            env=environment(world, port, **changes),
+            stderr=stderr,
         )
     running = Running(world, process, port, log_file)
     try:
@@ -666,7 +670,7 @@ def test_request_with_a_body_ends_its_connection(world: World) -> None:
 def test_wrong_environment_ends_it_with_a_sentence(world: World) -> None:
     changed = environment(world, 1, VM_CAPACITY="many")
     del changed["PILOT_WAKE"]
-    done = subprocess.run([sys.executable, PILOT], env=changed, capture_output=True, timeout=10, check=False)
+    done = subprocess.run([sys.executable, world.program], env=changed, capture_output=True, timeout=10, check=False)
     line = json.loads(done.stderr)
     assert (done.returncode, line["severity"]) == (2, "CRITICAL")
     assert "PILOT_WAKE is not set" in line["message"]
@@ -675,7 +679,7 @@ def test_wrong_environment_ends_it_with_a_sentence(world: World) -> None:
 
 def test_taken_address_ends_it_with_a_sentence(world: World) -> None:
     taken = environment(world, world.checks.port)
-    done = subprocess.run([sys.executable, PILOT], env=taken, capture_output=True, timeout=10, check=False)
+    done = subprocess.run([sys.executable, world.program], env=taken, capture_output=True, timeout=10, check=False)
     assert done.returncode == 1
     assert "can't listen on 127.0.0.1" in json.loads(done.stderr.splitlines()[-1])["message"]
 

@@ -674,15 +674,6 @@ def test_wrong_setting_is_named(name: str, value: str) -> None:
         pilot.settings(ENV | {name: value})
 
 
-def test_file_fits_a_secret() -> None:
-    """Secret Manager takes 64 KiB, and the image has nothing but Python."""
-    assert len(SOURCE.read_bytes()) < 64 * 1024
-    names = {
-        line.split()[1].split(".")[0] for line in SOURCE.read_text().splitlines() if line[:5] in ("impor", "from ")
-    }
-    assert names <= set(sys.stdlib_module_names)
-
-
 def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
     policy = pilot.settings(ENV).policy
     assert not pilot.demand(policy, 0, 4, 1, home_free=True)

@@ -5,8 +5,7 @@ requests that hang in a dead tunnel, and what `/status` and `/metrics` show. Doe
 them all), the order of the lanes, the health of home and vm (Caddy asks them itself). If the pilot dies, they serve on.
 Without burst among the lanes only home's tunnel and what people may see are left to do.
 
-One file with nothing but the standard library, because it is mounted from a secret of at most 64 KiB into a stock
-Python image. First the decisions, pure functions without clock or I/O; then the I/O that feeds them.
+First the decisions, pure functions without clock or I/O; then the I/O that feeds them.
 """
 
 import asyncio
@@ -1085,7 +1084,3 @@ def start() -> NoReturn:
     # The loop is not taken down: a name that is still being resolved would hold the exit up, and nothing needs saving.
     loop = asyncio.new_event_loop()
     os._exit(loop.run_until_complete(main(chosen)))
-
-
-if __name__ == "__main__":
-    start()
