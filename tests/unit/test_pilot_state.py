@@ -5,14 +5,14 @@ one rule taken out, and see it fail.
 """
 
 import base64
+import importlib
 import importlib.util
 import itertools
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from components.gateway.pilot import pilot
+from components.gateway.pilot import pilot as program
+from components.gateway.pilot_container import PACKAGE
 
-SOURCE = Path(pilot.__file__)
 POLICY = {"wake": "pressure", "idle_s": 60.0, "deadline_s": 45.0, "retry_s": 30.0, "slow_s": 2.0, "recovered_s": 1.0}
 EDGES = {
     ("cold", "warming"),
@@ -509,16 +509,39 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]  # fmt: skip
 
 
-def broken(rule: str, instead: str) -> ModuleType:
-    """The pilot's source with one rule changed."""
-    text = SOURCE.read_text()
-    assert text.count(rule) == 1, f"{rule!r} is not in the source once, but {text.count(rule)} times"
-    spec = importlib.util.spec_from_loader("broken_pilot", loader=None)
-    assert spec
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["broken_pilot"] = module
-    exec(compile(text.replace(rule, instead), str(SOURCE), "exec"), module.__dict__)
-    return module
+DECISIONS = ("state", "prometheus", "engine", "demand", "home", "burst")
+"""Modules without clock or I/O, each after those that it imports."""
+
+
+def broken(rule: str, instead: str) -> SimpleNamespace:
+    """The pilot's decisions with one rule changed."""
+    texts = {name: (PACKAGE / f"{name}.py").read_text() for name in DECISIONS}
+    places = [name for name, text in texts.items() for _ in range(text.count(rule))]
+    if len(places) != 1:
+        # No AssertionError: that is how a broken rule is seen.
+        raise LookupError(f"{rule!r} is to be found once among the decisions, and is in {places}")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "broken_pilot"]:
+        del sys.modules[name]
+    package = ModuleType("broken_pilot")
+    package.__path__ = [str(PACKAGE)]
+    sys.modules["broken_pilot"] = package
+    for name in DECISIONS:
+        spec = importlib.util.spec_from_file_location(f"broken_pilot.{name}", PACKAGE / f"{name}.py")
+        assert spec
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        text = texts[name].replace(rule, instead) if name in places else texts[name]
+        exec(compile(text, str(spec.origin), "exec"), module.__dict__)
+    return decisions("broken_pilot")
+
+
+def decisions(package: str) -> SimpleNamespace:
+    """The names of all modules that decide."""
+    modules = [importlib.import_module(f"{package}.{name}") for name in DECISIONS]
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
+
+
+pilot = decisions("components.gateway.pilot")
 
 
 @pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
@@ -612,7 +635,7 @@ def jwt(payload: object) -> str:
     ],
 )
 def test_expiry(token: str, end: float) -> None:
-    assert pilot.expiry(token, 1000) == end
+    assert program.expiry(token, 1000) == end
 
 
 ENV = {
@@ -637,19 +660,19 @@ ENV = {
 
 
 def test_settings() -> None:
-    found = pilot.settings(ENV)
+    found = program.settings(ENV)
     assert found.listen == ("127.0.0.1", 9182)
     assert found.metadata == ("metadata.google.internal", 80)
     assert found.checks == ("127.0.0.1", 9180)
     assert found.dials == {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
-    assert pilot.settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
-    assert pilot.settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
+    assert program.settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
+    assert program.settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
 
 
 @pytest.mark.parametrize("name", sorted(ENV))
 def test_missing_setting_is_named(name: str) -> None:
-    with pytest.raises(pilot.SettingsError, match=f"^{name} is not set; it must be [^;]+$"):
-        pilot.settings({key: value for key, value in ENV.items() if key != name})
+    with pytest.raises(program.SettingsError, match=f"^{name} is not set; it must be [^;]+$"):
+        program.settings({key: value for key, value in ENV.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -670,12 +693,12 @@ def test_missing_setting_is_named(name: str) -> None:
     ],
 )
 def test_wrong_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(pilot.SettingsError, match=f"^{name} is "):
-        pilot.settings(ENV | {name: value})
+    with pytest.raises(program.SettingsError, match=f"^{name} is "):
+        program.settings(ENV | {name: value})
 
 
 def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
-    policy = pilot.settings(ENV).policy
+    policy = program.settings(ENV).policy
     assert not pilot.demand(policy, 0, 4, 1, home_free=True)
     assert pilot.demand(policy, 0, 4, 1, home_free=False)
     assert pilot.demand(policy, 4, 4, 0, home_free=True)
