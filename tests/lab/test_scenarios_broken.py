@@ -89,7 +89,7 @@ def in_pilot(rule: str, instead: str) -> Plant:
     return plant
 
 
-cold_burst_called_warm = in_pilot("_plain(sends(self.burst))", "_plain(True)")
+cold_burst_called_warm = in_pilot("_plain(sends(self._pilot.burst))", "_plain(True)")
 
 
 def says(words: str) -> Callable[[Result], bool]:

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import settings as limits
 from hypothesis import strategies as st
 
-from components.gateway.pilot import pilot as program
+from components.gateway.pilot import environment, id_token
 from components.gateway.pilot_container import PACKAGE
 
 POLICY = {"wake": "pressure", "idle_s": 60.0, "deadline_s": 45.0, "retry_s": 30.0, "slow_s": 2.0, "recovered_s": 1.0}
@@ -509,7 +509,7 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]  # fmt: skip
 
 
-DECISIONS = ("state", "prometheus", "engine", "demand", "home", "burst")
+DECISIONS = ("state", "prometheus", "engine", "environment", "demand", "home", "burst")
 """Modules without clock or I/O, each after those that it imports."""
 
 
@@ -635,7 +635,7 @@ def jwt(payload: object) -> str:
     ],
 )
 def test_expiry(token: str, end: float) -> None:
-    assert program.expiry(token, 1000) == end
+    assert id_token.expiry(token, 1000) == end
 
 
 ENV = {
@@ -660,19 +660,19 @@ ENV = {
 
 
 def test_settings() -> None:
-    found = program.settings(ENV)
+    found = environment.settings(ENV)
     assert found.listen == ("127.0.0.1", 9182)
     assert found.metadata == ("metadata.google.internal", 80)
     assert found.checks == ("127.0.0.1", 9180)
     assert found.dials == {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
-    assert program.settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
-    assert program.settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
+    assert environment.settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
+    assert environment.settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
 
 
 @pytest.mark.parametrize("name", sorted(ENV))
 def test_missing_setting_is_named(name: str) -> None:
-    with pytest.raises(program.SettingsError, match=f"^{name} is not set; it must be [^;]+$"):
-        program.settings({key: value for key, value in ENV.items() if key != name})
+    with pytest.raises(environment.SettingsError, match=f"^{name} is not set; it must be [^;]+$"):
+        environment.settings({key: value for key, value in ENV.items() if key != name})
 
 
 @pytest.mark.parametrize(
@@ -693,12 +693,12 @@ def test_missing_setting_is_named(name: str) -> None:
     ],
 )
 def test_wrong_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(program.SettingsError, match=f"^{name} is "):
-        program.settings(ENV | {name: value})
+    with pytest.raises(environment.SettingsError, match=f"^{name} is "):
+        environment.settings(ENV | {name: value})
 
 
 def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
-    policy = program.settings(ENV).policy
+    policy = environment.settings(ENV).policy
     assert not pilot.demand(policy, 0, 4, 1, home_free=True)
     assert pilot.demand(policy, 0, 4, 1, home_free=False)
     assert pilot.demand(policy, 4, 4, 0, home_free=True)

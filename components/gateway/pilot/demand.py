@@ -1,9 +1,82 @@
-"""Demand: whether there is work for burst.
+"""Demand: what Caddy's numbers say about the traffic, and whether there is work for burst in it.
 
-Owns: what counts as demand. Does not own: what follows from it (`burst`). Pure.
+Owns: reading the numbers, what counts as demand. Does not own: asking for them (`caddy`), what follows (`burst`). Pure.
 """
 
-from .state import Policy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from .environment import Settings, address
+from .prometheus import samples
+from .state import Load, Policy
+
+_CADDY: Final = {"caddy_http_requests_in_flight": "", "caddy_http_requests_total": ""}
+_LANES: Final = {'handler="reverse_proxy"', 'server="api"'}
+"""Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
+_HOP: Final = {'handler="reverse_proxy"', 'server="burst"'}
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The requests at one moment, and what ended up to then."""
+
+    in_flight: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By lane."""
+    at_home: int = 0
+    """Requests at home, its other services' included: Caddy keeps those under other spellings of its address."""
+    waiting: int = 0
+    counted: int = 0
+    """Those that wait by one count alone. The two answers of Caddy are not from the same moment: only what is seen
+    twice is waiting."""
+    fails: int = 0
+    """Burst's failed requests that Caddy still remembers."""
+    ended: tuple[float, float] | None = None
+    """Answers by burst, and by the other lanes."""
+
+    def unseen(self) -> "Traffic":
+        """What is left of it where Caddy does not answer."""
+        return replace(self, in_flight={}, at_home=0, waiting=0)
+
+
+def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, settings: Settings) -> Traffic:
+    """Read the upstreams' `rows` and the metrics' `text` (empty: not asked this time)."""
+    seen = {row["address"]: row for row in rows}
+    in_flight = {lane: seen[dial]["num_requests"] for lane, dial in settings.dials.items() if dial in seen}
+    after = replace(
+        before,
+        in_flight=in_flight,
+        at_home=sum(row["num_requests"] for row in rows if _leads_to(row["address"], settings.home)),
+        fails=seen.get(settings.dials.get("burst", ""), {}).get("fails", 0),
+    )
+    if not text:
+        return after
+    counted, served, elsewhere = -sum(in_flight.values()), 0.0, 0.0
+    for name, labels, value in samples(text, _CADDY):
+        known = set(labels.split(","))
+        if name == "caddy_http_requests_in_flight":
+            counted += int(value) if known >= _LANES else 0
+        elif known >= _HOP:
+            served, elsewhere = served + value, elsewhere - value
+        elif known >= _LANES:
+            elsewhere += value
+    waiting = max(0, min(counted, before.counted))
+    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere))
+
+
+def load(before: Traffic, after: Traffic, settings: Settings, *, home_up: bool, homeless: bool) -> Load:
+    """What the traffic means for burst. `home_up`: home answered its last check; `homeless`: it failed for some time.
+
+    Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have.
+    """
+    old, new = before.ended or after.ended or (0.0, 0.0), after.ended or (0.0, 0.0)
+    running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and new[1] > old[1]))
+    home_free = home_up and after.in_flight.get("home", 0) < settings.home_capacity
+    return Load(
+        in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),
+        wanted=demand(settings.policy, running_on_vm, settings.vm_capacity, after.waiting, home_free=home_free),
+        failures=max(0, after.fails - before.fails),
+    )
 
 
 def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int, *, home_free: bool = False) -> bool:
@@ -15,3 +88,11 @@ def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int, *, h
         return False
     enough = 1 if policy.wake == "first-fallback" else vm_capacity
     return (waiting > 0 and not home_free) or (vm_capacity > 0 and vm_running >= enough)
+
+
+def _leads_to(dial: str, target: tuple[str, int] | None) -> bool:
+    """Whether a dial address of Caddy's leads there."""
+    try:
+        return address(dial) == target
+    except ValueError:
+        return False

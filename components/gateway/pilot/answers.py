@@ -1,0 +1,73 @@
+"""What others may ask the pilot: Caddy whether to send requests to burst, people how the lanes are.
+
+Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`burst`, `status`).
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import time
+from collections.abc import Callable
+from typing import Final, TypeAlias
+
+from .burst import sends, spares_vm
+from .net import FAILURES
+from .pilot import Pilot
+from .status import metrics, status
+
+READY_AFTER_S: Final = 0.2
+"""All of Caddy's proxy handlers for the lanes (three with burst) ask within this time of the first."""
+KEEP_ALIVE_S: Final = 75.0
+Reply: TypeAlias = tuple[int, str, str]
+"""Status, content type, body."""
+
+
+class Answers:
+    """The pilot's answers, all from memory."""
+
+    def __init__(self, pilot: Pilot) -> None:
+        self._pilot = pilot
+        self._asked: float | None = None
+        """When Caddy first asked about burst, by the monotonic clock."""
+        self._known: dict[str, Callable[[], Reply]] = {
+            "/lane/burst": self._lane_burst,
+            "/lane/vm-large": lambda: _plain(not spares_vm(pilot.burst, pilot.settings.policy)),
+            "/ready": self._ready,
+            "/status": lambda: (200, "application/json", json.dumps(status(pilot))),
+            "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics(pilot)),
+        }
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, as long as its peer keeps it."""
+        with contextlib.suppress(*FAILURES):
+            keep = True
+            while keep:
+                async with asyncio.timeout(KEEP_ALIVE_S):
+                    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                method, target, version = head.split("\r\n", 1)[0].split(" ")
+                # A body is never read, so nothing after it could be.
+                keep = version == "HTTP/1.1" and not re.search(
+                    r"(?im)^(connection: *close|content-length: *[1-9]|transfer-encoding:)", head
+                )
+                known = self._known.get(target.partition("?")[0])
+                code, kind, body = (405, "text/plain", "only GET") if method not in ("GET", "HEAD") else (
+                    known() if known else (404, "text/plain", "unknown path")
+                )  # fmt: skip
+                head = f"HTTP/1.1 {code} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body.encode())}\r\n"
+                end = "\r\n" if keep else "Connection: close\r\n\r\n"
+                writer.write((head + end + ("" if method == "HEAD" else body)).encode())
+                await writer.drain()
+        writer.close()
+
+    def _lane_burst(self) -> Reply:
+        if self._asked is None:
+            self._asked = time.monotonic()
+        return _plain(sends(self._pilot.burst))
+
+    def _ready(self) -> Reply:
+        return _plain(self._asked is not None and time.monotonic() - self._asked >= READY_AFTER_S)
+
+
+def _plain(yes: bool) -> Reply:
+    return (200, "text/plain", "yes") if yes else (503, "text/plain", "no")

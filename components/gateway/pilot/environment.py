@@ -1,0 +1,121 @@
+"""The pilot's settings, read from its environment.
+
+Owns: the variables' names, and a sentence for each that is missing or wrong. Does not own: their values
+(`components.gateway.pilot_container`).
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .state import Policy
+
+
+class SettingsError(Exception):
+    """The environment is not what the declaration sets."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The environment, parsed."""
+
+    listen: tuple[str, int]
+    folder: Path
+    burst_url: str
+    """Empty without burst; then `dials` has none either."""
+    home: tuple[str, int] | None
+    socks: tuple[str, int]
+    dials: dict[str, str]
+    home_capacity: int
+    vm_capacity: int
+    policy: Policy
+    tailscaled: str
+    metadata: tuple[str, int]
+    checks: tuple[str, int]
+
+
+def settings(env: Mapping[str, str]) -> Settings:
+    """Raise `SettingsError` with all that is wrong."""
+    wrong: list[str] = []
+
+    def take(name: str, parse: Callable[[str], Any], what: str) -> Any:
+        try:
+            return parse(env[name].strip())
+        except KeyError:
+            wrong.append(f"{name} is not set; it must be {what}")
+        except ValueError:
+            wrong.append(f"{name} is {env[name]!r}; it must be {what}")
+        return None
+
+    seconds = "a number of seconds above 0"
+    policy = Policy(
+        wake=take("PILOT_WAKE", _one_of("first-fallback", "pressure", "never"), "first-fallback, pressure or never"),
+        idle_s=take("PILOT_IDLE_S", _positive, seconds),
+        deadline_s=take("PILOT_WAKE_DEADLINE_S", _positive, seconds),
+        retry_s=take("PILOT_RETRY_S", _positive, seconds),
+        slow_s=take("PILOT_SLOW_S", _positive, seconds),
+        recovered_s=take("PILOT_RECOVERED_S", _positive, seconds),
+    )
+    dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in ("home", "burst", "vm")}
+    found = Settings(
+        listen=take("PILOT_LISTEN", address, "host:port"),
+        folder=take("PILOT_FOLDER", _folder, "a folder that exists"),
+        burst_url=take("BURST_URL", lambda text: text and _url(text), "an http or https URL without a path, or empty"),
+        home=take("HOME_ADDRESS", lambda text: address(text) if text else None, "host:port, or empty"),
+        socks=take("SOCKS5", address, "host:port"),
+        dials={lane: dial for lane, dial in dials.items() if dial},
+        home_capacity=take("HOME_CAPACITY", _count, "a whole number, 0 without a home lane"),
+        vm_capacity=take("VM_CAPACITY", _count, "a whole number, 0 without a VM"),
+        policy=policy,
+        tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
+        metadata=address(env.get("GCE_METADATA_HOST") or "metadata.google.internal", 80),
+        checks=address(env.get("PILOT_CHECKS") or "127.0.0.1:9180"),
+    )
+    if not wrong and bool(found.burst_url) != ("burst" in found.dials):
+        wrong.append(f"BURST_DIAL is {found.dials.get('burst', '')!r}; it must be set exactly where BURST_URL is")
+    if not wrong and policy.recovered_s > policy.slow_s:
+        wrong.append("PILOT_RECOVERED_S is above PILOT_SLOW_S; between the two nothing may change")
+    if wrong:
+        raise SettingsError("; ".join(wrong))
+    return found
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise ValueError(text)
+    return number
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(text)
+    return int(text)
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    return lambda text: choices[choices.index(text)]
+
+
+def _folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise ValueError(text)
+    return Path(text)
+
+
+def address(text: str, port: int | None = None) -> tuple[str, int]:
+    """Host and port of `host:port`, or of `host` where there is a `port` to fall back on; else `ValueError`."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or (parts.port or port) is None:
+        raise ValueError(text)
+    return parts.hostname, parts.port or port or 0
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/") or parts.query:
+        raise ValueError(text)
+    return text.rstrip("/")

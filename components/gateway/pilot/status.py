@@ -1,0 +1,70 @@
+"""What the pilot shows of itself and the lanes, for people and for Prometheus.
+
+Owns: the words and names of `/status` and `/metrics`. Does not own: who may ask (`components.gateway`), any number.
+"""
+
+import time
+from typing import Any
+
+from .pilot import Pilot
+from .prometheus import exposition
+from .state import Phase
+
+
+def status(pilot: Pilot) -> dict[str, Any]:
+    """Everything that is known."""
+    now, wall, burst = time.monotonic(), time.time(), pilot.burst
+    traffic = pilot.caddy.traffic
+
+    def lane(name: str, phase: Phase, since: float, error: str) -> dict[str, Any]:
+        known = {"state": phase.value, "since": round(wall - (now - since), 3), "seconds": round(now - since, 3)}
+        return {**known, "in_flight": traffic.in_flight.get(name), "error": error}
+
+    lanes = {name: lane(name, seen.phase, seen.since, seen.error) for name, seen in pilot.lanes.items()}
+    if "vm" in lanes:
+        lanes["vm"]["capacity"] = pilot.settings.vm_capacity
+    lanes["burst"] = lane("burst", burst.phase, burst.since, burst.error) | {
+        "reason": burst.reason,
+        "first_token_s": None if burst.first_token_s is None else round(burst.first_token_s, 4),
+        "wake_s": None if burst.wake_s is None else round(burst.wake_s, 3),
+        "wakes": burst.wakes,
+    }
+    return {
+        "time": round(wall, 3),
+        "lanes": {name: lanes[name] for name in pilot.settings.dials},
+        "waiting": traffic.waiting,
+        "caddy": {"seen": pilot.caddy.seen, "error": pilot.caddy.error},
+        "token": {"expires": round(pilot.token.expires) or None, "error": pilot.token.error},
+        "tunnel": {"shutdowns": _shutdowns(pilot)},
+    }
+
+
+def metrics(pilot: Pilot) -> str:
+    """The same in Prometheus' format."""
+    burst, lanes = pilot.burst, {name: lane.phase for name, lane in pilot.lanes.items()}
+    traffic = pilot.caddy.traffic
+    if "burst" in pilot.settings.dials:
+        lanes["burst"] = burst.phase
+    rows: list[tuple[str, str, float | None]] = [
+        *(
+            (f'lane_state{{lane="{lane}",state="{phase}"}}', "gauge", float(phase is now))
+            for lane, now in lanes.items()
+            for phase in Phase
+        ),
+        *((f'lane_in_flight{{lane="{lane}"}}', "gauge", count) for lane, count in traffic.in_flight.items()),
+        ("requests_waiting", "gauge", traffic.waiting),
+        ("burst_first_token_seconds", "gauge", burst.first_token_s),
+        ("burst_wake_seconds", "gauge", burst.wake_s),
+        ("burst_wakes_total", "counter", burst.wakes if "burst" in lanes else None),
+        ("tunnel_shutdowns_total", "counter", _shutdowns(pilot)),
+        ("id_token_expiry_seconds", "gauge", pilot.token.expires or None),
+        *(
+            (f'lane_transitions_total{{lane="{lane}",from="{old}",to="{new}"}}', "counter", count)
+            for (lane, old, new), count in pilot.moves.counts.items()
+        ),
+    ]
+    return exposition(rows)
+
+
+def _shutdowns(pilot: Pilot) -> int:
+    return pilot.tunnel.shutdowns if pilot.tunnel else 0
