@@ -2,6 +2,7 @@
 
 import warnings
 
+import hypothesis
 import pulumi_gcp
 
 # pulumi-gcp warns about its own classes while it loads, which is at first use. Warnings are errors in tests, and a
@@ -11,3 +12,16 @@ with warnings.catch_warnings():
     assert pulumi_gcp.compute.Instance
     assert pulumi_gcp.monitoring.AlertPolicy
     assert pulumi_gcp.storage.Bucket
+
+# How much is drawn for a property: `fast`, unless pytest is called with `--hypothesis-profile=full`. The draws are the
+# same every time, nothing is written to disk, and what fails is shown as drawn.
+hypothesis.settings.register_profile(
+    "fast",
+    max_examples=100,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+hypothesis.settings.register_profile("full", hypothesis.settings.get_profile("fast"), max_examples=1000)
+hypothesis.settings.load_profile("fast")

@@ -1,0 +1,117 @@
+"""Demand: what Caddy's numbers say, and which of it is work for burst."""
+
+import dataclasses
+
+import pytest
+
+from components.gateway.pilot.demand import Traffic, demand, load, traffic
+from components.gateway.pilot.environment import Settings, settings
+from components.gateway.pilot.state import Load, Policy
+from tests.unit.gateway.pilot.histories import POLICY
+from tests.unit.gateway.pilot.test_environment import ENV
+
+SETTINGS = settings(ENV)
+ROWS = [
+    {"address": "home:80", "num_requests": 3, "fails": 0},
+    {"address": "home:080", "num_requests": 2, "fails": 0},
+    {"address": "127.0.0.1:9181", "num_requests": 1, "fails": 4},
+    {"address": "10.0.0.2:9931", "num_requests": 2, "fails": 0},
+    {"address": "tcp/10.0.0.2:9931", "num_requests": 9, "fails": 9},
+]
+
+
+@pytest.mark.parametrize(
+    ("wake", "running", "capacity", "waiting", "wanted"),
+    [
+        ("first-fallback", 0, 4, 0, False),
+        ("first-fallback", 1, 4, 0, True),
+        ("first-fallback", 0, 4, 1, True),
+        ("pressure", 3, 4, 0, False),
+        ("pressure", 4, 4, 0, True),
+        ("pressure", 0, 4, 1, True),
+        ("pressure", 0, 0, 0, False),
+        ("first-fallback", 0, 0, 0, False),
+        ("pressure", 0, 0, 1, True),
+        ("never", 9, 4, 9, False),
+    ],
+)
+def test_work_for_burst_is_demand(wake: str, running: int, capacity: int, waiting: int, wanted: bool) -> None:
+    policy = Policy(**(POLICY | {"wake": wake}))  # type: ignore[arg-type]
+    assert demand(policy, running, capacity, waiting) is wanted
+
+
+def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
+    policy = SETTINGS.policy
+    assert not demand(policy, 0, 4, 1, home_free=True)
+    assert demand(policy, 0, 4, 1, home_free=False)
+    assert demand(policy, 4, 4, 0, home_free=True)
+
+
+def counted(open_: int, api: int = 0, burst: int = 0) -> str:
+    """Caddy's metrics: requests under way at the lanes' routes, and answers given so far."""
+    label = '{handler="reverse_proxy",server="%s"}'
+    lines = [
+        "caddy_http_requests_in_flight" + label % "api" + f" {open_}",
+        "caddy_http_requests_in_flight" + label % "checks" + " 7",
+        'caddy_http_requests_in_flight{handler="map",server="api"} 90',
+        'caddy_http_requests_total{code="200",handler="reverse_proxy",method="POST",server="api"}' + f" {api}",
+        "caddy_http_requests_total" + label % "burst" + f" {burst}",
+    ]
+    return "\n".join(lines)
+
+
+def test_lanes_are_counted_by_their_dials_and_home_by_any_spelling() -> None:
+    seen = traffic(Traffic(), ROWS, "", SETTINGS)
+    assert seen.in_flight == {"home": 3, "burst": 1, "vm": 2}
+    assert (seen.at_home, seen.fails) == (5, 4)
+
+
+def test_requests_wait_once_two_counts_say_so() -> None:
+    once = traffic(Traffic(), ROWS, counted(10), SETTINGS)
+    assert once.waiting == 0
+    twice = traffic(once, ROWS, counted(8), SETTINGS)
+    assert twice.waiting == 2
+    assert traffic(twice, ROWS, "", SETTINGS).waiting == 2, "not counted this time"
+    assert traffic(twice, ROWS, counted(6), SETTINGS).waiting == 0
+    assert traffic(twice, ROWS, counted(3), SETTINGS).waiting == 0, "the two answers are not from the same moment"
+
+
+def test_nothing_is_known_of_a_caddy_that_does_not_answer() -> None:
+    seen = traffic(traffic(Traffic(), ROWS, counted(10), SETTINGS), ROWS, counted(10), SETTINGS)
+    assert seen.waiting == 4
+    assert seen.unseen() == Traffic(counted=4, fails=4, ended=(0, 0))
+
+
+def meant(api: int, burst: int, *, homeless: bool, wake: str = "first-fallback") -> Load:
+    """What answers too short to be seen under way mean, after 5 and 3."""
+    chosen: Settings = dataclasses.replace(SETTINGS, policy=dataclasses.replace(SETTINGS.policy, wake=wake))
+    before = traffic(Traffic(), [], counted(0, 5, 3), chosen)
+    return load(before, traffic(before, [], counted(0, api, burst), chosen), chosen, home_up=False, homeless=homeless)
+
+
+@pytest.mark.parametrize(
+    ("api", "burst", "homeless", "found"),
+    [
+        (5, 3, True, Load(0, wanted=False)),
+        # An answer of burst is one of the lanes', too.
+        (6, 4, True, Load(1, wanted=False)),
+        (6, 3, True, Load(0, wanted=True)),
+        (6, 3, False, Load(0, wanted=False)),
+        (8, 4, True, Load(1, wanted=True)),
+    ],
+)
+def test_answers_too_short_to_be_seen_count(api: int, burst: int, homeless: bool, found: Load) -> None:
+    assert meant(api, burst, homeless=homeless) == found
+    assert not meant(api, burst, homeless=homeless, wake="never").wanted
+
+
+def test_first_count_is_no_traffic() -> None:
+    first = traffic(Traffic(), [], counted(0, 500, 300), SETTINGS)
+    assert load(Traffic(), first, SETTINGS, home_up=False, homeless=True) == Load(0, wanted=False)
+
+
+def test_only_new_failures_of_burst_are_told() -> None:
+    before = traffic(Traffic(), ROWS, "", SETTINGS)
+    for fails, new in ((4, 0), (6, 2), (1, 0)):
+        after = dataclasses.replace(before, fails=fails)
+        assert load(before, after, SETTINGS, home_up=True, homeless=False).failures == new

@@ -1,0 +1,63 @@
+"""The pilot's settings: a sentence for each variable that is missing or wrong."""
+
+import pytest
+
+from components.gateway.pilot.environment import SettingsError, settings
+
+ENV = {
+    "PILOT_LISTEN": "127.0.0.1:9182",
+    "PILOT_FOLDER": "/",
+    "BURST_URL": "https://burst-abc.a.run.app",
+    "HOME_ADDRESS": "home:80",
+    "SOCKS5": "127.0.0.1:1055",
+    "HOME_DIAL": "home:80",
+    "BURST_DIAL": "127.0.0.1:9181",
+    "VM_DIAL": "10.0.0.2:9931",
+    "HOME_CAPACITY": "8",
+    "VM_CAPACITY": "4",
+    "PILOT_WAKE": "pressure",
+    "PILOT_IDLE_S": "600",
+    "PILOT_WAKE_DEADLINE_S": "120",
+    "PILOT_RETRY_S": "60",
+    "PILOT_SLOW_S": "2.5",
+    "PILOT_RECOVERED_S": "1",
+    "TAILSCALED_SOCKET": "/run/pilotlight/tailscaled.sock",
+}
+
+
+def test_environment_is_read() -> None:
+    found = settings(ENV)
+    assert found.listen == ("127.0.0.1", 9182)
+    assert found.metadata == ("metadata.google.internal", 80)
+    assert found.checks == ("127.0.0.1", 9180)
+    assert found.dials == {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
+    assert settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
+    assert settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
+
+
+@pytest.mark.parametrize("name", sorted(ENV))
+def test_missing_setting_is_named(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is not set; it must be [^;]+$"):
+        settings({key: value for key, value in ENV.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PILOT_LISTEN", "9182"),
+        ("PILOT_LISTEN", "127.0.0.1:x"),
+        ("PILOT_FOLDER", "/nowhere/at/all"),
+        ("BURST_URL", "burst-abc.a.run.app"),
+        ("BURST_URL", "https://burst-abc.a.run.app/v1"),
+        ("BURST_DIAL", ""),
+        ("VM_CAPACITY", "-1"),
+        ("PILOT_WAKE", "always"),
+        ("PILOT_IDLE_S", "0"),
+        ("PILOT_IDLE_S", "nan"),
+        ("PILOT_SLOW_S", "2s"),
+        ("PILOT_RECOVERED_S", "3"),
+    ],
+)
+def test_wrong_setting_is_named(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{name} is "):
+        settings(ENV | {name: value})
