@@ -29,7 +29,7 @@ lab: .venv/ready            ## serve the declaration on this machine until Ctrl-
 
 test: lint unit             ## lint, types, all tests but those of `make tailnet`, which need Go and root
 	$(RUN) -m pytest tests/bootstrap --numprocesses=2 --dist=loadfile
-	$(RUN) -m pytest tests/engine tests/lab
+	$(RUN) -m pytest tests/engine tests/gateway tests/lab
 
 unit: .venv/ready           ## the fast part, on two cores; a file stays on one, which renders its stacks once
 	$(RUN) -m pytest tests/unit tests/golden --numprocesses=2 --dist=loadfile
