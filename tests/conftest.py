@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     assert pulumi_gcp.storage.Bucket
 
 # How much is drawn for a property: `fast`, unless pytest is called with `--hypothesis-profile=full`. The draws are the
-# same every time, nothing is written to disk, and what fails is shown as drawn.
+# same every time, so no example is kept on disk, and what fails is shown as drawn.
 hypothesis.settings.register_profile(
     "fast",
     max_examples=100,

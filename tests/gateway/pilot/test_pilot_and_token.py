@@ -2,6 +2,7 @@
 
 import time
 
+from components.gateway.pilot.id_token import LEAST_RENEWAL_S
 from tests.gateway.pilot.running import piloted
 from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import World
@@ -25,7 +26,7 @@ def test_token_is_written_whole_and_renewed(world: World) -> None:
         seen.add(path.read_text())
         assert len(world.tokens) == 2, "renewed five minutes before its end, and once"
         assert seen == set(world.tokens), "never empty, never half, no newline"
-        assert world.metadata.asked[1].at - asked.at > 2
+        assert 2 < world.metadata.asked[1].at - asked.at < LEAST_RENEWAL_S
         assert sorted(p.name for p in world.folder.iterdir()) == ["admin.sock", "id-token", "log", "tailscaled.sock"]
 
 
