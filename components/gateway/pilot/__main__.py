@@ -18,10 +18,11 @@ from .pilot import Pilot
 async def serve(chosen: Settings) -> None:
     """Until cancelled; `OSError` if the address is taken."""
     pilot = Pilot(chosen)
-    server = await asyncio.start_server(Answers(pilot).serve, *chosen.listen)
+    await asyncio.start_server(Answers(pilot).serve, *chosen.listen)
     log("INFO", "the pilot serves", lanes=list(chosen.dials), wake=chosen.policy.wake)
     pilot.start()
-    await server.serve_forever()
+    # Not `serve_forever`: cancelled, it waits from Python 3.12 on for each connection that Caddy keeps.
+    await asyncio.get_running_loop().create_future()
 
 
 async def main(chosen: Settings) -> int:

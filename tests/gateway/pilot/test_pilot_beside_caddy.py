@@ -71,8 +71,7 @@ def test_a_real_caddy_shows_who_is_served_and_who_waits(world: World) -> None:
             for caller in callers[1:]:
                 caller.start()
             pilot_.reaches("warm")
-            shown = pilot_.status()
-            assert (shown["lanes"]["vm"]["in_flight"], shown["waiting"]) == (2, 1)
+            until(lambda: (pilot_.status()["lanes"]["vm"]["in_flight"], pilot_.status()["waiting"]) == (2, 1))
             world.loop.call_soon_threadsafe(release.set)
             for caller in callers:
                 caller.join(10)
