@@ -72,7 +72,9 @@ def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -
     home = dials.get(Lane.HOME, "")
     return {
         "PILOT_LISTEN": pilot_routes.PILOT,
-        "PILOT_FOLDER": ports.SHARED_FOLDER,
+        "PILOT_CHECKS": ports.loopback(ports.CHECKS),
+        "PILOT_ADMIN_SOCKET": f"{ports.SHARED_FOLDER}/{ports.ADMIN_SOCKET}",
+        "PILOT_ID_TOKEN": f"{ports.SHARED_FOLDER}/{ports.ID_TOKEN}",
         "PILOT_WAKE": burst.wake.value if Lane.BURST in settings.lanes else "never",
         "PILOT_IDLE_S": str(burst.idle_s),
         "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),

@@ -43,7 +43,7 @@ class Caddy:
         return True
 
     async def _ask(self, path: str) -> str:
-        connection = asyncio.open_unix_connection(self._settings.folder / "admin.sock")
+        connection = asyncio.open_unix_connection(self._settings.admin)
         status, text = await fetch(connection, "caddy", path, {})
         if status != 200:
             raise ValueError(f"Caddy's admin API says {status} to {path}")

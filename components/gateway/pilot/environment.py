@@ -23,7 +23,8 @@ class Settings:
     """The environment, parsed."""
 
     listen: tuple[str, int]
-    folder: Path
+    admin: Path
+    id_token: Path
     burst_url: str
     """Empty without burst; then `dials` has none either."""
     home: tuple[str, int] | None
@@ -51,6 +52,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         return None
 
     seconds = "a number of seconds above 0"
+    in_folder = "a path in a folder that exists"
     policy = Policy(
         wake=take("PILOT_WAKE", _one_of("first-fallback", "pressure", "never"), "first-fallback, pressure or never"),
         idle_s=take("PILOT_IDLE_S", _positive, seconds),
@@ -62,7 +64,8 @@ def settings(env: Mapping[str, str]) -> Settings:
     dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in ("home", "burst", "vm")}
     found = Settings(
         listen=take("PILOT_LISTEN", address, "host:port"),
-        folder=take("PILOT_FOLDER", _folder, "a folder that exists"),
+        admin=take("PILOT_ADMIN_SOCKET", _placed, in_folder),
+        id_token=take("PILOT_ID_TOKEN", _placed, in_folder),
         burst_url=take("BURST_URL", lambda text: text and _url(text), "an http or https URL without a path, or empty"),
         home=take("HOME_ADDRESS", lambda text: address(text) if text else None, "host:port, or empty"),
         socks=take("SOCKS5", address, "host:port"),
@@ -72,7 +75,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         policy=policy,
         tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
         metadata=address(env.get("GCE_METADATA_HOST") or "metadata.google.internal", 80),
-        checks=address(env.get("PILOT_CHECKS") or "127.0.0.1:9180"),
+        checks=take("PILOT_CHECKS", address, "host:port"),
     )
     if not wrong and bool(found.burst_url) != ("burst" in found.dials):
         wrong.append(f"BURST_DIAL is {found.dials.get('burst', '')!r}; it must be set exactly where BURST_URL is")
@@ -100,8 +103,8 @@ def _one_of(*choices: str) -> Callable[[str], str]:
     return lambda text: choices[choices.index(text)]
 
 
-def _folder(text: str) -> Path:
-    if not Path(text).is_dir():
+def _placed(text: str) -> Path:
+    if not text or not Path(text).parent.is_dir():
         raise ValueError(text)
     return Path(text)
 

@@ -79,7 +79,8 @@ class IdToken:
     def _write(self, token: str) -> None:
         """In one piece: Caddy reads the file with every request."""
         self.text, self.expires = token, expiry(token, time.time())
-        path, fresh = self._settings.folder / "id-token", self._settings.folder / ".id-token.new"
+        path = self._settings.id_token
+        fresh = path.with_name(f".{path.name}.new")
         fresh.unlink(missing_ok=True)
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(token)

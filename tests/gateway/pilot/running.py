@@ -76,7 +76,8 @@ def free_port() -> int:
 def environment(world: World, port: int, **changes: object) -> dict[str, str]:
     values: dict[str, object] = {
         "PILOT_LISTEN": f"127.0.0.1:{port}",
-        "PILOT_FOLDER": world.folder,
+        "PILOT_ADMIN_SOCKET": world.folder / "admin.sock",
+        "PILOT_ID_TOKEN": world.folder / "id-token",
         "BURST_URL": world.url,
         "HOME_ADDRESS": "home:80",
         "SOCKS5": f"127.0.0.1:{world.socks_port}",

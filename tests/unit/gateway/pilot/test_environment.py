@@ -6,7 +6,9 @@ from components.gateway.pilot.environment import SettingsError, settings
 
 ENV = {
     "PILOT_LISTEN": "127.0.0.1:9182",
-    "PILOT_FOLDER": "/",
+    "PILOT_CHECKS": "127.0.0.1:9180",
+    "PILOT_ADMIN_SOCKET": "/admin.sock",
+    "PILOT_ID_TOKEN": "/id-token",
     "BURST_URL": "https://burst-abc.a.run.app",
     "HOME_ADDRESS": "home:80",
     "SOCKS5": "127.0.0.1:1055",
@@ -46,7 +48,9 @@ def test_missing_setting_is_named(name: str) -> None:
     [
         ("PILOT_LISTEN", "9182"),
         ("PILOT_LISTEN", "127.0.0.1:x"),
-        ("PILOT_FOLDER", "/nowhere/at/all"),
+        ("PILOT_ADMIN_SOCKET", "/nowhere/at/all/admin.sock"),
+        ("PILOT_ID_TOKEN", ""),
+        ("PILOT_CHECKS", "9180"),
         ("BURST_URL", "burst-abc.a.run.app"),
         ("BURST_URL", "https://burst-abc.a.run.app/v1"),
         ("BURST_DIAL", ""),
