@@ -9,12 +9,13 @@ If it fails four times, the lane stays cold until the owner starts it again (`ne
 
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import pulumi
-from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount, storage
+from pulumi_gcp import cloudrunv2, serviceaccount, storage
 
-from components.burst import container as server
+from components.burst import container
+from components.mounted_secret import mounted_secret
 from components.settings import Settings
 
 SCRIPT_FOLDER: Final = "/etc/pilotlight/weights"
@@ -30,7 +31,7 @@ def script() -> str:
 
 def arguments(settings: Settings) -> list[str]:
     """The job's command line, after `python3`."""
-    return [f"{SCRIPT_FOLDER}/{SCRIPT_FILE}", settings.burst.weights, settings.burst.revision, server.FOLDER]
+    return [f"{SCRIPT_FOLDER}/{SCRIPT_FILE}", settings.burst.weights, settings.burst.revision, container.FOLDER]
 
 
 def token(settings: Settings) -> str:
@@ -92,29 +93,15 @@ class WeightStore(pulumi.ComponentResource):
 
     def _job(self, account: serviceaccount.Account, writer: pulumi.Resource) -> None:
         settings = self._settings
-        # The program is no secret; Secret Manager is where Cloud Run mounts a file from without an image being built.
-        secret = secretmanager.Secret(
+        program = mounted_secret(
             f"{self._name}-script",
-            secret_id=f"{self._cloud_name}-script",
+            f"{self._cloud_name}-script",
+            script(),
             project=settings.project,
-            replication={"auto": {}},
-            opts=self._own,
+            reader=account.member,
+            parent=self,
         )
-        version = secretmanager.SecretVersion(
-            f"{self._name}-script-version",
-            secret=secret.id,
-            secret_data=pulumi.Output.secret(script()),
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
-        )
-        may_read = secretmanager.SecretIamMember(
-            f"{self._name}-script-reader",
-            project=settings.project,
-            secret_id=secret.id,
-            role="roles/secretmanager.secretAccessor",
-            member=account.member,
-            opts=self._own,
-        )
-        container: cloudrunv2.JobTemplateTemplateContainerArgsDict = {
+        job: cloudrunv2.JobTemplateTemplateContainerArgsDict = {
             "name": "fetch",
             "image": settings.burst.fetch_image,
             "commands": ["python3"],
@@ -123,7 +110,7 @@ class WeightStore(pulumi.ComponentResource):
             "resources": {"limits": {"cpu": "2", "memory": MEMORY}},
             "volume_mounts": [
                 {"name": "script", "mount_path": SCRIPT_FOLDER},
-                {"name": "weights", "mount_path": server.FOLDER},
+                {"name": "weights", "mount_path": container.FOLDER},
             ],
         }
         cloudrunv2.Job(
@@ -140,15 +127,10 @@ class WeightStore(pulumi.ComponentResource):
                     "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
                     "timeout": "3600s",
                     "max_retries": 3,
-                    "containers": [container],
+                    "containers": [job],
                     "volumes": [
-                        {
-                            "name": "script",
-                            "secret": {
-                                "secret": version.secret,
-                                "items": [{"path": SCRIPT_FILE, "version": version.version}],
-                            },
-                        },
+                        # A job's volume has the fields of a service's; the SDK has a type for each.
+                        cast(cloudrunv2.JobTemplateTemplateVolumeArgsDict, program.volume("script", SCRIPT_FILE)),
                         {
                             "name": "weights",
                             "gcs": {"bucket": self.bucket, "read_only": False, "mount_options": ["implicit-dirs"]},
@@ -156,5 +138,5 @@ class WeightStore(pulumi.ComponentResource):
                     ],
                 },
             },
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[writer, may_read]),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[writer, program.grant]),
         )

@@ -4,17 +4,17 @@ Owns: the service, its identity, its secrets and their one reader. Does not own:
 (`caddy`), the tunnel's environment (`tunnel`), the pilot's program (`pilot`), the lanes themselves.
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 
 import pulumi
-from pulumi_gcp import cloudrunv2, secretmanager, serviceaccount
+from pulumi_gcp import cloudrunv2, serviceaccount
 
 from components import ports
 from components.burst.service import Burst
 from components.gateway import pilot_container, tunnel
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy import routes, upstreams
+from components.mounted_secret import MountedSecret, mounted_secret
 from components.network import Network
 from components.settings import Lane, Settings
 from components.tailnet.tailnet import Tailnet
@@ -59,67 +59,46 @@ class Gateway(pulumi.ComponentResource):
         config = found.apply(lambda at: caddy_config.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
         environment = found.apply(lambda at: caddy_config.environment(settings, vm_address=at["vm"]))
 
-        config_version = self._secret("caddy-config", config)
-        key_versions = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
-        containers = [self._caddy_container(environment, key_versions)]
-        volumes = [_secret_volume("caddy-config", config_version, CONFIG_FILE)]
+        config_secret = self._secret("caddy-config", config)
+        keys = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
+        containers = [self._caddy_container(environment, keys)]
+        volumes = [config_secret.volume("caddy-config", CONFIG_FILE)]
         if tailnet is not None:
             containers.append(self._tailscale_container(tailnet))
             if tailnet.gateway_key is not None:
                 # Disabled, a version can be enabled again, should the new key turn out wrong.
-                key_version = self._secret("auth-key", tailnet.gateway_key, once_replaced="DISABLE")
-                volumes.append(_secret_volume("auth-key", key_version, tunnel.KEY_FILE))
+                key = self._secret("auth-key", tailnet.gateway_key, once_replaced="DISABLE")
+                volumes.append(key.volume("auth-key", tunnel.KEY_FILE))
             policy = self._secret("tailscaled-policy", tunnel.POLICY)
-            volumes.append(_secret_volume("tailscaled-policy", policy, tunnel.POLICY_FILE))
+            volumes.append(policy.volume("tailscaled-policy", tunnel.POLICY_FILE))
         if burst:
             self._grants.append(burst.allow(self._account.member))
         if settings.piloted:
             program = self._secret("pilot", pilot_container.archive())
             containers.append(self._pilot_container(found))
-            volumes.append(_secret_volume("pilot", program, pilot_container.FILE))
+            volumes.append(program.volume("pilot", pilot_container.FILE))
             volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
 
-    def _secret(
-        self, name: str, content: pulumi.Input[str] | bytes, *, once_replaced: str = "DELETE"
-    ) -> secretmanager.SecretVersion:
-        """A secret of one version that only the gateway may read. The service pins the version it was tested with."""
-        own = pulumi.ResourceOptions(parent=self)
-        encoded = isinstance(content, bytes)
-        text = base64.b64encode(content).decode() if encoded else content
-        secret = secretmanager.Secret(
+    def _secret(self, name: str, content: pulumi.Input[str] | bytes, *, once_replaced: str = "DELETE") -> MountedSecret:
+        """A secret that only the gateway may read."""
+        found = mounted_secret(
             f"{self._name}-{name}",
-            secret_id=f"{self._cloud_name}-{name}",
+            f"{self._cloud_name}-{name}",
+            content,
             project=self._settings.project,
-            replication={"auto": {}},
-            opts=own,
+            reader=self._account.member,
+            parent=self,
+            once_replaced=once_replaced,
         )
-        version = secretmanager.SecretVersion(
-            f"{self._name}-{name}-version",
-            secret=secret.id,
-            secret_data=pulumi.Output.secret(text),
-            is_secret_data_base64=encoded or None,
-            deletion_policy=once_replaced,
-            # A revision that still serves reads the version it pins, so the old one goes last.
-            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
-        )
-        self._grants.append(
-            secretmanager.SecretIamMember(
-                f"{self._name}-{name}-reader",
-                project=self._settings.project,
-                secret_id=secret.id,
-                role="roles/secretmanager.secretAccessor",
-                member=self._account.member,
-                opts=own,
-            )
-        )
-        return version
+        self._grants.append(found.grant)
+        return found
 
     def _caddy_container(
         self,
         environment: pulumi.Output[dict[str, str]],
-        keys: Mapping[str, secretmanager.SecretVersion],
+        keys: Mapping[str, MountedSecret],
     ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
         probe: cloudrunv2.ServiceTemplateContainerStartupProbeArgsDict = {
@@ -134,9 +113,9 @@ class Gateway(pulumi.ComponentResource):
         secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
             {
                 "name": routes.key_variable(client),
-                "value_source": {"secret_key_ref": {"secret": version.secret, "version": version.version}},
+                "value_source": {"secret_key_ref": {"secret": key.version.secret, "version": key.version.version}},
             }
-            for client, version in keys.items()
+            for client, key in keys.items()
         ]
         container: cloudrunv2.ServiceTemplateContainerArgsDict = {
             "name": "caddy",
@@ -245,12 +224,3 @@ class Gateway(pulumi.ComponentResource):
             template=template,
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants),
         )
-
-
-def _secret_volume(
-    name: str, version: secretmanager.SecretVersion, file: str
-) -> cloudrunv2.ServiceTemplateVolumeArgsDict:
-    return {
-        "name": name,
-        "secret": {"secret": version.secret, "items": [{"path": file, "version": version.version}]},
-    }

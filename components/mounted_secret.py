@@ -1,0 +1,58 @@
+"""A text or a program that one identity may read: a secret of one version, and the volume that mounts it as a file.
+
+Owns: the secret, its version, and the grant of its one reader. Does not own: the content, or the container that mounts
+it. Secret Manager is also the place that Cloud Run mounts a plain file from without an image being built.
+"""
+
+import base64
+from dataclasses import dataclass
+
+import pulumi
+from pulumi_gcp import cloudrunv2, secretmanager
+
+
+@dataclass(frozen=True)
+class MountedSecret:
+    """A reader has to wait for `grant`."""
+
+    version: secretmanager.SecretVersion
+    grant: secretmanager.SecretIamMember
+
+    def volume(self, name: str, file: str) -> cloudrunv2.ServiceTemplateVolumeArgsDict:
+        """The volume that holds it as `file`, in the version that it was tested with."""
+        item: cloudrunv2.ServiceTemplateVolumeSecretItemArgsDict = {"path": file, "version": self.version.version}
+        return {"name": name, "secret": {"secret": self.version.secret, "items": [item]}}
+
+
+def mounted_secret(
+    name: str,
+    secret_id: str,
+    content: pulumi.Input[str] | bytes,
+    *,
+    project: str,
+    reader: pulumi.Input[str],
+    parent: pulumi.Resource,
+    once_replaced: str | None = None,
+) -> MountedSecret:
+    """Keeps `content` for `reader` alone. `once_replaced` is the fate of an old version; Google's default: deleted."""
+    own = pulumi.ResourceOptions(parent=parent)
+    encoded = isinstance(content, bytes)
+    secret = secretmanager.Secret(name, secret_id=secret_id, project=project, replication={"auto": {}}, opts=own)
+    version = secretmanager.SecretVersion(
+        f"{name}-version",
+        secret=secret.id,
+        secret_data=pulumi.Output.secret(base64.b64encode(content).decode() if encoded else content),
+        is_secret_data_base64=encoded or None,
+        deletion_policy=once_replaced,
+        # A revision that still serves reads the version it pins, so the old one goes last.
+        opts=pulumi.ResourceOptions(parent=parent, delete_before_replace=False),
+    )
+    grant = secretmanager.SecretIamMember(
+        f"{name}-reader",
+        project=project,
+        secret_id=secret.id,
+        role="roles/secretmanager.secretAccessor",
+        member=reader,
+        opts=own,
+    )
+    return MountedSecret(version, grant)
