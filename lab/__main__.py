@@ -90,10 +90,6 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _folder(stack: str) -> Path:
-    return ROOT / ".lab" / stack
-
-
 def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan]:
     """`given` are settings for this run, `key=value`, over those of the stack's file."""
     pairs = [item.partition("=") for item in given]
@@ -116,7 +112,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 
 def _up(arguments: argparse.Namespace) -> int:
-    folder = _folder(arguments.stack)
+    folder = control.folder_of(arguments.stack)
     if arguments.detach:
         if control.is_up(folder):
             raise LabError(f"stack {arguments.stack} is already up; end it with `python -m lab down`")
@@ -217,7 +213,7 @@ def _lines(log: Path, process: subprocess.Popen[bytes]) -> Iterator[str]:
 
 
 def _outputs(arguments: argparse.Namespace) -> int:
-    found = control.state(_folder(arguments.stack))["outputs"]
+    found = control.state(control.folder_of(arguments.stack))["outputs"]
     if arguments.name:
         known = {**found, **show.named(found)}
         if arguments.name not in known:
@@ -234,7 +230,7 @@ def _outputs(arguments: argparse.Namespace) -> int:
 
 
 def _status(arguments: argparse.Namespace) -> int:
-    folder = _folder(arguments.stack)
+    folder = control.folder_of(arguments.stack)
     status = control.call(folder, "GET", "/status")
     if status["gateway"]["instances"] and (lanes := control.lanes(folder)):
         status["lanes"] = lanes
@@ -247,13 +243,13 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _fault(arguments: argparse.Namespace) -> int:
     wanted = {"name": arguments.name, "on": arguments.switch == "on"}
-    status = control.call(_folder(arguments.stack), "POST", "/fault", wanted)
+    status = control.call(control.folder_of(arguments.stack), "POST", "/fault", wanted)
     print(f"faults: {', '.join(status['faults']) or 'none'}")
     return 0
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    folder = _folder(arguments.stack)
+    folder = control.folder_of(arguments.stack)
     if not control.is_up(folder):
         print(f"stack {arguments.stack} is not up")
         return 0

@@ -22,6 +22,7 @@ from typing import Any, Final, cast
 from aiohttp import web
 
 from lab.errors import LabError
+from lab.read.stack import ROOT
 
 CALL_LIMIT_S: Final = 150.0
 """Longer than a model takes to load: `fault vm-down off` returns when the lane is back."""
@@ -80,6 +81,11 @@ class Control:
     async def _answer_down(self, _request: web.Request) -> web.Response:
         self._down()
         return web.json_response({})
+
+
+def folder_of(stack: str) -> Path:
+    """Where a stack's lab keeps its state and logs; `PILOTLIGHT_LAB_FOLDER` moves it, so that tests have their own."""
+    return Path(os.environ.get("PILOTLIGHT_LAB_FOLDER", ROOT / ".lab")) / stack
 
 
 @contextlib.contextmanager

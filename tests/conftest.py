@@ -1,9 +1,25 @@
-"""What every test needs before it runs the program."""
+"""What every test needs before it runs the program, and the workers of a parallel run.
 
+Each worker gets a network of its own where the system gives one (`own_network`), so that several labs run side by side,
+though the declaration fixes their ports. Elsewhere all tests that need these ports share one worker.
+"""
+
+import gc
+import os
+import subprocess
+import sys
 import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
 
+import execnet
 import hypothesis
 import pulumi_gcp
+import pytest
+from xdist.scheduler import LoadFileScheduling  # pyright: ignore[reportMissingTypeStubs]
+
+from tests.bootstrap import nft
 
 # pulumi-gcp warns about its own classes while it loads, which is at first use. Warnings are errors in tests, and a
 # module that fails to load stays half loaded.
@@ -25,3 +41,75 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.register_profile("full", hypothesis.settings.get_profile("fast"), max_examples=1000)
 hypothesis.settings.load_profile("fast")
+
+OWN_NETWORK: Final = Path(__file__).with_name("own_network.py")
+FIXED_PORTS: Final = ("tests/lab/", "tests/gateway/", "tests/tailnet/")
+"""Where tests are that use the declaration's fixed ports."""
+WHY_SHARED: Final = pytest.StashKey[str]()
+"""Why the workers have no networks of their own; empty if they have."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `--numprocesses=auto`: most tests wait more than they compute."""
+    return 2 * len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:
+    tried = subprocess.run([sys.executable, OWN_NETWORK, "-c", ""], capture_output=True, text=True, check=False)
+    config.stash[WHY_SHARED] = tried.stderr.strip()
+    # The last one that can fetch anything: in its own network a worker has no way out.
+    nft.program()
+    for spec in specs if tried.returncode == 0 else ():
+        spec.python = f"'{sys.executable}' '{OWN_NETWORK}'"
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests stay on one worker, which renders its stacks and starts its lab once."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        shared = self.config.stash[WHY_SHARED] and nodeid.startswith(FIXED_PORTS)
+        return "fixed ports" if shared else super()._split_scope(nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile | None:
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if why := config.stash.get(WHY_SHARED, ""):
+        terminalreporter.write_line(f"no network namespaces here ({why}): {', '.join(FIXED_PORTS)} ran on one worker")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A lab under test shares no state with another one, or with that of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PILOTLIGHT_LAB_FOLDER", str(tmp_path_factory.mktemp("lab")))
+        yield
+
+
+# --- a warning belongs to the test that caused it ---------------------------------------------------------------------
+
+OPEN_BEFORE: Final = pytest.StashKey[int]()
+
+
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
+
+
+def pytest_collection_finish() -> None:
+    # What the imports made is never searched again: it outweighs whatever a test makes.
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[OPEN_BEFORE] = open_files()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """A socket or file that nobody closed warns now, and not when the collector comes by in another test."""
+    if open_files() > item.stash[OPEN_BEFORE]:
+        gc.collect()

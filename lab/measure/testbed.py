@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import aiohttp
 
+from lab.control import folder_of
 from lab.errors import LabError
 from lab.measure.evidence import Arrival, arrivals
 from lab.measure.load import Load
 from lab.read import plan as plans
 from lab.read.cloud import VM_ADDRESS, Cloud
 from lab.read.plan import LANES
-from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
+from lab.read.stack import PROJECT, Stack, config_of, render
 from lab.run.burst import BurstRequest
 from lab.run.lab import Lab
 from lab.run.ports import free_port
@@ -79,7 +80,7 @@ async def lab_up(
     lab = Lab(
         stack,
         plans.read(stack),
-        ROOT / ".lab" / "trial",
+        folder_of("trial"),
         port=cloud.port,
         burst_port=cloud.burst_port,
         fake_models=True,

@@ -5,7 +5,6 @@ Owns: the Caddy process, its working directory, and what a caller sees of it. Do
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import socket
@@ -26,6 +25,8 @@ CADDY = Path(sys.executable).parent / "caddy"
 VM_ADDRESS = "127.0.0.2"
 BURST_ADDRESS = "127.0.0.3"
 KEY = "test-key-0123456789"
+LOCK = ("127.0.0.4", 9931)
+"""Bound, and never listened on, by whoever uses the declared addresses."""
 TOKEN = "eyJhbGciOiJub25lIn0.eyJhdWQiOiJ0ZXN0In0.c2lnbmF0dXJl"
 
 
@@ -243,10 +244,17 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def declared_addresses() -> Generator[None]:
-    """The declaration's ports are fixed: one test run on this machine at a time."""
-    with (Path(tempfile.gettempdir()) / "pilotlight-lab.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+def declared_addresses(wait_s: float = 240.0) -> Generator[None]:
+    """The declaration fixes its ports: one user in a network at a time. Each network has a lock, a bound port."""
+    deadline = time.monotonic() + wait_s
+    with socket.socket() as lock:
+        while True:
+            try:
+                lock.bind(LOCK)
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "another test run holds the declared addresses"
+                time.sleep(0.2)
         yield
 
 

@@ -26,12 +26,19 @@ from PIL import Image
 from lab import control
 from lab.read.stack import ROOT
 
-FOLDER = ROOT / ".lab" / "dev"
-ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-"""The tests' own calls go to loopback, whatever the machine's proxy is."""
 UP = (sys.executable, "-u", "-m", "lab", "up")
 
 pytestmark = pytest.mark.usefixtures("declared_addresses")
+
+
+def environment() -> dict[str, str]:
+    """The tests' own calls go to loopback, whatever the machine's proxy is."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+
+
+def folder() -> Path:
+    """Of the lab under test, which is another one than that of whoever runs the tests."""
+    return control.folder_of("dev")
 
 
 def lab(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
@@ -39,7 +46,7 @@ def lab(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "lab", *words],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=limit_s,
@@ -118,7 +125,7 @@ def detached(*options: str) -> Generator[str]:
 
 
 def status() -> dict[str, Any]:
-    return control.call(FOLDER, "GET", "/status")
+    return control.call(folder(), "GET", "/status")
 
 
 # --- one running lab with fake models --------------------------------------------------------------------------------
@@ -164,7 +171,7 @@ class Running:
         until(lambda: self.lane(2) == lane, f"{lane} never served")
 
     def fault(self, name: str, on: bool) -> None:
-        control.call(FOLDER, "POST", "/fault", {"name": name, "on": on})
+        control.call(folder(), "POST", "/fault", {"name": name, "on": on})
 
     @contextlib.contextmanager
     def broken(self, name: str) -> Generator[None]:
@@ -303,7 +310,7 @@ class TestRunningLab:
         assert "'home-refuzed' (choose from" in answer.stderr
         assert "home-blackhole" in answer.stderr
         with pytest.raises(control.LabError, match="no fault named 'x'; there are: home-refused, home-blackhole"):
-            control.call(FOLDER, "POST", "/fault", {"name": "x", "on": True})
+            control.call(folder(), "POST", "/fault", {"name": "x", "on": True})
 
     def test_second_up_is_refused(self, running: Running) -> None:
         del running
@@ -314,10 +321,10 @@ class TestRunningLab:
         assert status()["gateway"]["instances"] == 1
 
     def test_control_port_wants_the_token(self, running: Running) -> None:
-        found = control.state(FOLDER)
+        found = control.state(folder())
         answer = running.http.post(f"{found['control']}/down", headers={"Authorization": "Bearer no"})
         assert answer.status_code == 401
-        assert (FOLDER / "state.json").stat().st_mode & 0o077 == 0
+        assert (folder() / "state.json").stat().st_mode & 0o077 == 0
 
     # --- requests ---
 
@@ -437,7 +444,7 @@ class TestRunningLab:
 
     def test_tunnel_lost_and_found_keeps_the_instance(self, here: Running) -> None:
         before = status()
-        log = FOLDER / "logs" / "gateway-tailscale.log"
+        log = folder() / "logs" / "gateway-tailscale.log"
         told = log.read_text().count("the tailnet is away")
         with here.broken("tunnel-down"):
             here.settle("vm")
@@ -543,7 +550,7 @@ class Load:
 
 
 def test_a_gateway_joins_by_its_identity() -> None:
-    log = FOLDER / "logs" / "gateway-tailscale.log"
+    log = folder() / "logs" / "gateway-tailscale.log"
     earlier = log.stat().st_size if log.exists() else 0
     with detached("--fake-models", "--config", 'tailnet={"join": "federated"}') as text:
         here = Running(text)
@@ -573,7 +580,7 @@ def foreground(*options: str) -> Generator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         [*UP, *options],
         cwd=ROOT,
-        env=ENVIRONMENT,
+        env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -614,7 +621,7 @@ def test_ctrl_c_ends_everything(options: list[str]) -> None:
         assert "ready\n" not in rest
         assert "Traceback" not in rest
         assert not left_of(before)
-    assert not (FOLDER / "state.json").exists()
+    assert not (folder() / "state.json").exists()
 
 
 def test_taken_address_is_a_sentence() -> None:
@@ -639,7 +646,7 @@ def test_examples_get_real_answers(tmp_path: Path) -> None:
         return subprocess.run(
             [sys.executable, *words],
             cwd=ROOT,
-            env=ENVIRONMENT,
+            env=environment(),
             capture_output=True,
             text=True,
             timeout=60,
