@@ -1,4 +1,5 @@
-# make lab: the main job; make test: everything that can be checked without a cloud. Both create .venv from PyPI alone.
+# make lab: the main job; make test: what to run before a commit; make check: everything else that needs no cloud. All create
+# .venv from PyPI alone.
 PYTHON ?= python3
 RUN := .venv/bin/python
 # uv installs: this machine's, or else the locked one. Where it can't, or with `make INSTALLER=pip ...`, pip does.
@@ -6,8 +7,11 @@ INSTALLER ?= uv
 UV = $(if $(shell uv --version 2>/dev/null),uv,.venv/bin/uv)
 PIP := $(RUN) -m pip install --disable-pip-version-check --require-hashes
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
+# A file stays on one worker, which renders its stacks and starts its lab once. Labs come first: they take longest.
+TESTS := $(RUN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+ALL := tests/lab tests/gateway tests/bootstrap tests/engine tests/unit tests/golden
 
-.PHONY: lab test unit lint golden scenarios home tailnet lock pip-lock clean
+.PHONY: lab test check unit lint golden scenarios home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -27,12 +31,14 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
 
-test: lint unit             ## lint, types, all tests but those of `make tailnet`, which need Go and root
-	$(RUN) -m pytest tests/bootstrap --numprocesses=2 --dist=loadfile
-	$(RUN) -m pytest tests/engine tests/gateway tests/lab
+test: lint                  ## lint, types, all tests but the slow ones; 5 minutes on two cores
+	$(TESTS) -m "not slow" $(ALL)
 
-unit: .venv/ready           ## the fast part, on two cores; a file stays on one, which renders its stacks once
-	$(RUN) -m pytest tests/unit tests/golden --numprocesses=2 --dist=loadfile
+check: .venv/ready          ## the slow tests: long faults, planted mistakes, the Pulumi engine if it is installed; 10 minutes
+	$(TESTS) -m slow $(ALL)
+
+unit: .venv/ready           ## the fast part
+	$(TESTS) -m "not slow" tests/unit tests/golden
 
 lint: .venv/ready
 	.venv/bin/ruff check .

@@ -15,6 +15,7 @@ def test_address(case: Callable[[Path, str], str], tmp_path: Path) -> None:
     case(tmp_path / "box", address_cases.text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "text", "instead"),
     [

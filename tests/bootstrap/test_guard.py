@@ -16,6 +16,7 @@ def test_guard(case: Callable[[Path, str], str], tmp_path: Path) -> None:
     case(tmp_path, guard_cases.text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "text", "instead"),
     [

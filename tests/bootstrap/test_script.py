@@ -10,7 +10,17 @@ from tests.bootstrap import box, script_cases
 pytestmark = pytest.mark.skipif(bool(box.missing()), reason=box.missing())
 
 
-@pytest.mark.parametrize("case", script_cases.CASES.values(), ids=script_cases.CASES.keys())
+SLOW = {"every command fails once", "killed anywhere", "cut off on its way"}
+"""These run the script dozens of times."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, case in script_cases.CASES.items()
+    ],
+)
 def test_bootstrap(case: Callable[[Path, str], str], tmp_path: Path) -> None:
     case(tmp_path / "box", script_cases.text())
 
@@ -28,6 +38,7 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
     assert own_files() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "text", "instead"),
     [

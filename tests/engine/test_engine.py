@@ -29,6 +29,7 @@ from tests.engine.pulumi_cli import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("pulumi") is None, reason="no pulumi CLI on PATH"),
     # Google's SDK warns of some of its own classes while it is imported.
     pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_gcp"),

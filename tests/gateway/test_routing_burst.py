@@ -197,6 +197,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     config = rendered(toys)
@@ -215,6 +216,7 @@ BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutation", "check", "pilot"), BROKEN_STARTS, ids=lambda value: getattr(value, "__name__", value)
 )

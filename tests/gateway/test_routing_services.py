@@ -299,6 +299,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     config = rendered()

@@ -549,6 +549,7 @@ class Load:
 # --- joining without a key --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gateway_joins_by_its_identity() -> None:
     log = folder() / "logs" / "gateway-tailscale.log"
     earlier = log.stat().st_size if log.exists() else 0

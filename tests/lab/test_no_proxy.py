@@ -20,7 +20,13 @@ NAMESPACE = ("unshare", "--map-root-user", "--net", "sh", "-c", NETWORK, "sh")
 
 
 @pytest.mark.usefixtures("declared_addresses")
-@pytest.mark.parametrize(("no_proxy", "served"), [(ELSEWHERE, ["vm"]), ("10.99.0.3", ["home"])])
+@pytest.mark.parametrize(
+    ("no_proxy", "served"),
+    [
+        pytest.param(ELSEWHERE, ["vm"], id="declared"),
+        pytest.param("10.99.0.3", ["home"], id="another address", marks=pytest.mark.slow),
+    ],
+)
 def test_vm_is_reached_without_the_tunnel(no_proxy: str, served: list[str]) -> None:
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine gives no network namespace: what NO_PROXY does stays unproven")

@@ -19,6 +19,7 @@ from lab.measure.testbed import lab_up
 COLD_START_S: Final = 3.0
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("declared_addresses"),
     # asyncio leaves the socket of a connection attempt that is cancelled to the collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

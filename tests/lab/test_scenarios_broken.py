@@ -21,7 +21,7 @@ from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import Stack
 from tests.gateway.routing import Mutation, find
 
-pytestmark = pytest.mark.usefixtures("declared_addresses")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("declared_addresses")]
 
 
 Plant = Callable[[str], str]
