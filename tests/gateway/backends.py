@@ -12,6 +12,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from aiohttp import web
+
 CHUNK = 64 * 1024
 T = TypeVar("T")
 
@@ -53,8 +55,7 @@ class Lane:
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, host: str, port: int) -> None:
         self.name, self.host, self.port = name, host, port
         self._loop = loop
-        self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._runner: web.ServerRunner | None = None
         self._released = asyncio.Event()
         self.running = 0
         self.reset()
@@ -85,40 +86,37 @@ class Lane:
 
     async def _start(self) -> None:
         self._released.clear()
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, self.host, self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
+        if self._runner is None:
+            server = web.Server(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=3600)
+            self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+            await self._runner.setup()
+            await web.TCPSite(self._runner, self.host, self.port).start()
+            self.port = self._runner.addresses[0][1]
 
     async def _stop(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for writer in tuple(self._writers):
-            writer.transport.abort()
+        if self._runner is None or self._runner.server is None:
+            return
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        for connection in self._runner.server.connections:
+            if connection.transport:
+                connection.transport.abort()
+        await self._runner.cleanup()
+        self._runner = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writers.add(writer)
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            while await self._answer(reader, writer):
-                pass
-        self._writers.discard(writer)
-        writer.close()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-        method, path, _ = head[0].split(" ")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-        if method == "GET":
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        if request.method == "GET":
             self.checks += 1
             await asyncio.sleep(self.behaviour.check_delay)
             self.seen.append(headers)
-            status, body = self.checked(path)
-            return await self._write(writer, status, {}, body)
+            status, body = self.checked(request.raw_path)
+            return _json(status, body)
         self.begun += 1
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            return await self._complete(path, headers, reader, writer)
+            return await self._complete(request, headers)
         finally:
             self.running -= 1
 
@@ -126,63 +124,54 @@ class Lane:
         """Answer to a GET: the one path that home's Ingress lets through to the engine's health."""
         return (404 if path != "/health" else 200 if self.behaviour.healthy else 503), b"{}"
 
-    async def _complete(
-        self, path: str, headers: dict[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> bool:
-        now = self.by_path.get(path, self.behaviour)
-        digest, left, taken = hashlib.sha256(), int(headers["content-length"]), 0
-        while left:
-            if now.die_after is not None and taken >= now.die_after:
-                writer.transport.abort()
-                return False
-            piece = await reader.readexactly(min(left, CHUNK))
+    async def _complete(self, request: web.BaseRequest, headers: dict[str, str]) -> web.StreamResponse:
+        now = self.by_path.get(request.raw_path, self.behaviour)
+        digest, taken = hashlib.sha256(), 0
+        while now.die_after is None or taken < now.die_after:
+            piece = await request.content.read(CHUNK)
+            if not piece:
+                break
             digest.update(piece)
-            left, taken = left - len(piece), taken + len(piece)
-        self.received.append(Received(path, headers, taken, digest.hexdigest()))
+            taken += len(piece)
+        if request.content.at_eof():
+            self.received.append(Received(request.raw_path, headers, taken, digest.hexdigest()))
         if now.die_after is not None:
-            writer.transport.abort()
-            return False
-        if now.hold and not await self._unless_gone(reader, self._released.wait()):
-            return False
-        if now.delay and not await self._unless_gone(reader, asyncio.sleep(now.delay)):
-            return False
-        if now.tokens is not None:
-            return await self._stream(writer, now)
-        body = now.body if now.body is not None else json.dumps(_completion(self.name)).encode()
-        return await self._write(writer, now.status, now.headers, body)
-
-    async def _unless_gone(self, reader: asyncio.StreamReader, work: Coroutine[Any, Any, object]) -> bool:
-        """Whether `work` ended before the caller hung up."""
-        task, eof = asyncio.ensure_future(work), asyncio.ensure_future(reader.read(1))
-        await asyncio.wait({task, eof}, return_when=asyncio.FIRST_COMPLETED)
-        if eof.done():
+            return _reset(request)
+        try:
+            if now.hold:
+                await self._released.wait()
+            await asyncio.sleep(now.delay)
+        except asyncio.CancelledError:
             self.gone += 1
-            task.cancel()
-            return False
-        eof.cancel()
-        await asyncio.wait({eof})
-        return True
+            raise
+        if now.tokens is not None:
+            return await _stream(request, now)
+        body = now.body if now.body is not None else json.dumps(_completion(self.name)).encode()
+        return _json(now.status, body, **now.headers)
 
-    async def _write(self, writer: asyncio.StreamWriter, status: int, headers: dict[str, str], body: bytes) -> bool:
-        lines = {"Content-Type": "application/json", "Content-Length": str(len(body)), **headers}
-        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
-        writer.write(f"HTTP/1.1 {status} X\r\n{head}\r\n".encode() + body)
-        await writer.drain()
-        return True
 
-    async def _stream(self, writer: asyncio.StreamWriter, now: Behaviour) -> bool:
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for index, pause in enumerate(now.tokens or ()):
-            await asyncio.sleep(pause)
-            event = f"data: {json.dumps({'index': index})}\n\n".encode()
-            writer.write(f"{len(event):x}\r\n".encode() + event + b"\r\n")
-            await writer.drain()
-        if now.die_in_stream:
-            writer.transport.abort()
-            return False
-        writer.write(b"0\r\n\r\n")
-        await writer.drain()
-        return True
+def _json(status: int, body: bytes, **headers: str) -> web.Response:
+    return web.Response(status=status, body=body, headers={"Content-Type": "application/json", **headers})
+
+
+def _reset(request: web.BaseRequest) -> web.Response:
+    """Breaks the connection; the answer reaches nobody."""
+    if request.transport:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _stream(request: web.BaseRequest, now: Behaviour) -> web.StreamResponse:
+    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+    answer.enable_chunked_encoding()
+    await answer.prepare(request)
+    for index, pause in enumerate(now.tokens or ()):
+        await asyncio.sleep(pause)
+        await answer.write(f"data: {json.dumps({'index': index})}\n\n".encode())
+    if now.die_in_stream:
+        return _reset(request)
+    await answer.write_eof()
+    return answer
 
 
 class Pilot(Lane):
@@ -218,27 +207,34 @@ class Tunnel:
         self._loop.call_soon_threadsafe(self._server.close)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readexactly((await reader.readexactly(2))[1])
-            writer.write(b"\x05\x00")
-            kind = (await reader.readexactly(4))[3]
-            size = (await reader.readexactly(1))[0] if kind == 3 else 3
-            host = (await reader.readexactly(size)).decode(errors="replace")
-            port = int.from_bytes(await reader.readexactly(2), "big")
-            self.asked.add(f"{host}:{port}")
-            try:
-                upstream = await asyncio.open_connection(self._home.host, self._home.port)
-            except OSError:
-                writer.write(b"\x05\x05\x00\x01" + bytes(6))
-                writer.close()
-                return
-            writer.write(b"\x05\x00\x00\x01" + bytes(6))
-            # Either side's end ends both: half-closed connections would outlive their test.
-            ways = (_pipe(reader, upstream[1]), _pipe(upstream[0], writer))
-            pipes = {asyncio.ensure_future(way) for way in ways}
-            _, open_still = await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
-            for pipe in open_still:
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await self._pass_on(reader, writer)
+        finally:
+            writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly((await reader.readexactly(2))[1])
+        writer.write(b"\x05\x00")
+        kind = (await reader.readexactly(4))[3]
+        size = (await reader.readexactly(1))[0] if kind == 3 else 3
+        host = (await reader.readexactly(size)).decode(errors="replace")
+        port = int.from_bytes(await reader.readexactly(2), "big")
+        self.asked.add(f"{host}:{port}")
+        try:
+            upstream = await asyncio.open_connection(self._home.host, self._home.port)
+        except OSError:
+            writer.write(b"\x05\x05\x00\x01" + bytes(6))
+            return
+        writer.write(b"\x05\x00\x00\x01" + bytes(6))
+        # Either side's end ends both: half-closed connections would outlive their test.
+        pipes = {asyncio.ensure_future(way) for way in (_pipe(reader, upstream[1]), _pipe(upstream[0], writer))}
+        try:
+            await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pipe in pipes:
                 pipe.cancel()
+            upstream[1].close()
 
 
 async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

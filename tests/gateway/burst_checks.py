@@ -16,9 +16,10 @@ from typing import Any
 from components.gateway.caddy import config as caddy_config
 from components.settings import Settings
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, SMALL, Check, environment, sha256, until
+from tests.gateway.routing import LARGE, SMALL, Check, environment, sha256
 from tests.gateway.routing import settings as plain
 from tests.gateway.world import KEY, TOKEN, VM_ADDRESS, Answer, World
+from tests.kit import happens
 
 REPLAYED = LARGE[:2_000_000]
 """Larger than `vm.large_request_mib`, small enough to be replayed."""
@@ -53,18 +54,18 @@ def cold(here: World) -> None:
     # Any failure of the VM or burst is forgotten once they are chosen again.
     here.vm.behaviour.healthy = False
     here.pilot.says["/lane/burst"] = 200
-    assert until(lambda: here.call().lane == "burst")
+    assert happens(lambda: here.call().lane == "burst")
     here.vm.behaviour.healthy = True
     here.pilot.says["/lane/burst"] = 503
-    assert until(lambda: here.call().lane == "vm")
+    assert happens(lambda: here.call().lane == "vm")
     for toy in (here.home, here.burst, here.vm):
         toy.reset()
 
 
 def warm(here: World) -> None:
     here.pilot.says["/lane/burst"] = 200
-    assert until(lambda: here.call().lane == "burst")
-    assert until(lambda: here.call(body=REPLAYED).lane == here.call(body=STREAMED).lane == "burst")
+    assert happens(lambda: here.call().lane == "burst")
+    assert happens(lambda: here.call(body=REPLAYED).lane == here.call(body=STREAMED).lane == "burst")
     here.burst.reset()
     here.vm.reset()
 
@@ -116,7 +117,7 @@ def cloud_run_s_own_answers_are_never_seen(here: World) -> None:
             time.sleep(0.05)
         assert here.vm.received[-1].sha256 == sha256(SMALL)
     here.burst.behaviour = Behaviour(status=500, body=b'{"error":{"message":"the engine failed"}}')
-    assert until(lambda: here.call().status == 500), "the engine's own words pass"
+    assert happens(lambda: here.call().status == 500), "the engine's own words pass"
 
 
 def broken_after_it_began_is_visible(here: World) -> None:
@@ -132,7 +133,7 @@ def gone_caller_frees_burst(here: World) -> None:
     here.burst.behaviour = Behaviour(hold=True)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}"
     here.raw(head, SMALL, until=lambda: here.burst.running == 1)
-    assert until(lambda: here.burst.gone == 1), "the GPU stops working for nobody"
+    assert happens(lambda: here.burst.gone == 1), "the GPU stops working for nobody"
 
 
 def without_a_pilot_home_and_vm_serve(here: World) -> None:
@@ -147,7 +148,7 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
         assert {here.call().lane for _ in range(10)} == {"vm"}
         assert [here.call(body=body).lane for body in (REPLAYED, STREAMED)] == ["vm", "vm"], "its own health decides"
         here.home.up()
-        assert until(lambda: {here.call(body=body).lane for body in (SMALL, REPLAYED, STREAMED)} == {"home"})
+        assert happens(lambda: {here.call(body=body).lane for body in (SMALL, REPLAYED, STREAMED)} == {"home"})
         assert here.burst.begun == 0
         here.pilot.behaviour.check_delay = 0
 
@@ -183,7 +184,7 @@ def only_burst_sees_the_token(here: World) -> None:
     here.call()
     assert here.burst.received[-1].headers["x-serverless-authorization"] == "Bearer a.new.one"
     here.home.up()
-    assert until(lambda: here.call().lane == "home")
+    assert happens(lambda: here.call().lane == "home")
     here.home.down()
     count = here.burst.begun
     for text in (None, "", "not a token", "Bearer"):
@@ -228,7 +229,7 @@ def waiting_can_be_counted(here: World) -> None:
     with here.held(here.vm, 2):
         assert waiting() == 0
         first, second = later(here)[0], later(here, STREAMED)[0]
-        assert until(lambda: waiting() == 2)
+        assert happens(lambda: waiting() == 2)
         # Neither the probe nor the status endpoint nor a wrong key count.
         others = itertools.product(("/ready", "/v1/lanes", "/v1/models"), (KEY, "wrong-key-0123456789"), range(10))
         with ThreadPoolExecutor(4) as callers:

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -45,10 +44,6 @@ def environment(chosen: Settings) -> dict[str, str]:
     return caddy_config.environment(chosen, vm_address=VM_ADDRESS) | {routes.key_variable("demo"): KEY}
 
 
-def sdk(here: World, key: str = KEY) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"http://127.0.0.1:{here.port}/v1", api_key=key, max_retries=0, timeout=here.patience)
-
-
 def ask(client: openai.OpenAI) -> str | None:
     answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
     return answer.choices[0].message.content
@@ -56,15 +51,6 @@ def ask(client: openai.OpenAI) -> str | None:
 
 def sha256(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
-
-
-def until(true: Callable[[], bool], seconds: float = 5) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def find(tree: object, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:

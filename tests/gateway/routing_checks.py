@@ -12,8 +12,9 @@ import openai
 import pytest
 
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sdk, sha256, until
+from tests.gateway.routing import LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sha256
 from tests.gateway.world import KEY, Answer, World
+from tests.kit import happens
 
 # --- lanes -----------------------------------------------------------------------------------------------------------
 
@@ -45,7 +46,7 @@ def refused_home_costs_a_blink_and_comes_back(here: World) -> None:
     for _ in range(5):
         assert here.call().lane == "vm"
     here.home.up()
-    assert until(lambda: here.call().lane == "home")
+    assert happens(lambda: here.call().lane == "home")
 
 
 def refusal_by_status_goes_to_the_next_lane(here: World) -> None:
@@ -83,7 +84,7 @@ def a_lane_s_own_errors_pass(here: World) -> None:
 def large_body_on_each_lane(here: World) -> None:
     assert here.call(body=LARGE).lane == "home"
     here.home.down()
-    assert until(lambda: here.call().lane == "vm")
+    assert happens(lambda: here.call().lane == "vm")
     assert here.call(body=LARGE).lane == "vm"
     for lane in (here.home, here.vm):
         assert lane.received[-1].sha256 == sha256(LARGE)
@@ -146,7 +147,7 @@ def gone_caller_frees_the_lane(here: World) -> None:
     here.home.behaviour = Behaviour(hold=True)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}"
     here.raw(head, SMALL, until=lambda: here.home.running == 1)
-    assert until(lambda: here.home.gone == 1), "the engine stops working for nobody"
+    assert happens(lambda: here.home.gone == 1), "the engine stops working for nobody"
     here.home.behaviour = Behaviour()
     assert here.call().lane == "home", "and the lane is not blamed"
 
@@ -155,7 +156,7 @@ def gone_caller_frees_the_lane(here: World) -> None:
 
 
 def stream_is_not_buffered(here: World) -> None:
-    client, pauses = sdk(here), [0.5, 0.1, 0.1, 0.1, 0.1]
+    client, pauses = here.sdk(), [0.5, 0.1, 0.1, 0.1, 0.1]
     ask(client)
     here.home.behaviour = Behaviour(tokens=pauses)
     start = time.monotonic()
@@ -173,7 +174,7 @@ def stream_is_not_buffered(here: World) -> None:
 def slow_answers_arrive(here: World) -> None:
     """Twice on one connection: deadlines of the first request must not reach into the second."""
     here.home.behaviour = Behaviour(delay=1)
-    client = sdk(here)
+    client = here.sdk()
     try:
         assert [ask(client) for _ in range(2)] == ["I am home"] * 2
     except openai.APIError as error:
@@ -210,7 +211,7 @@ def bad_lengths_are_refused(here: World) -> None:
             assert here.raw(start + line, b"0\r\n\r\n")[9:12].decode() == expected, line
     assert (here.home.begun, here.vm.begun) == (0, 0)
     with pytest.raises(openai.APIStatusError) as caught:
-        sdk(here).chat.completions.create(model="m", messages=[{"role": "user", "content": "x" * 25 * 1024 * 1024}])
+        here.sdk().chat.completions.create(model="m", messages=[{"role": "user", "content": "x" * 25 * 1024 * 1024}])
     assert (caught.value.status_code, caught.value.code) == (413, "request_too_large")
 
 
@@ -231,7 +232,7 @@ def only_keys_open_the_door(here: World) -> None:
     assert (here.home.begun, here.vm.begun) == (0, 0)
     assert here.call(Authorization=f"bearer {KEY}").status == 200
     with pytest.raises(openai.AuthenticationError):
-        ask(sdk(here, "wrong-key-0123456789"))
+        ask(here.sdk("wrong-key-0123456789"))
 
 
 def only_the_api_s_paths_exist(here: World) -> None:
@@ -251,9 +252,9 @@ def only_the_api_s_paths_exist(here: World) -> None:
         answer = here.call(method, path, None)
         assert (answer.status, answer.error["code"], answer.lane) == (status, code, "gateway"), path
     assert here.call("GET", "/ready", None, Authorization="").status == 200
-    assert [m.id for m in sdk(here).models.list()] == [sdk(here).models.retrieve(model).id] == [model]
+    assert [m.id for m in here.sdk().models.list()] == [here.sdk().models.retrieve(model).id] == [model]
     with pytest.raises(openai.NotFoundError):
-        sdk(here).models.retrieve("other")
+        here.sdk().models.retrieve("other")
     assert (here.home.begun, here.vm.begun) == (0, 0)
     for path in ("completions?key=1", "/completions", "../v1/completions", "%63ompletions", "COMPLETIONS"):
         assert here.call(path=f"/v1/{path}").status == 200

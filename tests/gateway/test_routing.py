@@ -10,7 +10,7 @@ import pytest
 
 from components.gateway.caddy import upstreams as declared
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, sdk, settings
+from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, settings
 from tests.gateway.routing_checks import CHECKS
 from tests.gateway.world import KEY, Answer, World, world
 
@@ -51,7 +51,7 @@ def test_refusals_of_every_lane_end(lanes: World, monkeypatch: pytest.MonkeyPatc
         assert (answer.status, answer.lane, answer.headers.get("retry-after")) == (503, "gateway", "5")
         assert (lanes.home.begun, lanes.vm.begun) == (2, 2)
         with pytest.raises(openai.InternalServerError):
-            ask(sdk(lanes))
+            ask(lanes.sdk())
 
 
 @pytest.mark.parametrize("lane", ["home", "vm"])

@@ -175,6 +175,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_broken_rule_is_seen(lanes: World, mutation: Mutation, check: Check) -> None:
     config = rendered(settings())

@@ -11,8 +11,9 @@ import pytest
 
 from tests.gateway import burst_checks as seen
 from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
-from tests.gateway.routing import Check, Mutation, environment, find, until
+from tests.gateway.routing import Check, Mutation, environment, find
 from tests.gateway.world import TOKEN, World, tls_front, world
+from tests.kit import happens
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ class TestBurst:
 
 def first_requests_find_burst_cold(here: World) -> None:
     """Fifty, from the moment the port opens: Caddy takes lanes for healthy until it has asked."""
-    assert until(lambda: here.call("GET", "/nothing", None).status == 404)
+    assert happens(lambda: here.call("GET", "/nothing", None).status == 404)
     with ThreadPoolExecutor(16) as callers:
         calls = [callers.submit(here.call) for _ in range(50)]
     answers = [call.result() for call in calls]
@@ -55,7 +56,7 @@ def first_requests_find_burst_cold(here: World) -> None:
 
 def the_probe_waits_for_the_pilot(here: World) -> None:
     here.pilot.says["/ready"] = 503
-    assert until(lambda: here.call("GET", "/ready", None).status == 503, 2)
+    assert happens(lambda: here.call("GET", "/ready", None).status == 503, 2)
     probes = [here.call("GET", "/ready", None) for _ in range(2)]
     assert [(a.status, 0.4 < a.seconds < 1) for a in probes] == [(503, True)] * 2, "held, but not beyond the probe"
     here.pilot.says["/ready"] = 200
@@ -112,7 +113,7 @@ def test_burst_over_tls_and_only_if_it_is_trusted(toys: World) -> None:
             with toys.caddy(config, environment(settings()) | trust, first="vm", heal=False):
                 cold_or_warm = [toys.call().lane]
                 toys.pilot.says["/lane/burst"] = 200
-                assert until(lambda: toys.call().lane == "burst", 2) == trusted
+                assert happens(lambda: toys.call().lane == "burst", 2) == trusted
                 assert cold_or_warm == ["vm"]
             assert {r.headers["host"] for r in toys.burst.received} == (
                 {url.removeprefix("https://")} if trusted else set()
@@ -198,6 +199,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     config = rendered(toys)
@@ -217,6 +219,7 @@ BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
     ("mutation", "check", "pilot"), BROKEN_STARTS, ids=lambda value: getattr(value, "__name__", value)
 )

@@ -16,8 +16,9 @@ from components.gateway.caddy import upstreams
 from components.settings import Settings
 from tests.gateway import routing
 from tests.gateway.backends import Behaviour, Lane
-from tests.gateway.routing import LARGE, SMALL, Check, Mutation, environment, find, sdk, sha256, until
+from tests.gateway.routing import LARGE, SMALL, Check, Mutation, environment, find, sha256
 from tests.gateway.world import BURST_ADDRESS, VM_ADDRESS, Answer, World, world
+from tests.kit import happens
 
 WAIT_S = 1
 SERVICES = [
@@ -80,11 +81,11 @@ def each_path_is_its_own_service_s(here: World) -> None:
 def the_longest_path_wins(here: World) -> None:
     """Seen by whose absence is felt: `ears` has a path under that of `tts`."""
     home_of(here).away = {"ears"}
-    assert until(lambda: here.call(path="/v1/audio/transcriptions").status == 503)
+    assert happens(lambda: here.call(path="/v1/audio/transcriptions").status == 503)
     assert speak(here).status == 200
     home_of(here).away = {"tts"}
-    assert until(lambda: here.call(path="/v1/audio/transcriptions").status == 200)
-    assert until(lambda: speak(here).status == 503)
+    assert happens(lambda: here.call(path="/v1/audio/transcriptions").status == 200)
+    assert happens(lambda: speak(here).status == 503)
 
 
 def one_spelling_reaches_a_service(here: World) -> None:
@@ -99,7 +100,7 @@ def one_spelling_reaches_a_service(here: World) -> None:
 
 def home_away_is_503_and_no_other_lane(here: World) -> None:
     here.home.down()
-    assert until(lambda: here.call().lane == "vm"), "the model has another lane"
+    assert happens(lambda: here.call().lane == "vm"), "the model has another lane"
     here.vm.reset()
     for body in (SMALL, LARGE):
         answer = speak(here, body)
@@ -108,19 +109,19 @@ def home_away_is_503_and_no_other_lane(here: World) -> None:
         assert answer.seconds < WAIT_S + 1
     assert here.vm.begun == 0
     here.home.up()
-    assert until(lambda: speak(here).status == 200)
+    assert happens(lambda: speak(here).status == 200)
 
 
 def a_service_away_is_503_and_the_others_serve(here: World) -> None:
     home_of(here).away = {"tts"}
-    assert until(lambda: speak(here).status == 503)
+    assert happens(lambda: speak(here).status == 503)
     begun = here.home.begun
     answer = speak(here)
     assert (answer.status, answer.headers.get("retry-after"), here.home.begun) == (503, "5", begun)
     assert [here.call().lane, here.call(path="/v1/embeddings").lane] == ["home", "home"]
     home_of(here).away = {"vllm"}
-    assert until(lambda: here.call().lane == "vm")
-    assert until(lambda: speak(here).lane == "home")
+    assert happens(lambda: here.call().lane == "vm")
+    assert happens(lambda: speak(here).lane == "home")
 
 
 def a_service_takes_no_slot_of_the_model(here: World) -> None:
@@ -128,13 +129,13 @@ def a_service_takes_no_slot_of_the_model(here: World) -> None:
     caller = threading.Thread(target=lambda: speak(here))
     caller.start()
     try:
-        assert until(lambda: here.home.running == 1)
+        assert happens(lambda: here.home.running == 1)
         here.home.behaviour = Behaviour(hold=True)
         # One after the other: Caddy looks for a free slot and takes it in two steps.
         with here.held(here.home, 1):
-            assert until(lambda: here.home.running == 2)
+            assert happens(lambda: here.home.running == 2)
             with here.held(here.home, 1):
-                assert until(lambda: here.home.running == 3)
+                assert happens(lambda: here.home.running == 3)
                 assert here.vm.begun == 0, "the model still had its two slots"
                 assert here.call(path="/v1/audio/speech").status == 503, "the service had one"
     finally:
@@ -184,8 +185,8 @@ def the_door_is_the_same(here: World) -> None:
 
 
 def the_list_is_what_is_declared(here: World) -> None:
-    assert [model.id for model in sdk(here).models.list()] == MODELS
-    assert [sdk(here).models.retrieve(model).id for model in MODELS] == MODELS
+    assert [model.id for model in here.sdk().models.list()] == MODELS
+    assert [here.sdk().models.retrieve(model).id for model in MODELS] == MODELS
     assert here.call("GET", "/v1/models/other", None).error["code"] == "model_not_found"
 
 
@@ -211,7 +212,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
 def test_services(toys: World, check: Check) -> None:
     with toys.caddy(rendered(), environment(settings())):
-        assert until(lambda: speak(toys).status == 200)
+        assert happens(lambda: speak(toys).status == 200)
         toys.heal()
         check(toys)
 
@@ -300,6 +301,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     config = rendered()
@@ -320,11 +322,11 @@ def test_a_service_s_callers_are_no_demand_for_burst(toys: World) -> None:
     chosen = settings(lanes=["home", "burst", "vm"])
     config = caddy_config.render(chosen, vm_address=VM_ADDRESS, burst_url=f"http://{BURST_ADDRESS}:{toys.burst.port}")
     with toys.caddy(config, environment(chosen)):
-        assert until(lambda: speak(toys).status == 200)
+        assert happens(lambda: speak(toys).status == 200)
         toys.home.by_path = {"/v1/audio/speech": Behaviour(hold=True)}
         caller = threading.Thread(target=lambda: speak(toys))
         caller.start()
-        assert until(lambda: toys.home.running == 1)
+        assert happens(lambda: toys.home.running == 1)
         time.sleep(0.1)
         gauge = [x for x in toys.admin("/metrics").splitlines() if x.startswith("caddy_http_requests_in_flight{")]
         counted = {line.split('handler="')[1].split('"')[0]: float(line.split()[-1]) for line in gauge if "api" in line}

@@ -3,7 +3,6 @@
 Owns: the Caddy process, its working directory, and what a caller sees of it. Does not own: the toys (`backends`).
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -19,12 +18,19 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 
+import openai
+
+from lab.run.ports import free_port
+from tests import kit
 from tests.gateway.backends import Behaviour, Lane, Pilot, Tunnel
+from tests.kit import loop_beside, until
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM_ADDRESS = "127.0.0.2"
 BURST_ADDRESS = "127.0.0.3"
 KEY = "test-key-0123456789"
+START_S = 30.0
+"""For Caddy to serve, seconds."""
 LOCK = ("127.0.0.4", 9931)
 """Bound, and never listened on, by whoever uses the declared addresses."""
 TOKEN = "eyJhbGciOiJub25lIn0.eyJhdWQiOiJ0ZXN0In0.c2lnbmF0dXJl"
@@ -59,8 +65,9 @@ class World:
         self.port = 0
         self.folder = Path()
         """Caddy's working directory."""
-        self.patience = 3.5
-        """Seconds a caller waits for the next byte."""
+        self.patience = 10.0
+        """Seconds a caller waits for the next byte: longer than any request here may wait for a lane."""
+        self._clients = contextlib.ExitStack()
         self.log = ""
 
     def call(
@@ -86,6 +93,12 @@ class World:
         finally:
             connection.close()
 
+    def sdk(self, key: str = KEY) -> openai.OpenAI:
+        """The stock client; closed when Caddy is."""
+        url = f"http://127.0.0.1:{self.port}/v1"
+        client = openai.OpenAI(base_url=url, api_key=key, max_retries=0, timeout=self.patience)
+        return self._clients.enter_context(client)
+
     def raw(self, head: str, *pieces: bytes, until: Callable[[], bool] | None = None) -> bytes:
         """Bytes as they are, after `head` with Host and key. With `until`, hangs up once it is true."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
@@ -93,7 +106,7 @@ class World:
             for piece in pieces:
                 connection.sendall(piece)
             if until is not None:
-                self._until(until, 3)
+                kit.until(until, "what the caller waits for before it hangs up")
                 return b""
             with contextlib.suppress(TimeoutError):
                 return connection.recv(65536)
@@ -121,10 +134,10 @@ class World:
     def settle(self) -> None:
         """Until both lanes answer again: failures are remembered for a while."""
         self.heal()
-        self._until(lambda: self.call().lane == "home")
+        until(lambda: self.call().lane == "home", "home serves again")
         self.home.behaviour = Behaviour(hold=True)
         with self.held(self.home, 2):
-            self._until(lambda: self.call().lane == "vm")
+            until(lambda: self.call().lane == "vm", "the VM serves again")
         self.home.reset()
         self.vm.reset()
 
@@ -143,20 +156,14 @@ class World:
         callers = [threading.Thread(target=self.call) for _ in range(count)]
         for caller in callers:
             caller.start()
-        self._until(lambda: lane.running >= count, 3)
         try:
+            until(lambda: lane.running >= count, f"{count} callers are held by {lane.name}")
             yield callers
         finally:
             lane.release()
             for caller in callers:
                 caller.join(30)
             lane.up()
-
-    def _until(self, true: Callable[[], bool], seconds: float = 10) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, "the lanes never got there"
-            time.sleep(0.02)
 
     @contextlib.contextmanager
     def caddy(
@@ -168,7 +175,7 @@ class World:
         """
         if heal:
             self.heal()
-        self.port = _free_port()
+        self.port = free_port()
         with tempfile.TemporaryDirectory() as folder:
             self.folder = Path(folder)
             path, log = self.folder / "caddy.json", self.folder / "log"
@@ -186,16 +193,18 @@ class World:
                 # Not asked to stop: it would wait for callers whom the check has left hanging.
                 process.kill()
                 process.wait()
+                self._clients.close()
                 self.log = log.read_text()
 
     def _wait_ready(self, process: subprocess.Popen[bytes], log: Path, first: str) -> None:
-        deadline = time.monotonic() + 15
-        while self.call("GET", "/ready", None).status != 200:
-            if process.poll() is not None or time.monotonic() > deadline:
+        def ready() -> bool:
+            if process.poll() is not None:
                 raise RuntimeError(f"Caddy did not start:\n{log.read_text()}")
-            time.sleep(0.02)
+            return self.call("GET", "/ready", None).status == 200
+
+        until(ready, "Caddy is ready", START_S)
         # Checks that ran before the listeners were up found every lane down.
-        self._until(lambda: self.call().lane == first)
+        until(lambda: self.call().lane == first, f"{first} serves", START_S)
         self.home.reset()
         self.vm.reset()
 
@@ -203,7 +212,7 @@ class World:
 @contextlib.contextmanager
 def tls_front(lane: Lane) -> Generator[tuple[str, Path]]:
     """A lane behind HTTPS on loopback: its URL and the root of its certificate, both made by a Caddy of its own."""
-    port = _free_port()
+    port = free_port()
     proxy = {"handler": "reverse_proxy", "upstreams": [{"dial": f"{lane.host}:{lane.port}"}], "flush_interval": -1}
     server = {"listen": [f"127.0.0.1:{port}"], "routes": [{"match": [{"host": ["localhost"]}], "handle": [proxy]}]}
     config = {
@@ -221,11 +230,10 @@ def tls_front(lane: Lane) -> Generator[tuple[str, Path]]:
         with (Path(folder) / "log").open("wb") as log:
             process = subprocess.Popen([CADDY, "run", "--config", path], env=env, stderr=log, stdout=log)
         try:
-            deadline = time.monotonic() + 15
-            while not root.exists() or not root.stat().st_size:
-                assert process.poll() is None, (Path(folder) / "log").read_text()
-                assert time.monotonic() < deadline, (Path(folder) / "log").read_text()
-                time.sleep(0.02)
+            until(
+                lambda: process.poll() is not None or (root.exists() and root.stat().st_size), "a certificate", START_S
+            )
+            assert process.poll() is None, (Path(folder) / "log").read_text()
             yield f"https://localhost:{port}", root
         finally:
             process.terminate()
@@ -237,34 +245,25 @@ def _read(response: HTTPResponse, start: float) -> Answer:
     return Answer(response.status, headers, response.read(), time.monotonic() - start)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @contextlib.contextmanager
 def declared_addresses(wait_s: float = 240.0) -> Generator[None]:
     """The declaration fixes its ports: one user in a network at a time. Each network has a lock, a bound port."""
-    deadline = time.monotonic() + wait_s
     with socket.socket() as lock:
-        while True:
-            try:
+
+        def locked() -> bool:
+            with contextlib.suppress(OSError):
                 lock.bind(LOCK)
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "another test run holds the declared addresses"
-                time.sleep(0.2)
+                return True
+            return False
+
+        until(locked, "another test run leaves the declared addresses", wait_s)
         yield
 
 
 @contextlib.contextmanager
 def world(at_home: type[Lane] = Lane) -> Generator[World]:
     """All toys, without Caddy."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    with declared_addresses():
+    with declared_addresses(), loop_beside() as loop:
         home, vm = at_home(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
         burst, pilot = Lane(loop, "burst", BURST_ADDRESS, 0), Pilot(loop, "pilot", "127.0.0.1", 9182)
         toys = (home, burst, vm, pilot)
@@ -277,16 +276,3 @@ def world(at_home: type[Lane] = Lane) -> Generator[World]:
             for toy in toys:
                 toy.down()
             tunnel.close()
-            asyncio.run_coroutine_threadsafe(_finish(), loop).result(10)
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(5)
-            loop.close()
-
-
-async def _finish() -> None:
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    # A closed transport closes its socket in the loop's next round.
-    await asyncio.sleep(0.05)

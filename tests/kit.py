@@ -1,0 +1,56 @@
+"""What tests of running programs share: waiting, and an event loop beside the test.
+
+Owns: how long a condition is waited for. Does not own: ports (`lab.run.ports`), what runs.
+"""
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Generator
+from typing import Final
+
+WAIT_S = 30.0
+"""For a condition to come true, seconds. Generous, for a busy machine: only a test that fails takes so long.
+
+The tests that must fail make it shorter."""
+POLL_S: Final = 0.02
+
+
+def happens(true: Callable[[], object], seconds: float | None = None) -> bool:
+    """Whether the condition comes true in time, `WAIT_S` if none is given."""
+    deadline = time.monotonic() + (WAIT_S if seconds is None else seconds)
+    while not true():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(POLL_S)
+    return True
+
+
+def until(true: Callable[[], object], told: str, seconds: float | None = None) -> None:
+    """Waits for a condition; `told`: what was not seen if it never comes true."""
+    assert happens(true, seconds), f"it never happened: {told}"
+
+
+@contextlib.contextmanager
+def loop_beside() -> Generator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread. At the end its tasks are cancelled and awaited, and what it held is closed."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+        loop.close()
+
+
+async def _end_tasks() -> None:
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
+    # A closed transport closes its socket in the loop's next rounds.
+    await asyncio.sleep(0.05)
