@@ -1,4 +1,4 @@
-"""The lab as its user meets it: the command line, the stock client, and no process left behind."""
+"""The lab as its user meets it, with fake models: the command line, the stock client, faults, and its end."""
 
 import contextlib
 import hashlib
@@ -7,182 +7,23 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Generator, Iterator
 
 import httpx2 as httpx
 import openai
 import pytest
-from PIL import Image
 
 from lab import control
 from lab.read.stack import ROOT
-
-UP = (sys.executable, "-u", "-m", "lab", "up")
+from tests.kit import until
+from tests.lab.running import Running, detached, family, folder, lab, left_of, status
 
 pytestmark = pytest.mark.usefixtures("declared_addresses")
-
-
-def environment() -> dict[str, str]:
-    """The tests' own calls go to loopback, whatever the machine's proxy is."""
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-
-
-def folder() -> Path:
-    """Of the lab under test, which is another one than that of whoever runs the tests."""
-    return control.folder_of("dev")
-
-
-def lab(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
-    """One command of the real command line."""
-    return subprocess.run(
-        [sys.executable, "-m", "lab", *words],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=limit_s,
-        check=False,
-    )
-
-
-def until(true: Callable[[], bool], told: str, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, told
-        time.sleep(0.05)
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Seen:
-    """A process as /proc shows it; the start time tells it from a later one of the same number."""
-
-    pid: int
-    parent: int
-    session: int
-    started: int
-
-
-def running_processes() -> list[Seen]:
-    """All processes but zombies: nobody may be there to reap an orphan."""
-    found: list[Seen] = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if fields[0] not in "ZX":
-                found.append(Seen(int(stat.parent.name), int(fields[1]), int(fields[3]), int(fields[19])))
-    return found
-
-
-def family(pid: int) -> set[Seen]:
-    """`pid`, its descendants, and whoever is in a session that one of them leads."""
-    everyone = running_processes()
-    found = {seen for seen in everyone if seen.pid == pid}
-    while True:
-        pids = {seen.pid for seen in found}
-        grown = found | {seen for seen in everyone if seen.parent in pids or seen.session in pids}
-        if grown == found:
-            return found
-        found = grown
-
-
-def left_of(before: set[Seen]) -> set[int]:
-    """Those of `before` that still run."""
-    now = {(seen.pid, seen.started) for seen in running_processes()}
-    return {seen.pid for seen in before if (seen.pid, seen.started) in now}
-
-
-def none_left(before: set[Seen], seconds: float) -> None:
-    until(lambda: not left_of(before), f"still there: {left_of(before)}", seconds)
-
-
-@contextlib.contextmanager
-def detached(*options: str) -> Generator[str]:
-    """A lab in the background; ends it with `down`, or by force if that fails."""
-    up = lab("up", "--detach", *options, limit_s=150)
-    assert up.returncode == 0, up.stdout + up.stderr
-    before = family(status()["pid"])
-    try:
-        yield up.stdout
-    finally:
-        with contextlib.suppress(control.LabError):
-            before |= family(status()["pid"])
-        lab("down")
-        for seen in left_of(before):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(seen, signal.SIGKILL)
-
-
-def status() -> dict[str, Any]:
-    return control.call(folder(), "GET", "/status")
-
-
-# --- one running lab with fake models --------------------------------------------------------------------------------
-
-
-class Running:
-    """A caller of the running lab, with the first client's key, and the fakes behind it."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.outputs: dict[str, Any] = json.loads(lab("outputs", "--json").stdout)
-        self.key: str = self.outputs["api_keys"]["demo"]
-        self.model: str = self.outputs["model"]
-        self.http = httpx.Client(base_url=self.outputs["base_url"], trust_env=False, timeout=60)
-        self.authorized = {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"}
-        addresses = status()["addresses"]
-        self.fakes = {
-            "vm": f"http://{addresses['vm: 0.0.0.0:9931']}",
-            "home": f"http://{addresses['home/vllm: pod port 8000']}",
-        }
-
-    def client(self, key: str | None = None) -> openai.OpenAI:
-        """The stock SDK without its retries, so that every failure shows."""
-        direct = openai.DefaultHttpxClient(trust_env=False)
-        return openai.OpenAI(
-            base_url=self.outputs["base_url"], api_key=key or self.key, max_retries=0, timeout=30, http_client=direct
-        )
-
-    def ask(self, client: openai.OpenAI) -> tuple[str, str]:
-        """(lane by header, text) of one plain answer."""
-        raw = client.chat.completions.with_raw_response.create(
-            model=self.model, messages=[{"role": "user", "content": "hello"}]
-        )
-        return raw.headers["X-Served-By"], raw.parse().choices[0].message.content or ""
-
-    def lane(self, limit_s: float = 30) -> str:
-        """Who serves now; empty after `limit_s`: a request that a black hole has swallowed never comes back."""
-        with self.client() as client, contextlib.suppress(openai.APITimeoutError):
-            return self.ask(client.with_options(timeout=limit_s))[0]
-        return ""
-
-    def settle(self, lane: str) -> None:
-        until(lambda: self.lane(2) == lane, f"{lane} never served")
-
-    def fault(self, name: str, on: bool) -> None:
-        control.call(folder(), "POST", "/fault", {"name": name, "on": on})
-
-    @contextlib.contextmanager
-    def broken(self, name: str) -> Generator[None]:
-        self.fault(name, True)
-        try:
-            yield
-        finally:
-            self.fault(name, False)
-
-    def behave(self, lane: str, **change: object) -> None:
-        self.http.post(f"{self.fakes[lane]}/_fault", json=change).raise_for_status()
 
 
 @pytest.fixture(scope="class")
@@ -544,130 +385,3 @@ class Load:
                 except (openai.OpenAIError, httpx.HTTPError, AssertionError) as error:
                     told = f"{phase}: {error!r}"
                     (self.cut if begun and lane == "home" else self.failed).append(told)
-
-
-# --- joining without a key --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_a_gateway_joins_by_its_identity() -> None:
-    log = folder() / "logs" / "gateway-tailscale.log"
-    earlier = log.stat().st_size if log.exists() else 0
-    with detached("--fake-models", "--config", 'tailnet={"join": "federated"}') as text:
-        here = Running(text)
-        here.settle("home")
-        assert "invalid key" not in log.read_text()[earlier:]
-        with here.broken("tunnel-down"):
-            here.settle("vm")
-        here.settle("home")
-        here.http.close()
-
-
-# --- beginning and end -----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told by Linux only")
-def test_killed_supervisor_leaves_no_process() -> None:
-    with detached("--fake-models"):
-        before = family(status()["pid"])
-        os.kill(status()["pid"], signal.SIGKILL)
-        none_left(before, 10)
-        assert lab("status").returncode == 1
-
-
-@contextlib.contextmanager
-def foreground(*options: str) -> Generator[subprocess.Popen[str]]:
-    """`up` as in a terminal: in a process group of its own, its output in a pipe."""
-    process = subprocess.Popen(
-        [*UP, *options],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        with process:
-            try:
-                yield process
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-    finally:
-        assert process.poll() is not None
-
-
-def read_until(process: subprocess.Popen[str], beginning: str) -> None:
-    assert process.stdout
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return
-    raise AssertionError(f"it ended before it said {beginning!r}")
-
-
-@pytest.mark.parametrize("options", [["--fake-models"], []], ids=["serving", "loading"])
-def test_ctrl_c_ends_everything(options: list[str]) -> None:
-    """When it serves, and before: while real models load."""
-    with foreground(*options) as process:
-        read_until(process, "ready" if options else "lab: starting")
-        if not options:
-            until(lambda: len(family(process.pid)) >= 5, "nothing was started")
-        before = family(process.pid)
-        process.send_signal(signal.SIGINT)
-        assert process.stdout
-        rest = process.stdout.read()
-        assert process.wait(15) == 0
-        assert "lab: ending\n" in rest
-        assert "ready\n" not in rest
-        assert "Traceback" not in rest
-        assert not left_of(before)
-    assert not (folder() / "state.json").exists()
-
-
-def test_taken_address_is_a_sentence() -> None:
-    with socket.socket() as taken:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        taken.bind(("127.0.0.1", 1055))
-        taken.listen()
-        up = lab("up", "--detach", "--fake-models")
-    assert up.returncode == 1
-    assert "lab: 127.0.0.1:1055 is in use; is another lab up? End it with `python -m lab down`\n" in up.stdout
-    assert "Traceback" not in up.stdout + up.stderr
-
-
-# --- the main job ----------------------------------------------------------------------------------------------------
-
-
-def test_examples_get_real_answers(tmp_path: Path) -> None:
-    picture = tmp_path / "photo.jpg"
-    Image.new("RGB", (2000, 1000), (200, 30, 30)).save(picture)
-
-    def example(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    with detached() as text:
-        first = text.partition("first answer: ")[2].partition("\n")[0]
-        assert any(letter.isalpha() for letter in first)
-        assert "BACKEND:" not in first
-        assert "s, served by home\n" in text
-        chat = example("examples/chat.py", "hello")
-        assert chat.returncode == 0, chat.stderr
-        assert any(letter.isalpha() for letter in chat.stdout)
-        assert "(served by home)" in chat.stderr
-        seen = example("examples/describe_image.py", str(picture))
-        assert seen.returncode == 0, seen.stderr
-        assert "no model looked" in seen.stdout
-        assert "1024" in seen.stdout, "it was resized before it was sent"
-        assert "(served by home)" in seen.stderr
-    refused = example("examples/chat.py", "hello")
-    assert refused.returncode == 1
-    assert "start it with `python -m lab up`" in refused.stderr

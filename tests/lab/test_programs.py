@@ -18,25 +18,25 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 import requests
 from PIL import Image
 
+from lab.run.ports import free_port
+from tests.kit import until
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 ALIAS = "Qwen/Qwen2.5-VL-7B-Instruct"
-STOP_SECONDS = 2.0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return cast("tuple[str, int]", probe.getsockname())[1]
+LIMIT_S = 60.0
+"""For one answer or start on a busy machine."""
+STOP_SECONDS = 10.0
+"""What Cloud Run gives a container between SIGTERM and SIGKILL."""
 
 
 def start(
@@ -47,40 +47,43 @@ def start(
     return subprocess.Popen(command, cwd=ROOT, env=clean, stderr=stderr, text=True)
 
 
-def stop(process: subprocess.Popen[str]) -> tuple[int, float]:
-    """Send SIGTERM; return exit code and seconds taken."""
-    began = time.monotonic()
+def stop(process: subprocess.Popen[str]) -> int:
+    """Send SIGTERM; return the exit code, that of a killed process if it took longer than Cloud Run waits."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.communicate(timeout=10)
+        process.communicate(timeout=STOP_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()
         process.communicate()
-    return process.returncode, time.monotonic() - began
-
-
-def wait_for(condition: Callable[[], bool], seconds: float, what: str, every: float = 0.02) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            if condition():
-                return
-        time.sleep(every)
-    pytest.fail(f"not within {seconds} s: {what}")
+    return process.returncode
 
 
 def client(base: str) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{base}/v1", api_key="lab", max_retries=0, timeout=30)
+    return openai.OpenAI(base_url=f"{base}/v1", api_key="lab", max_retries=0, timeout=LIMIT_S)
 
 
 def ask(base: str, **extra: Any) -> Any:
+    with client(base) as caller:
+        return _ask(caller, extra)
+
+
+def stream(base: str, **extra: Any) -> Iterator[Any]:
+    """The chunks of an answer, as they come."""
+    with client(base) as caller:
+        yield from _ask(caller, {"stream": True, **extra})
+
+
+def _ask(caller: openai.OpenAI, extra: dict[str, Any]) -> Any:
     messages: Any = [{"role": "user", "content": "What is the capital of France?"}]
-    create: Any = client(base).chat.completions.create
+    create: Any = caller.chat.completions.create
     return create(model=ALIAS, **({"messages": messages, "max_tokens": 12} | extra))
 
 
 def status(url: str) -> int:
-    return requests.get(url, timeout=5).status_code
+    """Of an answer; 0 while nobody listens."""
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(url, timeout=LIMIT_S).status_code
+    return 0
 
 
 # --- model_server -----------------------------------------------------------------------------------------------------
@@ -94,19 +97,17 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     servers = [start("model_server", "--alias", ALIAS, "--port", str(p), "--cache", str(cache)) for p in ports]
     bases = [f"http://127.0.0.1:{port}" for port in ports]
     try:
-        wait_for(lambda: status(f"{bases[0]}/health") == 503, 3, "the address answers while the model loads")
-        loading = requests.post(f"{bases[0]}/v1/chat/completions", json={}, timeout=5)
+        until(lambda: status(f"{bases[0]}/health") == 503, "the address answers while the model loads")
+        loading = requests.post(f"{bases[0]}/v1/chat/completions", json={}, timeout=LIMIT_S)
         assert (loading.status_code, loading.json()["error"]["message"]) == (503, "Loading model")
         for base in bases:
-            wait_for(lambda base=base: status(f"{base}/health") == 200, 30, f"{base} ready")
+            until(lambda base=base: status(f"{base}/health") == 200, f"{base} ready", LIMIT_S)
         yield [*bases, str(cache)]
     finally:
         ended = [stop(server) for server in servers]
         for file in cache.iterdir():
             file.unlink()  # a quarter of a GB, which pytest would keep for three runs
-    for code, seconds in ended:
-        assert code == 0
-        assert seconds < STOP_SECONDS
+    assert ended == [0, 0]
 
 
 def test_servers_starting_together_assemble_the_model_once(models: list[str]) -> None:
@@ -114,12 +115,13 @@ def test_servers_starting_together_assemble_the_model_once(models: list[str]) ->
 
 
 def test_a_real_model_answers_under_the_served_name(models: list[str]) -> None:
-    assert [model.id for model in client(models[0]).models.list()] == [ALIAS]
+    with client(models[0]) as caller:
+        assert [model.id for model in caller.models.list()] == [ALIAS]
+        plain = caller.completions.create(model=ALIAS, prompt="1, 2, 3, 4,", max_tokens=4, temperature=0)
     answer = ask(models[0], temperature=0)
     assert answer.model == ALIAS
     assert "Paris" in answer.choices[0].message.content
     assert answer.usage.completion_tokens > 0
-    plain = client(models[0]).completions.create(model=ALIAS, prompt="1, 2, 3, 4,", max_tokens=4, temperature=0)
     assert plain.model == ALIAS
     assert "5" in plain.choices[0].text
 
@@ -130,9 +132,10 @@ def test_the_model_embeds_when_it_is_told_to_pool(models: list[str]) -> None:
                    "--runner", "pooling")  # fmt: skip
     base = f"http://127.0.0.1:{port}"
     try:
-        wait_for(lambda: status(f"{base}/health") == 200, 30, "the embedder is ready")
+        until(lambda: status(f"{base}/health") == 200, "the embedder is ready", LIMIT_S)
         texts = ["The cat sat on the mat.", "A cat was sitting on a mat.", "Quarterly revenue rose by nine percent."]
-        found = client(base).embeddings.create(model="embedder", input=texts)
+        with client(base) as caller:
+            found = caller.embeddings.create(model="embedder", input=texts)
     finally:
         stop(server)
     assert found.model == "embedder"
@@ -149,7 +152,7 @@ def test_the_model_embeds_when_it_is_told_to_pool(models: list[str]) -> None:
 def test_a_stream_is_not_buffered(models: list[str]) -> None:
     began = time.monotonic()
     arrivals: list[float] = []
-    for chunk in ask(models[0], stream=True, max_tokens=16, extra_body={"ignore_eos": True, "stop": ["never"]}):
+    for chunk in stream(models[0], max_tokens=16, extra_body={"ignore_eos": True, "stop": ["never"]}):
         assert chunk.model == ALIAS
         if chunk.choices and chunk.choices[0].delta.content:
             arrivals.append(time.monotonic() - began)
@@ -157,22 +160,25 @@ def test_a_stream_is_not_buffered(models: list[str]) -> None:
     assert arrivals[0] < arrivals[-1] * 0.8
 
 
-@pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_ends_the_generation(models: list[str], stream: bool) -> None:
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_client_that_leaves_ends_the_generation(models: list[str], streams: bool) -> None:
     base = models[1]
-    body = {"prompt": "1, 2, 3,", "max_tokens": 3000, "ignore_eos": True, "stop": ["never"], "stream": stream}
+    body = {"prompt": "1, 2, 3,", "max_tokens": 3000, "ignore_eos": True, "stop": ["never"], "stream": streams}
 
     def busy() -> bool:
-        return any(slot["is_processing"] for slot in requests.get(f"{base}/slots", timeout=5).json())
+        return any(slot["is_processing"] for slot in requests.get(f"{base}/slots", timeout=LIMIT_S).json())
 
     raw = json.dumps(body).encode()
     with socket.create_connection(("127.0.0.1", int(base.rpartition(":")[2]))) as leaving:
         leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw)
-        wait_for(busy, 5, "generation begun")
-    # llama.cpp looks for a plain request's client only after a second without any other result, so ask rarely.
-    every = 0.1 if stream else 1.5
-    time.sleep(every)
-    wait_for(lambda: not busy(), 8, "generation ended; 3000 tokens would take minutes", every)
+        until(busy, "generation begun")
+
+    def idle() -> bool:
+        # llama.cpp looks for a plain request's client only after a second without any other result, so ask rarely.
+        time.sleep(0.1 if streams else 1.5)
+        return not busy()
+
+    until(idle, "generation ended; 3000 tokens would take minutes", 20)
 
 
 def picture(kind: str = "JPEG", colour: tuple[int, int, int] = (32, 64, 255)) -> str:
@@ -181,20 +187,20 @@ def picture(kind: str = "JPEG", colour: tuple[int, int, int] = (32, 64, 255)) ->
     return f"data:image/{kind.lower()};base64," + base64.b64encode(out.getvalue()).decode()
 
 
-def ask_about(base: str, url: str, **extra: Any) -> Any:
+def about(url: str) -> list[dict[str, Any]]:
     content = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
-    return ask(base, messages=[{"role": "user", "content": content}], **extra)
+    return [{"role": "user", "content": content}]
 
 
 def test_a_picture_is_decoded_and_the_answer_says_that_no_model_looked(models: list[str]) -> None:
-    answer = ask_about(models[0], picture("PNG"))
+    answer = ask(models[0], messages=about(picture("PNG")))
     text = "[lab stand-in: no model looked at this picture] It is a PNG of 320x240 px, RGB, mean colour #2040ff."
     assert answer.choices[0].message.content == text
     assert (answer.model, answer.usage.prompt_tokens) == (ALIAS, 3)
-    chunks = list(ask_about(models[0], picture("PNG"), stream=True, stream_options={"include_usage": True}))
+    chunks = list(stream(models[0], messages=about(picture("PNG")), stream_options={"include_usage": True}))
     assert "".join(c.choices[0].delta.content or "" for c in chunks if c.choices) == text
     assert chunks[-1].usage == answer.usage
-    assert "It is a JPEG of 320x240" in ask_about(models[0], picture()).choices[0].message.content
+    assert "It is a JPEG of 320x240" in ask(models[0], messages=about(picture())).choices[0].message.content
 
 
 @pytest.mark.parametrize(
@@ -210,7 +216,7 @@ def test_a_picture_is_decoded_and_the_answer_says_that_no_model_looked(models: l
 )
 def test_a_picture_that_cannot_be_read_is_the_callers_fault(models: list[str], url: str, message: str) -> None:
     with pytest.raises(openai.BadRequestError, match=message) as caught:
-        ask_about(models[0], url)
+        ask(models[0], messages=about(url))
     assert caught.value.type == "invalid_request_error"
 
 
@@ -228,57 +234,58 @@ def fake_process() -> Iterator[str]:
     ignored = ("--parallel", "4", "--ctx-size", "4096", "--cache", "/nowhere")
     process = start("fake_model", "--alias", ALIAS, "--port", str(port), "--marker", "vm", *ignored)
     try:
-        wait_for(lambda: status(f"http://127.0.0.1:{port}/health") == 200, 5, "fake ready")
+        until(lambda: status(f"http://127.0.0.1:{port}/health") == 200, "fake ready")
         yield f"http://127.0.0.1:{port}"
     finally:
-        code, seconds = stop(process)
+        code = stop(process)
     assert code == 0
-    assert seconds < STOP_SECONDS
 
 
 @pytest.fixture
 def fake(fake_process: str) -> str:
-    requests.delete(f"{fake_process}/_fault", timeout=5)
-    requests.delete(f"{fake_process}/_log", timeout=5)
+    requests.delete(f"{fake_process}/_fault", timeout=LIMIT_S)
+    requests.delete(f"{fake_process}/_log", timeout=LIMIT_S)
     return fake_process
 
 
 def fault(base: str, **change: Any) -> None:
-    requests.post(f"{base}/_fault", json=change, timeout=5).raise_for_status()
+    requests.post(f"{base}/_fault", json=change, timeout=LIMIT_S).raise_for_status()
 
 
 def entries(base: str) -> list[dict[str, Any]]:
-    return requests.get(f"{base}/_log", timeout=5).json()
+    return requests.get(f"{base}/_log", timeout=LIMIT_S).json()
 
 
 def test_the_fake_says_who_answered(fake: str) -> None:
-    raw = client(fake).chat.completions.with_raw_response.create(model="x", messages=[{"role": "user", "content": "?"}])
+    with client(fake) as caller:
+        raw = caller.chat.completions.with_raw_response.create(model="x", messages=[{"role": "user", "content": "?"}])
+        plain = caller.completions.create(model="x", prompt="?")
     assert raw.headers["x-fake-backend"] == "vm"
     assert "BACKEND:vm" in (raw.parse().choices[0].message.content or "")
     assert raw.parse().model == ALIAS
-    assert "BACKEND:vm" in "".join(c.choices[0].delta.content or "" for c in ask(fake, stream=True))
-    assert client(fake).completions.create(model="x", prompt="?").choices[0].text.startswith("BACKEND:vm")
+    assert "BACKEND:vm" in "".join(c.choices[0].delta.content or "" for c in stream(fake))
+    assert plain.choices[0].text.startswith("BACKEND:vm")
     assert [entry["outcome"] for entry in entries(fake)] == ["answered"] * 3
 
 
 def test_20_mb_are_received_byte_for_byte(fake: str) -> None:
     body = json.dumps({"messages": [{"role": "user", "content": os.urandom(10_000_000).hex()}]}).encode()
-    answer = requests.post(f"{fake}/v1/chat/completions", data=body, timeout=20).json()
+    answer = requests.post(f"{fake}/v1/chat/completions", data=body, timeout=LIMIT_S).json()
     assert answer["received"] == {"sha256": hashlib.sha256(body).hexdigest(), "length": len(body)}
     assert entries(fake)[0]["sha256"] == answer["received"]["sha256"]
 
 
 def test_a_stream_sends_headers_at_once_and_tokens_at_the_set_pace(fake: str) -> None:
-    fault(fake, first_token_delay=0.4, token_interval=0.1, tokens=3)
+    fault(fake, first_token_delay=1, token_interval=0.1, tokens=3)
     began = time.monotonic()
-    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=5) as response:
+    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=LIMIT_S) as response:
         headers = time.monotonic() - began
         times = [time.monotonic() - began for line in response.iter_lines(1) if b"token" in line or b"BACKEND" in line]
-    assert headers < 0.2
-    assert times[0] >= 0.4
+    assert headers < times[0] - 0.3, "headers don't wait for the first token"
+    assert times[0] >= 1
     assert times[2] - times[0] >= 0.19
-    text = requests.get(f"{fake}/metrics", timeout=5).text
-    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="0.25"}} 0' in text
+    text = requests.get(f"{fake}/metrics", timeout=LIMIT_S).text
+    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="0.75"}} 0' in text
     assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="+Inf"}} 1' in text
 
 
@@ -288,7 +295,7 @@ def test_a_status_fault_carries_retry_after_until_reset(fake: str) -> None:
         ask(fake)
     assert caught.value.response.headers["retry-after"] == "7"
     assert status(f"{fake}/health") == 503
-    requests.delete(f"{fake}/_fault", timeout=5)
+    requests.delete(f"{fake}/_fault", timeout=LIMIT_S)
     assert status(f"{fake}/health") == 200
     assert ask(fake).choices[0].message.content.startswith("BACKEND:vm")
 
@@ -301,52 +308,54 @@ def test_resets_happen_where_they_are_set(fake: str) -> None:
     got: list[str] = []
 
     def read() -> None:
-        for chunk in ask(fake, stream=True):
+        for chunk in stream(fake):
             got.append(chunk.choices[0].delta.content or "")
 
     with pytest.raises((openai.APIConnectionError, OSError)):
         read()
     assert got[0] == "BACKEND:vm"
-    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=5) as response:
+    with requests.post(f"{fake}/v1/chat/completions", json={"stream": True}, stream=True, timeout=LIMIT_S) as response:
         assert b"BACKEND:vm" in response.raw.read(600)
     assert [entry["outcome"] for entry in entries(fake)] == ["reset"] * 3
 
 
 def test_a_hanging_request_goes_on_when_the_fault_is_lifted_and_a_client_that_left_is_noted(fake: str) -> None:
     fault(fake, hang=True)
-    with pytest.raises(openai.APITimeoutError):
-        client(fake).with_options(timeout=0.3).completions.create(model="x", prompt="?")
-    wait_for(lambda: entries(fake)[0]["outcome"] == "client-gone", 2, "noted")
+    with pytest.raises(openai.APITimeoutError), client(fake) as caller:
+        caller.with_options(timeout=0.3).completions.create(model="x", prompt="?")
+    until(lambda: [entry["outcome"] for entry in entries(fake)] == ["client-gone"], "noted")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         answers = [pool.submit(ask, fake) for _ in range(3)]
         stats = f"{fake}/_stats"
-        wait_for(lambda: requests.get(stats, timeout=5).json()["in_flight"] == 3, 3, "three in flight")
+        until(lambda: requests.get(stats, timeout=LIMIT_S).json()["in_flight"] == 3, "three in flight")
         fault(fake, hang=False)
-        assert all("BACKEND:vm" in answer.result(5).choices[0].message.content for answer in answers)
-    assert requests.get(f"{fake}/_stats", timeout=5).json()["in_flight_peak"] == 3
+        assert all("BACKEND:vm" in answer.result(LIMIT_S).choices[0].message.content for answer in answers)
+    assert requests.get(f"{fake}/_stats", timeout=LIMIT_S).json()["in_flight_peak"] == 3
 
 
 def test_a_body_cut_short_is_logged_with_what_arrived(fake: str) -> None:
     with socket.create_connection(("127.0.0.1", int(fake.rpartition(":")[2]))) as leaving:
         leaving.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n" + b"x" * 10)
-        wait_for(lambda: len(entries(fake)) == 1, 2, "received")
-    wait_for(lambda: entries(fake)[0]["outcome"] == "client-gone", 2, "noted")
+        until(lambda: len(entries(fake)) == 1, "received")
+    until(lambda: entries(fake)[0]["outcome"] == "client-gone", "noted")
     assert entries(fake)[0]["body_length"] == 10
 
 
 def test_a_misspelt_fault_is_refused_and_headers_are_echoed_on_demand(fake: str) -> None:
-    refused = requests.post(f"{fake}/_fault", json={"first_token_dealy": 1}, timeout=5)
+    refused = requests.post(f"{fake}/_fault", json={"first_token_dealy": 1}, timeout=LIMIT_S)
     assert refused.status_code == 400
     assert re.search("unknown key first_token_dealy; known: first_token_delay", refused.json()["error"]["message"])
     fault(fake, echo_headers=True)
     headers = {"X-Mine": "7"}
-    answer = requests.post(f"{fake}/v1/completions", json={"prompt": "?"}, headers=headers, timeout=5).json()
+    answer = requests.post(f"{fake}/v1/completions", json={"prompt": "?"}, headers=headers, timeout=LIMIT_S).json()
     assert ["X-Mine", "7"] in answer["received"]["headers"]
 
 
 # --- containerboot ----------------------------------------------------------------------------------------------------
 
 KEY = "tskey-auth-lab"
+BLACK_HOLE_S = 5.0
+"""After this time Tailscale gives a connection up whose packets vanish."""
 
 
 class Tunnel:
@@ -356,7 +365,8 @@ class Tunnel:
         self.file = folder / "tailnet.json"
         self.socks, self.health = free_port(), free_port()
         self.echo = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._accepting = threading.Thread(target=self._accept, daemon=True)
+        self._accepting.start()
         self.fault(None)
 
     def _accept(self) -> None:
@@ -369,6 +379,12 @@ class Tunnel:
         with contextlib.suppress(OSError), peer:
             while data := peer.recv(1 << 16):
                 peer.sendall(data)
+
+    def close(self) -> None:
+        # A thread in `accept` keeps a closed socket open; shutting it down wakes the thread.
+        self.echo.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        self.echo.close()
 
     def fault(self, name: str | None) -> None:
         hosts = {"home:80": f"127.0.0.1:{self.echo.getsockname()[1]}", "gone:80": f"127.0.0.1:{free_port()}"}
@@ -391,7 +407,7 @@ class Tunnel:
 
     def dial(self, host: str = "home", port: int = 80) -> tuple[int, socket.socket]:
         """CONNECT through the tunnel; return SOCKS' reply code and the connection."""
-        connection = socket.create_connection(("127.0.0.1", self.socks), timeout=8)
+        connection = socket.create_connection(("127.0.0.1", self.socks), timeout=LIMIT_S)
         connection.sendall(b"\x05\x01\x00")
         assert receive(connection, 2) == b"\x05\x00"
         connection.sendall(b"\x05\x01\x00\x03" + bytes([len(host)]) + host.encode() + struct.pack("!H", port))
@@ -409,13 +425,12 @@ def tunnel(tmp_path: Path) -> Iterator[Tunnel]:
     tunnel = Tunnel(tmp_path)
     process = start("containerboot", env=tunnel.env())
     try:
-        wait_for(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, 5, "tunnel healthy")
+        until(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, "tunnel healthy")
         yield tunnel
     finally:
-        code, seconds = stop(process)
-        tunnel.echo.close()
+        code = stop(process)
+        tunnel.close()
     assert code == 0
-    assert seconds < STOP_SECONDS
 
 
 def receive(connection: socket.socket, length: int) -> bytes:
@@ -453,9 +468,10 @@ def test_a_refused_destination_refuses_at_once_and_resets_what_is_open(tunnel: T
     _, connection = tunnel.dial()
     assert echoed(connection, b"before") == b"before"
     tunnel.fault("refused")
+    until(lambda: tunnel.reply() == 5, "the destination refuses")
     began = time.monotonic()
     assert tunnel.reply() == 5
-    assert time.monotonic() - began < 0.2
+    assert time.monotonic() - began < BLACK_HOLE_S / 2
     with connection, pytest.raises(ConnectionResetError):
         connection.recv(1)
     tunnel.fault(None)
@@ -471,11 +487,11 @@ def test_a_black_hole_stands_still_and_goes_on_where_it_stopped(tunnel: Tunnel) 
         connection.sendall(b"during")
         began = time.monotonic()
         assert tunnel.reply() == 1
-        assert 4.8 < time.monotonic() - began < 6
+        assert time.monotonic() - began > BLACK_HOLE_S - 0.2
         connection.setblocking(False)
         with pytest.raises(BlockingIOError):
             connection.recv(1)
-        connection.settimeout(5)
+        connection.settimeout(LIMIT_S)
         tunnel.fault(None)
         assert receive(connection, 6) == b"during"
 
@@ -494,8 +510,9 @@ def test_a_black_hole_stands_still_and_goes_on_where_it_stopped(tunnel: Tunnel) 
 def test_a_wrong_environment_ends_the_entrypoint(
     tmp_path: Path, change: dict[str, str], code: int, message: str
 ) -> None:
-    process = start("containerboot", env=Tunnel(tmp_path).env(**change), stderr=subprocess.PIPE)
-    _, errors = process.communicate(timeout=5)
+    with contextlib.closing(Tunnel(tmp_path)) as tunnel:
+        process = start("containerboot", env=tunnel.env(**change), stderr=subprocess.PIPE)
+        _, errors = process.communicate(timeout=LIMIT_S)
     assert process.returncode == code
     assert re.search(message, errors)
     assert KEY not in errors
@@ -506,9 +523,10 @@ def test_a_key_from_a_file_is_trimmed(tmp_path: Path) -> None:
     tunnel = Tunnel(tmp_path)
     process = start("containerboot", env=tunnel.env(TS_AUTHKEY=f"file:{tmp_path / 'key'}"))
     try:
-        wait_for(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, 5, "joined")
+        until(lambda: status(f"http://127.0.0.1:{tunnel.health}/healthz") == 200, "joined")
     finally:
         stop(process)
+        tunnel.close()
 
 
 # --- all --------------------------------------------------------------------------------------------------------------
@@ -521,7 +539,7 @@ def test_a_program_dies_with_its_parent() -> None:
     script = f"import subprocess,sys; subprocess.Popen([sys.executable, *{command!r}]).wait()"
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: status(f"http://127.0.0.1:{port}/health") == 200, 5, "child ready")
+        until(lambda: status(f"http://127.0.0.1:{port}/health") == 200, "child ready")
     finally:
         parent.kill()
         parent.wait()
@@ -530,4 +548,4 @@ def test_a_program_dies_with_its_parent() -> None:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) != 0
 
-    wait_for(gone, STOP_SECONDS, "child gone")
+    until(gone, "child gone", STOP_SECONDS)
