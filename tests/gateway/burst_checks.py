@@ -16,10 +16,10 @@ from typing import Any
 from components.gateway.caddy import config as caddy_config
 from components.settings import Settings
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, SMALL, Check, environment, sha256
+from tests.gateway.routing import AT_ONCE_S, LARGE, SMALL, Check, environment, sha256
 from tests.gateway.routing import settings as plain
 from tests.gateway.world import KEY, TOKEN, VM_ADDRESS, Answer, World
-from tests.kit import happens
+from tests.kit import happens, until
 
 REPLAYED = LARGE[:2_000_000]
 """Larger than `vm.large_request_mib`, small enough to be replayed."""
@@ -29,7 +29,9 @@ HTML = {"Content-Type": "text/html; charset=UTF-8"}
 
 def settings() -> Settings:
     vm = {"max_requests": 2, "large_request_mib": 1}
-    return plain(lanes=["home", "burst", "vm"], burst={"max_requests": 4}, vm=vm)
+    # Who waits for burst does so until Caddy has asked the pilot, which takes a moment on a busy machine.
+    gateway = {"wait_s": 5, "timeout_s": 60, "request_limit_mib": 24}
+    return plain(gateway=gateway, lanes=["home", "burst", "vm"], burst={"max_requests": 4}, vm=vm)
 
 
 def rendered(here: World, burst_url: str = "") -> dict[str, Any]:
@@ -78,6 +80,18 @@ def later(here: World, body: bytes = SMALL) -> tuple[threading.Thread, list[Answ
     return thread, answers
 
 
+def vm_answers(here: World) -> bool:
+    answer = here.call(body=SMALL)
+    assert (answer.status, answer.lane) == (200, "vm")
+    return True
+
+
+def asked_again(here: World, path: str) -> None:
+    """Until Caddy has asked the pilot twice: it has the first answer by then."""
+    count = here.pilot.asked.count(path)
+    until(lambda: here.pilot.asked.count(path) >= count + 2, f"Caddy asks for {path}")
+
+
 # --- checks ----------------------------------------------------------------------------------------------------------
 
 
@@ -88,7 +102,7 @@ def cold_burst_gets_nothing(here: World) -> None:
         time.sleep(0.5)
         assert (answers, here.burst.begun, here.vm.most) == ([], 0, 2)
         here.pilot.says["/lane/burst"] = 200
-        waiting.join(5)
+        waiting.join(30)
         assert [(a.status, a.lane) for a in answers] == [(200, "burst")]
         assert here.burst.received[0].sha256 == sha256(SMALL)
 
@@ -101,7 +115,7 @@ def warm_burst_is_first_and_the_vm_its_backup(here: World) -> None:
         assert here.call().lane == "vm"
     here.burst.down()
     first = here.call(body=SMALL)
-    assert (first.status, first.lane, first.seconds < 0.3) == (200, "vm", True)
+    assert (first.status, first.lane, first.seconds < AT_ONCE_S) == (200, "vm", True)
     assert here.vm.received[-1].sha256 == sha256(SMALL)
 
 
@@ -110,11 +124,7 @@ def cloud_run_s_own_answers_are_never_seen(here: World) -> None:
     for status in (429, 500):
         here.burst.behaviour = Behaviour(status=status, headers=HTML, body=b"<html>")
         count = here.burst.begun
-        deadline = time.monotonic() + 4
-        while here.burst.begun == count:
-            assert time.monotonic() < deadline, "burst is never tried again"
-            assert [(a.status, a.lane) for a in [here.call(body=SMALL)]] == [(200, "vm")], status
-            time.sleep(0.05)
+        assert happens(lambda seen=count: vm_answers(here) and here.burst.begun > seen), "burst is tried again"
         assert here.vm.received[-1].sha256 == sha256(SMALL)
     here.burst.behaviour = Behaviour(status=500, body=b'{"error":{"message":"the engine failed"}}')
     assert happens(lambda: here.call().status == 500), "the engine's own words pass"
@@ -144,7 +154,8 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
             here.pilot.behaviour.check_delay = 30
         else:
             here.pilot.down()
-        time.sleep(1.2)
+        assert happens(lambda: here.call().lane == "vm"), "nobody says that burst is warm"
+        here.burst.reset()
         assert {here.call().lane for _ in range(10)} == {"vm"}
         assert [here.call(body=body).lane for body in (REPLAYED, STREAMED)] == ["vm", "vm"], "its own health decides"
         here.home.up()
@@ -156,12 +167,12 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
 def large_requests_skip_the_vm(here: World) -> None:
     """While the pilot says so. Small ones don't, and with burst or home up large ones have somewhere to go."""
     for body in (REPLAYED, STREAMED):
-        time.sleep(1)
+        asked_again(here, "/lane/vm-large")
         waiting, answers = later(here, body)
         time.sleep(0.5)
         assert (here.call().lane, answers, here.burst.begun) == ("vm", [], 0)
         here.pilot.says["/lane/vm-large"] = 200
-        waiting.join(3)
+        waiting.join(30)
         assert [(a.status, a.lane) for a in answers] == [(200, "vm")], "burst could not come up"
         assert here.vm.received[-1].sha256 == sha256(body)
         here.pilot.says["/lane/vm-large"] = 503
@@ -169,7 +180,7 @@ def large_requests_skip_the_vm(here: World) -> None:
     assert {here.call(body=body).lane for body in (REPLAYED, STREAMED)} == {"burst"}
     here.vm.down()
     here.pilot.says |= {"/lane/vm-large": 200, "/lane/burst": 503}
-    time.sleep(1)
+    asked_again(here, "/lane/vm-large")
     assert here.call(body=STREAMED).error["code"] == "no_lane", "a dead VM is dead for large ones, too"
 
 
@@ -237,8 +248,8 @@ def waiting_can_be_counted(here: World) -> None:
                 callers.submit(here.call, "GET", path, None, Authorization=f"Bearer {key}")
             assert {waiting() for _ in range(20)} == {2}
         here.pilot.says["/lane/burst"] = 200
-        first.join(3)
-        second.join(3)
+        first.join(30)
+        second.join(30)
         assert waiting() == 0
 
 

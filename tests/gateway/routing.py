@@ -21,6 +21,8 @@ SMALL = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 100_000 
 LARGEST_REPLAYED = os.urandom(4 * 1024 * 1024)
 LARGE = os.urandom(20_000_000)
 WAIT_S = 2
+AT_ONCE_S = 1.5
+"""What waits for nothing is answered within this: below `WAIT_S`, above what a busy machine takes."""
 
 
 def settings(**changes: object) -> Settings:

@@ -12,9 +12,9 @@ import openai
 import pytest
 
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sha256
+from tests.gateway.routing import AT_ONCE_S, LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sha256
 from tests.gateway.world import KEY, Answer, World
-from tests.kit import happens
+from tests.kit import happens, until
 
 # --- lanes -----------------------------------------------------------------------------------------------------------
 
@@ -41,7 +41,7 @@ def refused_home_costs_a_blink_and_comes_back(here: World) -> None:
     here.home.down()
     first = here.call(body=SMALL)
     assert (first.status, first.lane) == (200, "vm")
-    assert first.seconds < 0.1
+    assert first.seconds < AT_ONCE_S
     assert here.vm.received[0].sha256 == sha256(SMALL)
     for _ in range(5):
         assert here.call().lane == "vm"
@@ -52,7 +52,7 @@ def refused_home_costs_a_blink_and_comes_back(here: World) -> None:
 def refusal_by_status_goes_to_the_next_lane(here: World) -> None:
     here.home.behaviour = Behaviour(status=503)
     answer = here.call(body=LARGEST_REPLAYED)
-    assert (answer.status, answer.lane, answer.seconds < 0.5) == (200, "vm", True)
+    assert (answer.status, answer.lane, answer.seconds < AT_ONCE_S) == (200, "vm", True)
     assert here.home.received[-1].sha256 == here.vm.received[-1].sha256 == sha256(LARGEST_REPLAYED)
 
 
@@ -61,14 +61,15 @@ def failed_home_is_left_alone(here: World) -> None:
     here.home.behaviour = Behaviour(die_after=0)
     for _ in range(10):
         answer = here.call(body=SMALL)
-        assert (answer.status, answer.lane, answer.seconds < 0.2) == (200, "vm", True)
+        assert (answer.status, answer.lane, answer.seconds < AT_ONCE_S) == (200, "vm", True)
     assert here.home.begun == 1
     assert {r.sha256 for r in here.vm.received} == {sha256(SMALL)}
 
 
 def black_holed_home_is_found_by_checks(here: World) -> None:
     here.home.behaviour = Behaviour(check_delay=5, hold=True)
-    time.sleep(2)
+    # One every half a second, for a second at most: when the fifth begins, the first has failed.
+    until(lambda: here.home.checks >= 5, "Caddy checks home")
     assert here.call().lane == "vm"
 
 
@@ -94,11 +95,11 @@ def half_a_large_body_is_never_repeated(here: World) -> None:
     here.home.behaviour = Behaviour(die_after=8_000_000)
     answer = here.call(body=LARGE)
     assert (answer.status, answer.lane) in [(503, "gateway"), (0, "")], "the caller sees it"
-    assert answer.seconds < 1, "at once"
+    assert answer.seconds < AT_ONCE_S
     here.home.behaviour = Behaviour()
     assert here.vm.begun == 0
     answer = here.call()
-    assert (answer.lane, answer.seconds < 0.2) == ("home", True), "its checks say home lives"
+    assert (answer.lane, answer.seconds < AT_ONCE_S) == ("home", True), "its checks say home lives"
 
 
 def refused_large_body_is_visible(here: World) -> None:
@@ -120,9 +121,8 @@ def full_lanes_wait_in_line(here: World) -> None:
         time.sleep(0.5)
         assert (late, here.home.most, here.vm.most) == ([], 2, 2)
         here.home.release()
-        waiting.join(5)
+        waiting.join(30)
     assert [(a.status, a.lane) for a in late] == [(200, "home")]
-    assert late[0].seconds < 1
     assert here.home.received[-1].sha256 == sha256(SMALL)
 
 
@@ -131,14 +131,16 @@ def waiting_ends_in_503(here: World) -> None:
     with here.held(here.home, 2), here.held(here.vm, 2):
         answer = here.call()
     assert (answer.status, answer.error["code"], answer.headers.get("retry-after")) == (503, "no_lane", "5")
-    assert WAIT_S <= answer.seconds < WAIT_S + 0.5
+    assert WAIT_S <= answer.seconds < WAIT_S + AT_ONCE_S
     assert answer.lane == "gateway"
 
 
 def a_check_takes_no_slot(here: World) -> None:
-    here.home.behaviour = Behaviour(check_delay=0.9, delay=0.1)
-    time.sleep(1)
+    here.home.behaviour = Behaviour(check_delay=0.6, delay=0.1)
     assert [here.call().lane for _ in range(10)] == ["home"] * 10
+    here.home.behaviour.hold = True
+    count = here.home.checks
+    until(lambda: here.home.checks > count, "a check is under way")
     with here.held(here.home, 2):
         assert here.vm.begun == 0
 
@@ -156,7 +158,7 @@ def gone_caller_frees_the_lane(here: World) -> None:
 
 
 def stream_is_not_buffered(here: World) -> None:
-    client, pauses = here.sdk(), [0.5, 0.1, 0.1, 0.1, 0.1]
+    client, pauses = here.sdk(), [1.5, 0.3, 0.3, 0.3, 0.3]
     ask(client)
     here.home.behaviour = Behaviour(tokens=pauses)
     start = time.monotonic()
@@ -164,11 +166,11 @@ def stream_is_not_buffered(here: World) -> None:
     with client.chat.completions.with_streaming_response.create(
         model="m", messages=[{"role": "user", "content": "hello"}], stream=True
     ) as response:
-        assert time.monotonic() - start < 0.3, "headers come before the first token"
+        assert time.monotonic() - start < 1.2, "headers come before the first token"
         seen.extend(time.monotonic() - start for line in response.iter_lines() if line)
     assert len(seen) == len(pauses)
-    assert all(0 <= got - sent < 0.3 for got, sent in zip(seen, itertools.accumulate(pauses), strict=True))
-    assert seen[-1] - seen[0] > 0.3, "events come one by one"
+    assert all(got >= sent for got, sent in zip(seen, itertools.accumulate(pauses), strict=True))
+    assert seen[-1] - seen[0] > 0.6, "events come one by one"
 
 
 def slow_answers_arrive(here: World) -> None:
@@ -189,7 +191,7 @@ def caller_s_abort_is_not_the_lane_s_fault(here: World) -> None:
         here.raw(f"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: {length}", LARGE[:sent], until=lambda: True)
         time.sleep(0.1)
         answer = here.call()
-        assert (answer.lane, answer.seconds < 0.2) == ("home", True), f"{sent} of {length} bytes were sent"
+        assert (answer.lane, answer.seconds < AT_ONCE_S) == ("home", True), f"{sent} of {length} bytes were sent"
 
 
 def malformed_chunk_is_not_the_lane_s_fault(here: World) -> None:
@@ -197,7 +199,7 @@ def malformed_chunk_is_not_the_lane_s_fault(here: World) -> None:
     answer = here.raw(head, b"5\r\nhello\r\nZZ\r\nbroken\r\n")
     assert answer.startswith(b"HTTP/1.1 411 ")
     follow = here.call()
-    assert (follow.lane, follow.seconds < 0.2, here.home.begun) == ("home", True, 1)
+    assert (follow.lane, follow.seconds < AT_ONCE_S, here.home.begun) == ("home", True, 1)
 
 
 def bad_lengths_are_refused(here: World) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 
 import openai
@@ -13,6 +12,7 @@ from tests.gateway.backends import Behaviour
 from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, settings
 from tests.gateway.routing_checks import CHECKS
 from tests.gateway.world import KEY, Answer, World, world
+from tests.kit import until
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def test_shutdown_lets_streams_end_and_the_log_tells_no_secret(lanes: World) -> 
         answers: list[Answer] = []
         caller = threading.Thread(target=lambda: answers.append(lanes.call(X_Request_Id="last")))
         caller.start()
-        time.sleep(0.5)
+        until(lambda: lanes.home.running == 1, "the stream has begun")
         process.terminate()
-        caller.join(5)
-        assert process.wait(8) == 0
+        caller.join(30)
+        assert process.wait(30) == 0
         assert answers[0].body.count(b"data: ") == 5
     for secret in (KEY, "in-the-query", "in-the-body", "in-a-cookie", "not-a-key", "in-a-header"):
         assert secret not in lanes.log

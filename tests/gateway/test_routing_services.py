@@ -106,7 +106,7 @@ def home_away_is_503_and_no_other_lane(here: World) -> None:
         answer = speak(here, body)
         assert (answer.status, answer.lane, answer.error["code"]) == (503, "gateway", "no_lane")
         assert answer.headers.get("retry-after") == "5"
-        assert answer.seconds < WAIT_S + 1
+        assert answer.seconds < WAIT_S + 3
     assert here.vm.begun == 0
     here.home.up()
     assert happens(lambda: speak(here).status == 200)
@@ -140,7 +140,7 @@ def a_service_takes_no_slot_of_the_model(here: World) -> None:
                 assert here.call(path="/v1/audio/speech").status == 503, "the service had one"
     finally:
         here.home.release()
-        caller.join(10)
+        caller.join(30)
 
 
 def the_model_takes_no_slot_of_a_service(here: World) -> None:
@@ -331,6 +331,6 @@ def test_a_service_s_callers_are_no_demand_for_burst(toys: World) -> None:
         gauge = [x for x in toys.admin("/metrics").splitlines() if x.startswith("caddy_http_requests_in_flight{")]
         counted = {line.split('handler="')[1].split('"')[0]: float(line.split()[-1]) for line in gauge if "api" in line}
         toys.home.release()
-        caller.join(5)
+        caller.join(30)
     assert counted.get("reverse_proxy", 0.0) == 0.0, gauge
     assert counted["subroute"] >= 1.0, "the caller is counted somewhere"

@@ -29,7 +29,7 @@ def folder() -> Path:
     return control.folder_of("dev")
 
 
-def lab(*words: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
+def lab(*words: str, limit_s: float = 120) -> subprocess.CompletedProcess[str]:
     """One command of the real command line."""
     return subprocess.run(
         [sys.executable, "-m", "lab", *words],
@@ -91,7 +91,7 @@ def none_left(before: set[Seen], seconds: float) -> None:
 @contextlib.contextmanager
 def detached(*options: str) -> Generator[str]:
     """A lab in the background; ends it with `down`, or by force if that fails."""
-    up = lab("up", "--detach", *options, limit_s=150)
+    up = lab("up", "--detach", *options, limit_s=240)
     assert up.returncode == 0, up.stdout + up.stderr
     before = family(status()["pid"])
     try:
@@ -161,6 +161,9 @@ class Running:
             yield
         finally:
             self.fault(name, False)
+
+    def close(self) -> None:
+        self.http.close()
 
     def behave(self, lane: str, **change: object) -> None:
         self.http.post(f"{self.fakes[lane]}/_fault", json=change).raise_for_status()

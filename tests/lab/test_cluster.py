@@ -23,9 +23,11 @@ from lab.read import home
 from lab.read.stack import Resource
 from lab.read.traefik import CHART_CONFIG, traefik_command, traefik_environment
 from lab.run.kubernetes_api import KubernetesApi
+from lab.run.ports import free_port
+from tests.kit import loop_beside, until
 
 IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
-DEADLINE_S = 15.0
+DEADLINE_S = 60.0
 
 
 def recorded(token: str, name: str, inputs: dict[str, Any] | None = None) -> Resource:
@@ -163,24 +165,13 @@ class Api:
 
 @contextmanager
 def kubernetes(resources: list[Resource]) -> Generator[Api]:
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    api = Api(resources, loop)
-    try:
+    with loop_beside() as loop:
+        api = Api(resources, loop)
         api.start()
-        yield api
-    finally:
-        api.stop()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            yield api
+        finally:
+            api.stop()
 
 
 @contextmanager
@@ -193,7 +184,7 @@ def traefik(resources: list[Resource], api: Api, folder: Path) -> Generator[int]
             command, cwd=folder, env=traefik_environment(folder), stdout=log, stderr=subprocess.STDOUT
         )
         try:
-            poll(lambda: get(ping_port, "/ping")[0] == 200, "Traefik answers its ping")
+            until(lambda: get(ping_port, "/ping")[0] == 200, "Traefik answers its ping")
             yield port
         finally:
             os.kill(process.pid, signal.SIGTERM)
@@ -202,13 +193,6 @@ def traefik(resources: list[Resource], api: Api, folder: Path) -> Generator[int]
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-
-
-def poll(condition: Any, what: str) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.02)
 
 
 def get(port: int, path: str, *, host: str = "home") -> tuple[int, str]:
@@ -238,7 +222,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Back
         api.set_endpoint("vllm", vllm.address)
         api.set_endpoint("speech", speech.address)
         with traefik(resources, api, folder) as port:
-            poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
+            until(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
             yield port, vllm, speech
         assert api.unanswered == []
         log = (folder / "traefik.log").read_text()
@@ -301,11 +285,11 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
         kubernetes(resources) as api,
         traefik(resources, api, tmp_path) as port,
     ):
-        poll(lambda: get(port, "/v1/models")[0] == 503, "the route without a pod is loaded")
+        until(lambda: get(port, "/v1/models")[0] == 503, "the route without a pod is loaded")
         api.set_endpoint("vllm", vllm.address)
-        poll(lambda: get(port, "/v1/models") == (200, "vllm /v1/models"), "the pod is ready")
+        until(lambda: get(port, "/v1/models") == (200, "vllm /v1/models"), "the pod is ready")
         api.set_endpoint("vllm", None)
-        poll(lambda: get(port, "/v1/models")[0] == 503, "the pod is gone again")
+        until(lambda: get(port, "/v1/models")[0] == 503, "the pod is gone again")
 
 
 def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
@@ -313,7 +297,7 @@ def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:
     with backend("vllm") as vllm, kubernetes(resources) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
-            poll(lambda: "Starting provider *ingress.Provider" in (tmp_path / "traefik.log").read_text(), "it runs")
+            until(lambda: "Starting provider *ingress.Provider" in (tmp_path / "traefik.log").read_text(), "it runs")
             assert {get(port, path)[0] for path in ("/v1/models", "/health", "/")} == {404}
 
 
@@ -323,13 +307,13 @@ def test_the_declared_read_timeout_is_traefiks(tmp_path: Path) -> None:
     with backend("vllm") as vllm, kubernetes(resources) as api:
         api.set_endpoint("vllm", vllm.address)
         with traefik(resources, api, tmp_path) as port:
-            poll(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
+            until(lambda: get(port, "/v1/models")[0] == 200, "the declared route is loaded")
             with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as slow:
                 slow.sendall(b"POST /v1/x HTTP/1.1\r\nHost: home\r\nContent-Length: 10\r\n\r\nhalf")
                 begun = time.monotonic()
                 while slow.recv(4096):
                     pass
-                assert 0.5 < time.monotonic() - begun < 5
+                assert 0.5 < time.monotonic() - begun < DEADLINE_S / 2
 
 
 def test_timeouts_become_flags_exactly_as_declared() -> None:

@@ -27,7 +27,7 @@ def test_examples_get_real_answers(tmp_path: Path) -> None:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
 

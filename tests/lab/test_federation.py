@@ -1,7 +1,6 @@
 """Joining without a key: the stand-in of the entrypoint takes the identity that the lab's Google vouches for."""
 
 import asyncio
-import threading
 from collections.abc import Generator
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from lab.programs import federation
 from lab.run.metadata import Identities
 from lab.run.ports import free_port
+from tests.kit import loop_beside
 
 TRUSTED = {
     "client_id": "T1CNTRL",
@@ -21,17 +21,14 @@ TRUSTED = {
 @pytest.fixture
 def metadata() -> Generator[str]:
     """Address of a metadata server that vouches for the trusted account."""
-    port, loop, identities = free_port(), asyncio.new_event_loop(), Identities()
-    loop.run_until_complete(identities.serve("gateway@x.iam.gserviceaccount.com", port, subject=TRUSTED["subject"]))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        asyncio.run_coroutine_threadsafe(identities.stop(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        loop.close()
+    port, identities = free_port(), Identities()
+    serving = identities.serve("gateway@x.iam.gserviceaccount.com", port, subject=TRUSTED["subject"])
+    with loop_beside() as loop:
+        asyncio.run_coroutine_threadsafe(serving, loop).result(10)
+        try:
+            yield f"127.0.0.1:{port}"
+        finally:
+            asyncio.run_coroutine_threadsafe(identities.stop(), loop).result(10)
 
 
 def declared(metadata: str, **change: str) -> dict[str, str]:

@@ -28,11 +28,9 @@ pytestmark = pytest.mark.usefixtures("declared_addresses")
 
 @pytest.fixture(scope="class")
 def running() -> Iterator[Running]:
-    with detached("--fake-models") as text:
-        here = Running(text)
+    with detached("--fake-models") as text, contextlib.closing(Running(text)) as here:
         here.settle("home")
         yield here
-        here.http.close()
 
 
 @pytest.fixture
@@ -177,7 +175,7 @@ class TestRunningLab:
 
     @pytest.mark.parametrize("lane", ["home", "vm"])
     def test_tokens_arrive_as_they_are_made(self, here: Running, lane: str) -> None:
-        here.behave(lane, token_interval=0.15, tokens=8)
+        here.behave(lane, token_interval=0.3, tokens=8)
         with here.broken("home-refused") if lane == "vm" else contextlib.nullcontext(), here.client() as client:
             here.settle(lane)
             stream = client.chat.completions.create(
@@ -193,8 +191,8 @@ class TestRunningLab:
         assert [text for _, text in came] == [f"BACKEND:{lane}", *(f" token{number}" for number in range(1, 8))]
         times = [at for at, _ in came]
         gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-        assert sum(gap > 0.05 for gap in gaps) >= 6, f"several tokens came at once: {times}"
-        assert times[0] < 0.5 < times[-1]
+        assert sum(gap > 0.1 for gap in gaps) >= 5, f"several tokens came at once: {times}"
+        assert times[0] < times[-1] / 2
 
     def test_wrong_and_missing_key(self, here: Running) -> None:
         with here.client("sk-wrong-0123456789abcdef") as client, pytest.raises(openai.AuthenticationError) as refused:
@@ -260,27 +258,26 @@ class TestRunningLab:
             asking.join(2)
             assert asking.is_alive(), "a caller waits for a lane"
             here.fault("home-refused", False)
-            asking.join(20)
+            asking.join(60)
             assert said == ["home"]
 
     def test_refused_home_and_its_return_cost_no_request(self, here: Running) -> None:
         load = Load(here)
         with load.running():
-            load.mark("before", 1.5)
-            load.mark("turning")
+            load.phase("before", 60)
+            load.phase("turning")
             assert lab("fault", "home-refused", "on").stdout == "faults: home-refused\n"
-            time.sleep(1)
-            load.mark("during", 1.5)
-            load.mark("returning")
+            load.settle("vm")
+            load.phase("during", 60)
+            load.phase("returning")
             assert lab("fault", "home-refused", "off").stdout == "faults: none\n"
-            time.sleep(3)
-            load.mark("after", 1.5)
+            load.settle("home")
+            load.phase("after", 60)
         assert load.failed == []
         assert len(load.cut) <= 0.03 * len(load.answers), load.cut
         shares = load.shares()
         assert shares["before"]["home"] > 20
         assert shares["during"].keys() == {"vm"}
-        assert shares["during"]["vm"] > 20
         assert shares["after"]["home"] > 0.9 * shares["after"].total()
 
     def test_tunnel_lost_and_found_keeps_the_instance(self, here: Running) -> None:
@@ -353,10 +350,14 @@ class Load:
             for caller in callers:
                 caller.join(60)
 
-    def mark(self, phase: str, seconds: float = 0) -> None:
-        """For so long, requests that begin and end belong to `phase`."""
-        self._phase = phase
-        time.sleep(seconds)
+    def phase(self, name: str, answers: int = 0) -> None:
+        """From now on, requests that begin and end belong to this phase; waits for so many of them."""
+        self._phase = name
+        until(lambda: self.shares().get(name, Counter()).total() >= answers, f"{answers} answers {name}")
+
+    def settle(self, lane: str) -> None:
+        """Until the last ten answers are from this lane."""
+        until(lambda: {found for _, _, found in self.answers[-10:]} == {lane}, f"{lane} serves alone")
 
     def shares(self) -> dict[str, Counter[str]]:
         found: dict[str, Counter[str]] = {}

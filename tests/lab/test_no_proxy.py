@@ -31,7 +31,7 @@ def test_vm_is_reached_without_the_tunnel(no_proxy: str, served: list[str]) -> N
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
         pytest.skip("this machine gives no network namespace: what NO_PROXY does stays unproven")
     words = [*NAMESPACE, sys.executable, "-m", "tests.lab.test_no_proxy", no_proxy]
-    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr
     assert json.loads(ran.stdout) == served
 
