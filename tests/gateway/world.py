@@ -152,7 +152,7 @@ class World:
     def held(self, lane: Lane, count: int) -> Generator[list[threading.Thread]]:
         """`count` callers whose requests a lane with `hold` keeps until the block ends."""
         # A caller has its answer a moment before its slot is free.
-        time.sleep(0.05)
+        time.sleep(0.1)
         callers = [threading.Thread(target=self.call) for _ in range(count)]
         for caller in callers:
             caller.start()

@@ -285,7 +285,7 @@ def test_stop_ends_an_instance_that_is_just_starting() -> None:
 
 
 def test_full_instance_makes_callers_wait_and_then_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudrun, "QUEUE_S", 0.5)
+    monkeypatch.setattr(cloudrun, "QUEUE_S", 1.5)
 
     async def scenario() -> None:
         free = asyncio.Event()
@@ -304,7 +304,7 @@ def test_full_instance_makes_callers_wait_and_then_refuses(monkeypatch: pytest.M
             await until(lambda: running == 2)
             began = time.monotonic()
             assert await get(client) == (429, "Rate exceeded.")
-            assert time.monotonic() - began > 0.45
+            assert time.monotonic() - began > 1.4
             waiting = asyncio.create_task(get(client))
             await asyncio.sleep(0.2)
             assert not waiting.done()
@@ -320,10 +320,10 @@ def test_time_limit_counts_the_start() -> None:
     async def scenario() -> None:
         toy = Toy()
         toy.gate.clear()
-        async with serving(toy, timeout_s=0.4) as (_, client):
+        async with serving(toy, timeout_s=1.5) as (_, client):
             began = time.monotonic()
             assert await get(client) == (504, "upstream request timeout")
-            assert time.monotonic() - began > 0.35
+            assert time.monotonic() - began > 1.4
             assert toy.cancelled == 0, "the start goes on for those who come next"
             toy.gate.set()
             assert await get(client) == (200, "GET ")
@@ -342,7 +342,7 @@ def test_time_limit_ends_an_answer_that_never_comes_and_cuts_one_that_never_ends
             await asyncio.sleep(60)
             return response
 
-        async with serving(Toy(handler), timeout_s=0.4) as (_, client):
+        async with serving(Toy(handler), timeout_s=1.5) as (_, client):
             assert await get(client) == (504, "upstream request timeout")
             async with client.get("/stream") as answer:
                 assert answer.status == 200
