@@ -36,7 +36,9 @@ def test_address(case: Callable[[Path, str], str], tmp_path: Path) -> None:
         (address_cases.stored_certificate_is_stale, '    touch "$UNCHECKED"\n', ""),
     ],
 )
-def test_a_planted_mistake_is_seen(case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_address_script_is_seen(
+    case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path
+) -> None:
     script = address_cases.text()
     assert script.count(text) == 1
     with pytest.raises(AssertionError):

@@ -33,7 +33,9 @@ def test_guard(case: Callable[[Path, str], str], tmp_path: Path) -> None:
         (guard_cases.loaded_twice, "delete table inet pilotlight_guard", ""),
     ],
 )
-def test_a_planted_mistake_is_seen(case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_guard_is_seen(
+    case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path
+) -> None:
     guard = guard_cases.text()
     assert guard.count(text) == 1
     with pytest.raises(AssertionError):

@@ -59,7 +59,9 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         (script_cases.CASES["already running"], "flock --nonblock 9", "true"),
     ],
 )
-def test_a_planted_mistake_is_seen(case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path) -> None:
+def test_a_mistake_in_the_bootstrap_is_seen(
+    case: Callable[[Path, str], str], text: str, instead: str, tmp_path: Path
+) -> None:
     script = script_cases.text()
     assert script.count(text) == 1, script.count(text)
     with pytest.raises(AssertionError):

@@ -205,7 +205,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 @pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
-def test_broken_rule_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
+def test_a_burst_lane_without_one_of_its_rules_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     config = rendered(toys)
     intact = copy.deepcopy(config)
     mutation(config)

@@ -111,7 +111,7 @@ BROKEN: dict[str, tuple[Plant, str, Callable[[Result], bool]]] = {
 
 
 @pytest.mark.parametrize("rule", BROKEN)
-def test_broken_rule_is_seen(rule: str) -> None:
+def test_a_scenario_turns_red_without_its_rule(rule: str) -> None:
     plant, name, red = BROKEN[rule]
     [scenario] = [scenario for scenario in SCENARIOS if scenario.name == name]
     short = replace(scenario, before=0.0, during=3.0, after=0.0, stretch=False)

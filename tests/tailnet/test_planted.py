@@ -66,7 +66,7 @@ MISTAKES: list[tuple[Plant, Check, str]] = [
 
 
 @pytest.mark.parametrize(("plant", "check", "seen"), MISTAKES, ids=[plant.__name__ for plant, *_ in MISTAKES])
-def test_a_planted_mistake_is_seen(world: World, plant: Plant, check: Check, seen: str) -> None:
+def test_a_mistake_in_the_tailnet_is_seen(world: World, plant: Plant, check: Check, seen: str) -> None:
     with pytest.raises(AssertionError, match=seen):
         check(world, plant)
 

@@ -69,7 +69,7 @@ def test_the_owner_is_told(stack_of: Render, check: Callable[[Stack], None]) -> 
         (check_api_is_on, "apis-monitoring", "inputs.service", "logging.googleapis.com"),
     ],
 )
-def test_a_planted_mistake_is_seen(
+def test_a_missing_alert_is_seen(
     stack_of: Render, planted: Plant, check: Callable[[Stack], None], name: str, path: str, value: object
 ) -> None:
     with pytest.raises(AssertionError):

@@ -290,7 +290,7 @@ def test_a_preview_of_a_new_stack_is_as_safe(settings_of: Make) -> None:
 
 
 @pytest.mark.parametrize(("check", "name", "path", "value"), SAFETY)
-def test_a_planted_mistake_is_seen(
+def test_an_unsafe_burst_lane_is_seen(
     burst: Stack, planted: Plant, check: Check, name: str, path: str, value: Any
 ) -> None:
     with pytest.raises((AssertionError, KeyError)):

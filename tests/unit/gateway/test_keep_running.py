@@ -198,7 +198,7 @@ def test_the_loop_keeps_the_instance_alive(loop: Loop, check: Callable[[Loop], N
         (check_entrypoint_may_say_goodbye, '2>/dev/null && wait "$!"', "2>/dev/null"),
     ],
 )
-def test_a_planted_mistake_is_seen(loop: Loop, check: Callable[[Loop, str], None], text: str, instead: str) -> None:
+def test_a_mistake_in_the_loop_is_seen(loop: Loop, check: Callable[[Loop, str], None], text: str, instead: str) -> None:
     script = tunnel.command()[2]
     assert script.count(text) == 1
     # Those that never end are waited for in vain.

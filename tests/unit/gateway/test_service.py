@@ -253,7 +253,7 @@ def test_the_gateway_is_safe(stack_of: Render, check: Check) -> None:
 
 
 @pytest.mark.parametrize(("check", "name", "path", "value"), PLANTED, ids=[f"{row[2]}={row[3]}" for row in PLANTED])
-def test_a_planted_mistake_is_seen(
+def test_an_unsafe_gateway_is_seen(
     stack_of: Render, planted: Plant, check: Check, name: str, path: str, value: object
 ) -> None:
     with pytest.raises(AssertionError):

@@ -85,7 +85,7 @@ def test_a_federated_gateway_needs_no_secret(
         (check_no_secret, "gateway-service", "inputs.template.volumes.1", {"name": "auth-key"}),
     ],
 )
-def test_a_planted_mistake_is_seen(
+def test_an_unsafe_way_to_join_is_seen(
     stack_of: Render, planted: Plant, check: Callable[[Stack], None], name: str, path: str, value: object
 ) -> None:
     with pytest.raises(AssertionError):

@@ -201,9 +201,7 @@ def test_the_group_is_safe(three: Stack, check: Check) -> None:
 
 
 @pytest.mark.parametrize(("check", "name", "path", "value"), SAFETY)
-def test_a_planted_mistake_is_seen(
-    three: Stack, planted: Plant, check: Check, name: str, path: str, value: Any
-) -> None:
+def test_an_unsafe_group_is_seen(three: Stack, planted: Plant, check: Check, name: str, path: str, value: Any) -> None:
     broken = planted(three, name, path, value)
     with pytest.raises(AssertionError):
         check(broken)
