@@ -90,12 +90,6 @@ def own_lab_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 # --- a warning belongs to the test that caused it ---------------------------------------------------------------------
 
-OPEN_BEFORE: Final = pytest.StashKey[int]()
-
-
-def open_files() -> int:
-    return len(os.listdir("/dev/fd"))
-
 
 def pytest_collection_finish() -> None:
     # What the imports made is never searched again: it outweighs whatever a test makes.
@@ -103,13 +97,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[OPEN_BEFORE] = open_files()
+def open_files() -> int:
+    return len(os.listdir("/dev/fd"))
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """A socket or file that nobody closed warns now, and not when the collector comes by in another test."""
-    if open_files() > item.stash[OPEN_BEFORE]:
+def collected() -> Iterator[None]:
+    """What a test, class or module opens and nobody closes warns at its end, and not where the collector comes by."""
+    before = open_files()
+    yield
+    if open_files() > before:
         gc.collect()
+
+
+# First in their scope, so last at its end. Only a scope in which more is open than before costs a collection.
+collected_after_module = pytest.fixture(scope="module", autouse=True)(collected)
+collected_after_class = pytest.fixture(scope="class", autouse=True)(collected)
+collected_after_test = pytest.fixture(autouse=True)(collected)
