@@ -175,9 +175,9 @@ class TestRunningLab:
 
     @pytest.mark.parametrize("lane", ["home", "vm"])
     def test_tokens_arrive_as_they_are_made(self, here: Running, lane: str) -> None:
-        here.behave(lane, token_interval=0.3, tokens=8)
         with here.broken("home-refused") if lane == "vm" else contextlib.nullcontext(), here.client() as client:
             here.settle(lane)
+            here.behave(lane, token_interval=0.3, tokens=8)
             stream = client.chat.completions.create(
                 model=here.model, messages=[{"role": "user", "content": "hello"}], stream=True
             )
