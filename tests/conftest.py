@@ -50,8 +50,8 @@ WHY_SHARED: Final = pytest.StashKey[str]()
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """For `--numprocesses=auto`: most tests wait more than they compute."""
-    return 2 * len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """For `--numprocesses=auto`: two a core, since most tests wait; each takes 400 MB, and long files are few."""
+    return min(2 * (os.cpu_count() or 1), 8)
 
 
 def pytest_xdist_setupnodes(config: pytest.Config, specs: Sequence[execnet.XSpec]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import openai
 import pytest
 
-from components.gateway.caddy import upstreams as declared
+from components.gateway.caddy import walk as declared
 from tests.gateway.backends import Behaviour
 from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, settings
 from tests.gateway.routing_checks import CHECKS

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import upstreams
+from components.gateway.caddy import walk
 from components.settings import Settings
 from tests.gateway import routing
 from tests.gateway.backends import Behaviour, Lane
@@ -206,7 +206,7 @@ def toys() -> Iterator[World]:
 
 @pytest.fixture(autouse=True)
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(upstreams, "SERVICE_WAIT_S", WAIT_S)
+    monkeypatch.setattr(walk, "SERVICE_WAIT_S", WAIT_S)
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
