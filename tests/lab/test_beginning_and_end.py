@@ -1,4 +1,4 @@
-"""How a lab begins and ends: by a signal, by force, where another program has its address, and in a tailnet without a key."""
+"""How a lab begins and ends: by a signal, by force, beside another program on its address, without a key."""
 
 import contextlib
 import os
