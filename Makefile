@@ -8,8 +8,8 @@ UV = $(if $(shell uv --version 2>/dev/null),uv,.venv/bin/uv)
 PIP := $(RUN) -m pip install --disable-pip-version-check --require-hashes
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 # A file stays on one worker, which renders its stacks and starts its lab once. Labs come first: they take longest.
-TESTS := $(RUN) -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
-ALL := tests/lab tests/gateway tests/bootstrap tests/engine tests/unit tests/golden
+TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
+ALL := tests/lab tests/docs tests/gateway tests/bootstrap tests/engine tests/unit tests/golden
 
 .PHONY: lab test check unit lint golden scenarios home tailnet lock pip-lock clean
 
@@ -31,14 +31,18 @@ ALL := tests/lab tests/gateway tests/bootstrap tests/engine tests/unit tests/gol
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
 
-test: lint                  ## lint, types, all tests but the slow ones; 5 minutes on two cores
-	$(TESTS) -m "not slow" $(ALL)
+test: lint                  ## lint, types, all tests but the slow ones, and how much of the code they run; 5 minutes on two cores
+	@.venv/bin/coverage erase
+	$(RUN) -m coverage run $(TESTS) -m "not slow" $(ALL)
+	@.venv/bin/coverage combine --quiet
+	@echo "Coverage of components and lab, branches included: $$(.venv/bin/coverage report --format=total) %"
 
-check: .venv/ready          ## the slow tests: long faults, planted mistakes, the Pulumi engine if it is installed; 10 minutes
-	$(TESTS) -m slow $(ALL)
+check: .venv/ready          ## the slow tests: long faults, planted mistakes, docs, the Pulumi engine if it is installed, properties in full
+	$(RUN) $(TESTS) -m slow $(ALL)
+	$(RUN) $(TESTS) --hypothesis-profile=full tests/unit/gateway/pilot
 
 unit: .venv/ready           ## the fast part
-	$(TESTS) -m "not slow" tests/unit tests/golden
+	$(RUN) $(TESTS) -m "not slow" tests/unit tests/golden
 
 lint: .venv/ready
 	.venv/bin/ruff check .

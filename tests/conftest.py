@@ -43,7 +43,7 @@ hypothesis.settings.register_profile("full", hypothesis.settings.get_profile("fa
 hypothesis.settings.load_profile("fast")
 
 OWN_NETWORK: Final = Path(__file__).with_name("own_network.py")
-FIXED_PORTS: Final = ("tests/lab/", "tests/gateway/", "tests/tailnet/")
+FIXED_PORTS: Final = ("tests/lab/", "tests/docs/", "tests/gateway/", "tests/tailnet/")
 """Where tests are that use the declaration's fixed ports."""
 WHY_SHARED: Final = pytest.StashKey[str]()
 """Why the workers have no networks of their own; empty if they have."""
