@@ -10,8 +10,11 @@ A secret volume mounts versions of one secret, so several files can't stand side
 import ast
 import io
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
+
+import pulumi
 
 from components import ports
 from components.gateway import tunnel
@@ -77,7 +80,9 @@ def command() -> list[str]:
     )
 
 
-def environment(settings: Settings, *, burst_url: str, dials: dict[Lane, str]) -> dict[str, str]:
+def environment(
+    settings: Settings, *, burst_url: pulumi.Input[str], dials: Mapping[Lane, pulumi.Input[str]]
+) -> dict[str, pulumi.Input[str]]:
     """The pilot's settings; without burst, its own are empty or of no account.
 
     `dials` are the lanes' addresses exactly as they stand in Caddy's configuration.

@@ -57,11 +57,10 @@ class Gateway(pulumi.ComponentResource):
         )
         found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
         config = found.apply(lambda at: caddy_config.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
-        environment = found.apply(lambda at: caddy_config.environment(settings, vm_address=at["vm"]))
 
         config_secret = self._secret("caddy-config", config)
         keys = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
-        containers = [self._caddy_container(environment, keys)]
+        containers = [self._caddy_container(caddy_config.environment(settings, vm_address=vm_address or ""), keys)]
         volumes = [config_secret.volume("caddy-config", CONFIG_FILE)]
         if tailnet is not None:
             containers.append(self._tailscale_container(tailnet))
@@ -75,7 +74,7 @@ class Gateway(pulumi.ComponentResource):
             self._grants.append(burst.allow(self._account.member))
         if settings.piloted:
             program = self._secret("pilot", pilot_container.archive())
-            containers.append(self._pilot_container(found))
+            containers.append(self._pilot_container(vm_address or "", burst.url if burst else ""))
             volumes.append(program.volume("pilot", pilot_container.FILE))
             volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
         self.url = self._service(containers, volumes, network).uri
@@ -97,7 +96,7 @@ class Gateway(pulumi.ComponentResource):
 
     def _caddy_container(
         self,
-        environment: pulumi.Output[dict[str, str]],
+        environment: Mapping[str, pulumi.Input[str]],
         keys: Mapping[str, MountedSecret],
     ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
@@ -107,9 +106,6 @@ class Gateway(pulumi.ComponentResource):
             "timeout_seconds": 1,
             "failure_threshold": 60,
         }
-        plain: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
-            {"name": name, "value": environment[name]} for name in caddy_config.environment(settings, vm_address="")
-        ]
         secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
             {
                 "name": routes.key_variable(client),
@@ -122,7 +118,7 @@ class Gateway(pulumi.ComponentResource):
             "image": settings.gateway.caddy_image,
             "commands": ["caddy"],
             "args": ["run", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
-            "envs": [*plain, *secret],
+            "envs": [*_variables(environment), *secret],
             "ports": {"container_port": ports.PUBLIC, "name": "http1"},
             "resources": {
                 "limits": {"cpu": "1", "memory": f"{settings.gateway.memory_mib}Mi"},
@@ -147,19 +143,18 @@ class Gateway(pulumi.ComponentResource):
     def _tailscale_container(self, tailnet: Tailnet) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
         command = tunnel.command()
-        environment = pulumi.Output.from_input(tunnel.environment(settings))
         keyed = tailnet.gateway_key is not None
-        if not keyed:
+        if keyed:
+            environment = tunnel.environment(settings)
+        else:
             trusted = tailnet.trust_gateway(self._account.unique_id)
-            environment = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience).apply(
-                lambda known: tunnel.environment(settings, **known)
-            )
+            environment = tunnel.environment(settings, client_id=trusted.id, audience=trusted.audience)
         return {
             "name": "tailscale",
             "image": settings.gateway.tailscale_image,
             "commands": command[:2],
             "args": command[2:],
-            "envs": [{"name": name, "value": environment[name]} for name in tunnel.environment(settings)],
+            "envs": _variables(environment),
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
             "volume_mounts": [
                 *([{"name": "auth-key", "mount_path": tunnel.KEY_FOLDER}] if keyed else []),
@@ -168,21 +163,19 @@ class Gateway(pulumi.ComponentResource):
             ],
         }
 
-    def _pilot_container(self, found: pulumi.Output[dict[str, str]]) -> cloudrunv2.ServiceTemplateContainerArgsDict:
+    def _pilot_container(
+        self, vm_address: pulumi.Input[str], burst_url: pulumi.Input[str]
+    ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
-
-        def environment_at(vm: str, burst: str) -> dict[str, str]:
-            dials = {upstream.lane: upstream.dial for upstream in upstreams.upstreams(settings, vm_address=vm)}
-            return pilot_container.environment(settings, burst_url=burst, dials=dials)
-
-        environment = found.apply(lambda at: environment_at(at["vm"], at["burst"]))
+        dials = upstreams.dials(settings, vm_address=vm_address)
+        environment = pilot_container.environment(settings, burst_url=burst_url, dials=dials)
         command = pilot_container.command()
         return {
             "name": "pilot",
             "image": settings.gateway.pilot_image,
             "commands": command[:2],
             "args": command[2:],
-            "envs": [{"name": name, "value": environment[name]} for name in environment_at("", "")],
+            "envs": _variables(environment),
             "resources": {"limits": {"cpu": "1", "memory": "512Mi"}, "cpu_idle": False, "startup_cpu_boost": True},
             "volume_mounts": [{"name": "pilot", "mount_path": pilot_container.FOLDER}, *self._shared],
         }
@@ -224,3 +217,9 @@ class Gateway(pulumi.ComponentResource):
             template=template,
             opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants),
         )
+
+
+def _variables(
+    environment: Mapping[str, pulumi.Input[str]],
+) -> list[cloudrunv2.ServiceTemplateContainerEnvArgsDict]:
+    return [{"name": name, "value": value} for name, value in environment.items()]

@@ -6,6 +6,8 @@ Owns: the container's command and environment, as plain data. Does not own: the 
 
 from typing import Final
 
+import pulumi
+
 from components import ports
 from components.gateway.sidecar import kept_running
 from components.settings import Settings
@@ -26,14 +28,16 @@ def command() -> list[str]:
     return kept_running("the tailnet is away, only the home lane needs it", "containerboot")
 
 
-def environment(settings: Settings, *, client_id: str = "", audience: str = "") -> dict[str, str]:
+def environment(
+    settings: Settings, *, client_id: pulumi.Input[str] = "", audience: pulumi.Input[str] = ""
+) -> dict[str, pulumi.Input[str]]:
     """Environment of the entrypoint `containerboot`.
 
     TS_STATE_DIR stays unset: then state is in memory and the node ephemeral. The key comes as a file, because a secret
     in an environment variable that can't be read would keep the whole instance from starting. Where the gateway joins
     by its identity, the entrypoint asks Google for a token with the `audience` and makes a key of its own with it.
     """
-    found = {
+    found: dict[str, pulumi.Input[str]] = {
         "TS_USERSPACE": "true",
         "TS_SOCKS5_SERVER": ports.loopback(ports.SOCKS5),
         "TS_HOSTNAME": f"{settings.prefix}-gateway",
@@ -52,5 +56,6 @@ def environment(settings: Settings, *, client_id: str = "", audience: str = "") 
         found["TS_AUTHKEY"] = f"file:{KEY_FOLDER}/{KEY_FILE}"
     else:
         # Both attributes: `preauthorized` alone would switch the default `ephemeral` off (v1.102.5).
-        found |= {"TS_CLIENT_ID": f"{client_id}?ephemeral=true&preauthorized=true", "TS_AUDIENCE": audience}
+        client = pulumi.Output.concat(client_id, "?ephemeral=true&preauthorized=true")
+        found |= {"TS_CLIENT_ID": client, "TS_AUDIENCE": audience}
     return found

@@ -1,1 +1,5 @@
-"""The tailnet: its policy, how the gateway joins, who else may."""
+"""The tailnet: its policy, how the gateway joins, who else may.
+
+Owns: keys and identities (`tailnet`), this stack's policy (`policy`), and the user's own policy beside it (`own_file`,
+`merge`, `reach`). Does not own: the gateway's tunnel (`gateway.tunnel`), home's Tailscale (`home.bootstrap`).
+"""

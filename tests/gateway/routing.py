@@ -43,7 +43,8 @@ def rendered(chosen: Settings) -> dict[str, Any]:
 
 
 def environment(chosen: Settings) -> dict[str, str]:
-    return caddy_config.environment(chosen, vm_address=VM_ADDRESS) | {routes.key_variable("demo"): KEY}
+    declared = caddy_config.environment(chosen, vm_address=VM_ADDRESS)
+    return {name: str(value) for name, value in declared.items()} | {routes.key_variable("demo"): KEY}
 
 
 def ask(client: openai.OpenAI) -> str | None:

@@ -9,11 +9,13 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
+import pulumi
+
 from components import ports
 from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
-from components.gateway.caddy.upstreams import Upstream, services, upstreams
+from components.gateway.caddy.upstreams import Upstream, service_upstreams, upstreams
 from components.gateway.caddy.walk import walks
 from components.settings import Lane, Settings
 from components.settings.section import SettingsError, problem
@@ -31,12 +33,12 @@ GRACE: Final = "2s"
 """Time that running requests get after that: Cloud Run kills after 10 s."""
 
 
-def environment(settings: Settings, *, vm_address: str) -> dict[str, str]:
+def environment(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[str, pulumi.Input[str]]:
     """Caddy's environment without the keys: Go's transport picks the proxy per host from it.
 
     Home goes through the tailnet, the VM straight out; loopback is never proxied.
     """
-    found: dict[str, str] = {}
+    found: dict[str, pulumi.Input[str]] = {}
     if Lane.HOME in settings.lanes:
         found["HTTP_PROXY"] = f"socks5://{ports.loopback(ports.SOCKS5)}"
     if Lane.VM in settings.lanes:
@@ -74,7 +76,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     lanes = upstreams(settings, vm_address=vm_address)
     servers: Json = {
         "api": _api(settings, lanes),
-        "checks": checks.server([*lanes, *(home for _, home in services(settings))]),
+        "checks": checks.server([*lanes, *(home for _, home in service_upstreams(settings))]),
     }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}

@@ -10,7 +10,7 @@ from typing import Final
 
 from components.gateway.caddy import answers, pilot_routes
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import Upstream, services
+from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
 from components.settings import Settings
 from components.settings.declared_services import Service, declared
@@ -80,7 +80,7 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
 
 
 def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
-    at_home = services(settings)
+    at_home = service_upstreams(settings)
     models = [settings.model.name, *(service.model for service in declared(settings) if not service.completes)]
     entries: list[Json] = [{"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"} for model in models]
     # A route for each path, the longest first.

@@ -10,6 +10,8 @@ the model's slots, and its failures don't mark home.
 from dataclasses import dataclass
 from typing import Final
 
+import pulumi
+
 from components import ports
 from components.ports import loopback
 from components.settings import Lane, Settings
@@ -60,7 +62,15 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
     return [known[lane] for lane in settings.lanes]
 
 
-def services(settings: Settings) -> list[tuple[Service, Upstream]]:
+def dials(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[Lane, pulumi.Input[str]]:
+    """Each lane's address exactly as it stands in Caddy's configuration; the VM's may be known later."""
+    found: dict[Lane, pulumi.Input[str]] = {each.lane: each.dial for each in upstreams(settings, vm_address="")}
+    if Lane.VM in found:
+        found[Lane.VM] = pulumi.Output.concat(vm_address, found[Lane.VM])
+    return found
+
+
+def service_upstreams(settings: Settings) -> list[tuple[Service, Upstream]]:
     """The services that no lane but home has, in the order their paths are tried."""
     return [
         # A zero more for each: another spelling of one port, and another address to Caddy's counters.

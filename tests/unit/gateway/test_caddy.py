@@ -200,14 +200,14 @@ def test_each_service_is_asked_at_home_under_an_address_of_its_own() -> None:
     chosen = settings(services=SERVICES, lanes=ALL)
     config = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)
     text = json.dumps(config)
-    own = [home for _, home in upstreams.services(chosen)]
+    own = [home for _, home in upstreams.service_upstreams(chosen)]
     assert [home.dial for home in own] == ["home:080", "home:0080", "home:00080"]
     assert {home.address for home in own} == {"home:80"}
     routes = config["apps"]["http"]["servers"]["checks"]["routes"]
     checks = {
         route["match"][0]["header"]["X-Lane"][0]: route["handle"][0] for route in routes if "X-Lane" in str(route)
     }
-    for service, home in upstreams.services(chosen):
+    for service, home in upstreams.service_upstreams(chosen):
         assert text.count(f'"dial": "{home.dial}"') == 2, "for small and large bodies"
         check = checks[home.dial]
         assert check["upstreams"] == [{"dial": f"tcp/{home.dial}"}]
