@@ -1,6 +1,6 @@
 """`python -m lab`: plan | up [--detach] | outputs [NAME] [--json] | status [--json] | fault NAME on|off | down.
 
-Owns: the command line and the order of what it says. Does not own: what runs (`supervisor`), how a running lab is
+Owns: the command line and the order of what it says. Does not own: what runs (`run.lab`), how a running lab is
 found and asked (`control`), how anything looks (`show`).
 """
 
@@ -24,8 +24,8 @@ from lab.read import tables, unproven
 from lab.read.cloud import Cloud
 from lab.read.plan import Plan
 from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
-from lab.run import lab as supervisor
 from lab.run.faults import FAULTS
+from lab.run.lab import Lab
 from lab.run.ports import free_port, is_free
 
 PREFERRED_PORT: Final = 8787
@@ -130,7 +130,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
     cloud = Cloud(port=port, burst_port=free_port())
     with show.busy("the declaration is read"):
         stack, plan = await asyncio.to_thread(_render, arguments.stack, cloud, arguments.config)
-    lab = supervisor.Lab(
+    lab = Lab(
         stack,
         plan,
         folder,
@@ -156,7 +156,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         await lab.stop()
 
 
-async def _start(lab: supervisor.Lab, stack: Stack, plan: Plan, folder: Path) -> None:
+async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path) -> None:
     """Everything up to the line `ready`."""
     show.say("starting: models load, nothing answers yet")
     with show.busy("models load"):

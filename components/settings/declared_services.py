@@ -10,7 +10,7 @@ from typing import Final
 
 from components import vllm
 from components.settings.presets import PRESETS, Preset
-from components.settings.section import Lane, mib
+from components.settings.section import mib
 from components.settings.services import ServiceSettings
 from components.settings.stack import Settings
 
@@ -34,7 +34,6 @@ class Service:
     model: str
     weights: str
     paths: tuple[str, ...]
-    lanes: tuple[Lane, ...]
     slices: int
     gpu_memory_mib: int
     max_requests: int
@@ -82,7 +81,6 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         model=model,
         weights=entry.weights or preset.weights or model,
         paths=paths,
-        lanes=settings.lanes if completes else (Lane.HOME,),
         slices=slices,
         gpu_memory_mib=mib(memory) if memory else 0,
         max_requests=settings.home.max_requests if completes else entry.max_requests or preset.max_requests,

@@ -80,7 +80,7 @@ async def lab_up(
     lab = Lab(
         stack,
         plans.read(stack),
-        folder_of("trial"),
+        folder_of("testbed"),
         port=cloud.port,
         burst_port=cloud.burst_port,
         fake_models=True,

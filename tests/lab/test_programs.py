@@ -1,4 +1,4 @@
-"""The lab's programs, each as the supervisor starts it: a process on a loopback port, told by args and environment."""
+"""The lab's programs, each as the lab starts it: a process on a loopback port, told by args and environment."""
 
 from __future__ import annotations
 

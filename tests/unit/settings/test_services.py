@@ -16,7 +16,7 @@ from components.home.chart import values
 from components.settings import Settings, declared_services, service_rules
 from components.settings.declared_services import declared
 from components.settings.presets import PRESETS
-from components.settings.section import Lane, SettingsError, mib
+from components.settings.section import SettingsError, mib
 
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., Settings]
@@ -37,12 +37,11 @@ def own(**changes: Any) -> Entry:
 
 def test_left_out_the_list_is_the_model_of_every_lane(settings_of: Make) -> None:
     [service] = declared(settings_of(lanes=["home", "vm"]))
-    assert (service.name, service.model, service.weights, service.paths, service.lanes) == (
+    assert (service.name, service.model, service.weights, service.paths) == (
         "vllm",
         "Qwen/Qwen2.5-VL-7B-Instruct",
         "Qwen/Qwen2.5-VL-7B-Instruct-AWQ",
         ("/v1",),
-        (Lane.HOME, Lane.VM),
     )
     assert (service.slices, service.gpu_memory_mib, service.max_requests) == (1, 12 * 1024, 8)
 
@@ -54,7 +53,6 @@ def test_an_entry_says_what_its_preset_doesn_t(settings_of: Make) -> None:
     assert (tts.image, tts.gpu_memory_mib, tts.max_requests) == ("ghcr.io/a/tts:9.9.9", 1536, 7)
     assert (tts.model, tts.port, tts.uid, tts.paths) == ("kokoro", preset.port, preset.uid, ("/v1/audio/speech",))
     assert (tts.args, tts.env) == ((*preset.args, "--x"), {**preset.env, "A": "1"})
-    assert tts.lanes == (Lane.HOME,)
 
 
 def test_another_vllm_model_needs_an_image_and_a_name_only(settings_of: Make) -> None:
