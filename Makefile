@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/docs tests/gateway tests/bootstrap tests/engine tests/unit tests/golden
 
-.PHONY: lab test check unit lint golden scenarios home tailnet lock pip-lock clean
+.PHONY: lab test check unit lint golden scenarios bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -35,7 +35,7 @@ test: lint                  ## lint, types, all tests but the slow ones, and how
 	@.venv/bin/coverage erase
 	$(RUN) -m coverage run $(TESTS) -m "not slow" $(ALL)
 	@.venv/bin/coverage combine --quiet
-	@echo "Coverage of components and lab, branches included: $$(.venv/bin/coverage report --format=total) %"
+	@echo "Coverage of bench, components and lab, branches included: $$(.venv/bin/coverage report --format=total) %"
 
 check: .venv/ready          ## the slow tests: long faults, planted mistakes, docs, the Pulumi engine if it is installed, properties in full
 	$(RUN) $(TESTS) -m slow $(ALL)
@@ -55,6 +55,9 @@ golden: .venv/ready         ## accept what the program registers now
 
 scenarios: .venv/ready      ## every fault under load, with a cold start of 45 s; about 15 minutes
 	$(RUN) -m lab.measure.scenarios --samples .lab/scenarios
+
+bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row
+	$(RUN) -m bench.vm $(ROWS)
 
 home: .venv/ready           ## the home server: bootstrap, guard and changing address, case by case; its services, all at once
 	$(RUN) -m tests.bootstrap

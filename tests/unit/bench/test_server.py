@@ -1,0 +1,78 @@
+"""The declared command line: what of it the library gets, what is replaced, what it can't take, what is refused."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.errors import BenchError
+from bench.vm import __main__ as bench
+from bench.vm import server, shapes, weights
+from lab.read.stack import Stack
+
+Render = Callable[..., Stack]
+
+
+def test_the_library_gets_all_that_the_default_stack_declares(stack_of: Render, tmp_path: Path) -> None:
+    declared = bench.read(stack_of())
+    assert declared.machine_type == "e2-highmem-2"
+    taken, left = server.split(declared.arguments)
+    assert left == []
+    assert taken["--model"] == f"/models/{shapes.MODEL}"
+    given = bench.translated(declared.arguments, tmp_path)
+    found = server.parameters(server.split(given)[0], 1)
+    assert found.model.path == str(weights.path_of(tmp_path, shapes.MODEL))
+    assert found.mmproj.path == str(weights.path_of(tmp_path, shapes.PROJECTOR))
+    assert found.model_alias == {"Qwen/Qwen2.5-VL-7B-Instruct"}
+    assert (found.n_ctx, found.n_parallel, found.endpoint_metrics) == (16384, 2, True)
+    assert (found.cpuparams.n_threads, found.cpuparams_batch.n_threads) == (1, 1)
+
+
+def test_what_is_declared_is_what_is_given(stack_of: Render, tmp_path: Path) -> None:
+    declared = bench.read(stack_of(vm={"context_tokens": 8192, "max_requests": 4, "machine_type": "e2-highmem-4"}))
+    assert declared.machine_type == "e2-highmem-4"
+    found = server.parameters(server.split(bench.translated(declared.arguments, tmp_path))[0], 2)
+    assert (found.n_ctx, found.n_parallel) == (8192, 4)
+
+
+def test_what_is_not_declared_stays_as_the_library_has_it() -> None:
+    plain, found = server.parameters({}, 2), server.parameters({"--metrics": ""}, 2)
+    fields = [name for name in dir(plain) if not name.startswith("_") and name != "endpoint_metrics"]
+    simple = [name for name in fields if isinstance(getattr(plain, name), int | float | str)]
+    assert len(simple) > 100
+    assert [getattr(found, name) for name in simple] == [getattr(plain, name) for name in simple]
+    assert (plain.n_batch, plain.n_ubatch, plain.cache_ram_mib) == (2048, 512, 8192)
+
+
+def test_an_argument_that_the_library_lacks_is_named() -> None:
+    declared = ["--model", "/models/a.gguf", "--numa", "isolate", "--no-webui", "--batch-size=64", "--alias", "a=b"]
+    taken, left = server.split(declared)
+    assert left == ["--numa", "--no-webui"]
+    assert taken == {"--model": "/models/a.gguf", "--batch-size": "64", "--alias": "a=b"}
+    assert server.parameters(taken, 1).n_batch == 64
+
+
+def test_a_value_without_a_name_is_refused() -> None:
+    with pytest.raises(BenchError, match="'16384' stands where"):
+        server.split(["16384"])
+
+
+def test_every_field_is_one_of_the_library_s() -> None:
+    values = {int: "3", str: "x", set: "x", bool: ""}
+    assert server.parameters({name: values[kind] for name, (_, kind) in server.TAKEN.items()}, 1)
+
+
+@pytest.mark.parametrize(("setting", "argument"), [("model", "--model"), ("projector", "--mmproj")])
+def test_weights_of_another_shape_are_refused(stack_of: Render, tmp_path: Path, setting: str, argument: str) -> None:
+    other = {"url": "https://huggingface.co/a/b/resolve/main/other.gguf", "sha256": "a" * 64}
+    declared = bench.read(stack_of(vm={setting: other}))
+    assert argument in declared.arguments
+    with pytest.raises(BenchError, match=rf"vm\.{setting}: the shape of other\.gguf .* figures .* add the shape in"):
+        bench.translated(declared.arguments, tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"lanes": ["home"]}, {"vm": {"replicas": 2}}], ids=json.dumps)
+def test_a_stack_without_one_vm_is_refused(stack_of: Render, change: dict[str, object]) -> None:
+    with pytest.raises(BenchError, match=r"declares 0 VMs, .* nothing was started\. Name a stack with `vm`"):
+        bench.read(stack_of(**change))
