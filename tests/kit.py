@@ -41,16 +41,21 @@ def loop_beside() -> Generator[asyncio.AbstractEventLoop]:
     try:
         yield loop
     finally:
-        asyncio.run_coroutine_threadsafe(_end_tasks(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(end_tasks(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
         loop.close()
 
 
-async def _end_tasks() -> None:
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)
-    # A closed transport closes its socket in the loop's next rounds.
-    await asyncio.sleep(0.05)
+async def end_tasks() -> None:
+    """Cancels what runs until nothing is left: a connection that is just accepted begins a task of its own."""
+    here = asyncio.current_task()
+    while True:
+        rest = asyncio.all_tasks() - {here}
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
+        # A closed transport closes its socket in the loop's next rounds.
+        await asyncio.sleep(0.05)
+        if not asyncio.all_tasks() - {here}:
+            return

@@ -120,7 +120,8 @@ def no_address(folder: Path, script: str) -> str:
         home.sh("ip address flush dev lan0")
         begun = time.monotonic()
         done = home.follow(wait_s=2)
-        assert 2 <= time.monotonic() - begun < 8
+        # And not the 60 s that it waits unless told otherwise.
+        assert 2 <= time.monotonic() - begun < 50
         return home.refused(done, "no IPv4 address on a NIC with a default route after 2 s")
 
 

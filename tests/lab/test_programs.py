@@ -283,7 +283,8 @@ def test_a_stream_sends_headers_at_once_and_tokens_at_the_set_pace(fake: str) ->
         times = [time.monotonic() - began for line in response.iter_lines(1) if b"token" in line or b"BACKEND" in line]
     assert headers < times[0] - 0.3, "headers don't wait for the first token"
     assert times[0] >= 1
-    assert times[2] - times[0] >= 0.19
+    # From the start: a token that this process reads late shortens the pause to the next.
+    assert times[2] >= 1.19
     text = requests.get(f"{fake}/metrics", timeout=LIMIT_S).text
     assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="0.75"}} 0' in text
     assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="+Inf"}} 1' in text

@@ -134,12 +134,6 @@ class World:
         for server in (self.socks, *(toy.server for toy in self.toys)):
             if server:
                 server.close()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-        # A closed transport closes its socket in the loop's next round.
-        await asyncio.sleep(0.05)
 
     def fake_admin(self) -> None:
         self.run(self.admin.start(self.folder / "admin.sock"))
