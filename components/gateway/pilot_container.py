@@ -19,14 +19,13 @@ import pulumi
 from components import ports
 from components.gateway import tunnel
 from components.gateway.caddy import pilot_routes
+from components.gateway.caddy.config import SECRET_LIMIT
 from components.gateway.sidecar import kept_running
 from components.settings import Lane, Settings
 
 FOLDER: Final = "/etc/pilotlight/pilot"
 FILE: Final = "pilot.zip"
 PACKAGE: Final = Path(__file__).parent / "pilot"
-LARGEST: Final = 64 * 1024
-"""Bytes that Secret Manager takes for a version (cloud.google.com/secret-manager/quotas)."""
 _START: Final = b"from pilot.__main__ import start\n\nstart()\n"
 
 
@@ -50,11 +49,11 @@ def archive(package: Path = PACKAGE) -> bytes:
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             target.writestr(entry, content)
     size = packed.tell()
-    if size > LARGEST:
+    if size > SECRET_LIMIT:
         largest = max(files, key=lambda name: len(files[name]))
         raise TooLargeError(
-            f"the pilot's archive has {size} bytes; a secret takes at most {LARGEST}, so there would be no pilot; "
-            + f"shorten the program by {size - LARGEST} bytes (its largest file: {largest}, {len(files[largest])})"
+            f"the pilot's archive has {size} bytes; a secret takes at most {SECRET_LIMIT}, so there would be no pilot; "
+            + f"shorten the program by {size - SECRET_LIMIT} bytes (its largest file: {largest}, {len(files[largest])})"
         )
     return packed.getvalue()
 

@@ -21,7 +21,7 @@ from components.settings import Lane, Settings
 from components.settings.section import SettingsError, problem
 
 SECRET_LIMIT: Final = 64 * 1024
-"""Most bytes Secret Manager keeps in a secret."""
+"""Most bytes that Secret Manager keeps in a version of a secret (cloud.google.com/secret-manager/quotas)."""
 WIDEST_ADDRESS: Final = "255.255.255.255"
 ADMIN: Final = f"unix/{ports.ADMIN_SOCKET}|0600"
 """Caddy's own control, for the pilot: a socket in the working directory, which is the volume they share."""

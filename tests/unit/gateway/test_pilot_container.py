@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from components.gateway.pilot_container import LARGEST, PACKAGE, TooLargeError, archive
+from components.gateway.caddy.config import SECRET_LIMIT
+from components.gateway.pilot_container import PACKAGE, TooLargeError, archive
 
 ROOT = PACKAGE.parents[2]
 BUILD = "import sys; from components.gateway.pilot_container import archive; sys.stdout.buffer.write(archive())"
@@ -99,13 +100,13 @@ def test_every_file_does_what_its_source_does_line_by_line_and_brings_no_docstri
 
 
 def test_program_too_large_for_a_secret_is_refused(package: Path) -> None:
-    room = LARGEST - len(archive())
+    room = SECRET_LIMIT - len(archive())
     file = package / "pilot.py"
     whole = file.read_text()
     file.write_text(whole + "#" * room)
-    assert len(archive(package)) == LARGEST
+    assert len(archive(package)) == SECRET_LIMIT
     file.write_text(whole + "#" * (room + 1))
-    told = rf"has {LARGEST + 1} bytes; a secret takes at most {LARGEST}.*by 1 bytes .*: pilot/pilot\.py, "
+    told = rf"has {SECRET_LIMIT + 1} bytes; a secret takes at most {SECRET_LIMIT}.*by 1 bytes .*: pilot/pilot\.py, "
     with pytest.raises(TooLargeError, match=told):
         archive(package)
 
