@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from components.gateway.pilot_container import FILE, archive
+from lab.run.ports import free_port
 from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import DIALS, World
 
@@ -65,12 +66,6 @@ class Running:
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
         return time.monotonic() - begun
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def environment(world: World, port: int, **changes: object) -> dict[str, str]:

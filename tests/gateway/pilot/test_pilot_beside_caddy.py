@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.gateway.pilot.running import free_port, listens, piloted
+from lab.run.ports import free_port
+from tests.gateway.pilot.running import listens, piloted
 from tests.gateway.pilot.waiting import until
 from tests.gateway.pilot.world import Asked, Reply, Toy, World
 
