@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
+from components.machines.speeds import Machine, machine
 from components.settings.burst import BurstSettings
 from components.settings.gateway import GatewaySettings
 from components.settings.home import HomeSettings
@@ -118,3 +119,8 @@ class Settings(Section):
     def zone(self) -> str:
         """Zone of the VM lane."""
         return self.vm.zone or f"{self.region}-b"
+
+    @property
+    def vm_machine(self) -> Machine | None:
+        """The VM lane's row in the table of machines; None for a machine that it doesn't know."""
+        return machine(self.vm.machine_type)
