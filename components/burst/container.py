@@ -59,6 +59,10 @@ def arguments(settings: Settings) -> list[str]:
             drain_s=SHUTDOWN_S,
             own=vllm.vision(burst.max_model_len),
         ),
+        # config/compilation.py: torch.compile would run at every start, for half a minute to a minute, and makes an L4
+        # 4 % faster (docs/decisions/15-burst-cold-start.md). The graphs of decoding need no compiler: with 16 requests
+        # at a time they are five, captured in some 2 s, and without them each token waits for the CPU.
+        "--compilation-config", '{"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY"}',
         # config/load.py: mapped files are read in the order tensors are wanted, page by page. Through gcsfuse that is a
         # request for each jump; "eager" reads a file from front to back first, and needs memory for it.
         "--safetensors-load-strategy", "eager",

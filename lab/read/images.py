@@ -99,6 +99,7 @@ PROGRAMS: Final = (
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
             "--runner": Argument(1, "generating text, or pooling (embeddings)", "--runner"),
             "--safetensors-load-strategy": Argument(1, "another format of weights"),
+            "--compilation-config": Argument(1, "no compiler and no CUDA graphs here"),
             "--disable-access-log-for-endpoints": Argument(1, "the local server logs in its own way"),
         },
     ),

@@ -349,6 +349,7 @@ def test_vllm_gets_exactly_these_arguments(settings_of: Make) -> None:
         "--max-model-len", "2048",
         "--limit-mm-per-prompt", '{"image":2,"video":0}',
         "--mm-processor-kwargs", '{"max_pixels":589824}',
+        "--compilation-config", '{"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY"}',
         "--safetensors-load-strategy", "eager",
     ]  # fmt: skip
 
