@@ -12,8 +12,8 @@ from components.settings import Lane, Settings
 
 ALWAYS: Final = ("iam", "run", "secretmanager")
 WITH_VM: Final = ("compute",)
-WITH_BURST: Final = ("storage",)
-"""The weights bucket; Google enables it in new projects, not in all."""
+WITH_BURST: Final = ("compute", "storage")
+"""Its network, and the weights bucket; Google enables storage in new projects, not in all."""
 
 WITH_ALERTS: Final = ("monitoring",)
 
@@ -22,7 +22,8 @@ def needed(settings: Settings) -> tuple[str, ...]:
     """The APIs that the stack's parts call."""
     vm = WITH_VM if Lane.VM in settings.lanes else ()
     alerts = WITH_ALERTS if settings.alerts.email else ()
-    return (*ALWAYS, *vm, *(WITH_BURST if Lane.BURST in settings.lanes else ()), *alerts)
+    burst = WITH_BURST if Lane.BURST in settings.lanes else ()
+    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst, *alerts)))
 
 
 class GoogleApis(pulumi.ComponentResource):

@@ -25,8 +25,9 @@ SHUTDOWN_S: Final = 9
 MOUNT_OPTIONS: Final = (
     # Folders are names only in a bucket.
     "implicit-dirs",
-    # Weights are read once, from front to back: the fewest and largest requests gcsfuse can make (default: 200).
-    "sequential-read-size-mb=1024",
+    # Weights are read once, from front to back: gcsfuse fetches the next 20 blocks of 16 MiB ahead of the reader, over
+    # as many connections, in memory of the container. Its default is one connection.
+    "enable-buffered-read=true",
 )
 _START: Final = """\
 if [ ! -f "$0" ]; then

@@ -1,7 +1,8 @@
 """The burst lane: the same model on a GPU in the cloud that costs nothing while nobody needs it.
 
 Owns: the Cloud Run service with one L4, its identity, and the grant that admits a caller. Does not own: when it is
-woken and which requests it gets (`gateway`), the container's command line (`container`), the bucket (`weights`).
+woken and which requests it gets (`gateway`), the container's command line (`container`), the bucket (`weights`), the
+network (`network`).
 """
 
 import pulumi
@@ -9,6 +10,7 @@ from pulumi_gcp import cloudrunv2, serviceaccount
 
 from components import ports
 from components.burst import container
+from components.burst.network import BurstNetwork
 from components.burst.weights import WeightStore
 from components.settings import Settings
 
@@ -37,7 +39,8 @@ class Burst(pulumi.ComponentResource):
         store = WeightStore(
             f"{name}-weights", settings, reader=account.member, opts=pulumi.ResourceOptions(parent=self)
         )
-        service = self._service(account, store)
+        network = BurstNetwork(f"{name}-network", settings, opts=pulumi.ResourceOptions(parent=self))
+        service = self._service(account, store, network)
         self.url, self.name, self.location = service.uri, service.name, service.location
         self.register_outputs({"url": self.url, "name": self.name, "location": self.location})
 
@@ -80,7 +83,9 @@ class Burst(pulumi.ComponentResource):
             "volume_mounts": [{"name": "weights", "mount_path": container.FOLDER}],
         }
 
-    def _service(self, account: serviceaccount.Account, store: WeightStore) -> cloudrunv2.Service:
+    def _service(
+        self, account: serviceaccount.Account, store: WeightStore, network: BurstNetwork
+    ) -> cloudrunv2.Service:
         settings = self._settings
         burst = settings.burst
         template: cloudrunv2.ServiceTemplateArgsDict = {
@@ -93,6 +98,11 @@ class Burst(pulumi.ComponentResource):
             # A new revision is not started to see whether it starts: while the bucket is still being filled it can't,
             # and `up` would fail. Every wake sees it anyway, by the startup probe.
             "health_check_disabled": True,
+            # The bucket is read over this interface. Nothing else answers there: the engine has no way to the internet.
+            "vpc_access": {
+                "egress": "ALL_TRAFFIC",
+                "network_interfaces": [{"network": network.id, "subnetwork": network.subnet}],
+            },
             "timeout": f"{settings.gateway.timeout_s}s",
             "max_instance_request_concurrency": burst.max_requests,
             "scaling": {"min_instance_count": burst.min_instances, "max_instance_count": burst.max_instances},

@@ -98,10 +98,10 @@ def _require_reachable(stack: Stack, vm: Resource, port: int) -> None:
     subnets = {subnet.outputs["id"]: subnet.inputs for subnet in stack.of_type(SUBNETWORK)}
     access = [service.inputs["template"].get("vpcAccess") for service in stack.of_type(SERVICE)]
     used = [subnets.get(one["networkInterfaces"][0]["subnetwork"]) for one in access if one]
-    ranges = [ipaddress.ip_network(subnet["ipCidrRange"]) for subnet in used if subnet]
+    network = subnets[vm.inputs["networkInterfaces"][0]["subnetwork"]]["network"]
+    ranges = [ipaddress.ip_network(one["ipCidrRange"]) for one in used if one and one["network"] == network]
     if not ranges:
         raise LabError(f"{vm.name}: no Cloud Run service has an interface in the VPC, so nobody can reach it")
-    network = subnets[vm.inputs["networkInterfaces"][0]["subnetwork"]]["network"]
     account = vm.inputs["serviceAccount"]["email"]
     for rule in stack.of_type(FIREWALL):
         admitted = [ipaddress.ip_network(source) for source in rule.inputs.get("sourceRanges", ())]
