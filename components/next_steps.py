@@ -1,6 +1,7 @@
 """The steps that a user still has to take by hand, as the stack's `next_steps` output. Pure."""
 
 from components.settings import Lane, Settings
+from components.settings.rules import L4_BY_INVITATION
 from components.settings.tailnet import Join
 from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 
@@ -35,7 +36,13 @@ def lines(settings: Settings) -> list[str]:
         steps += [
             f"Burst needs Cloud Run quota for L4 GPUs without zonal redundancy in {settings.region} "
             + "(`NvidiaL4GpuAllocNoZonalRedundancyPerProjectRegion`; others report that a deployment asks for three "
-            + "per instance): see and request it at https://g.co/cloudrun/gpu-quota. Without it, `pulumi up` fails.",
+            + "per instance): see and request it at https://g.co/cloudrun/gpu-quota. Without it, `pulumi up` fails."
+            + (
+                f" In {', '.join(L4_BY_INVITATION)}, new projects may have none; europe-west1 and europe-west4 give it "
+                + "more readily."
+                if settings.region in L4_BY_INVITATION
+                else ""
+            ),
             "Burst stays cold until its weights are in the bucket, which takes minutes after the first `pulumi up`: "
             + f"`gcloud run jobs executions list --job={weights_job}`. "
             + f"If it failed, start it again: `gcloud run jobs execute {weights_job}`.",

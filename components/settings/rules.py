@@ -19,7 +19,9 @@ BODY_COPIES: Final = 2.5
 CADDY_BASE_MIB: Final = 128
 """Memory Caddy needs before it buffers anything, MiB (70 MB resident under load, doubled)."""
 L4_REGIONS: Final = ("asia-south1", "asia-southeast1", "europe-west1", "europe-west4", "us-central1", "us-east4")
-"""Where Cloud Run has L4 GPUs (cloud.google.com/run/docs/configuring/services/gpu; asia-south1 by invitation)."""
+"""Where Cloud Run has L4 GPUs (cloud.google.com/run/docs/configuring/services/gpu, copies of 2025 and 2026)."""
+L4_BY_INVITATION: Final = ("asia-south1", "us-central1", "us-east4")
+"""Those of them where a new project may have no quota: Google says so of asia-south1; others, in 2026, of all three."""
 CPU_MOST_GIB: Final = 4
 """Memory that one CPU takes on Cloud Run, GiB."""
 

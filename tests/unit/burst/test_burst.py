@@ -543,6 +543,14 @@ def test_regions_with_l4_pass(settings_of: Make, region: str) -> None:
     assert rules.broken(settings_of().model_copy(update={"region": region, "lanes": (Lane.BURST,)})) == []
 
 
+@pytest.mark.parametrize("region", rules.L4_REGIONS)
+def test_a_region_by_invitation_is_named_before_the_deployment_fails_there(settings_of: Make, region: str) -> None:
+    settings = settings_of(lanes=["burst"]).model_copy(update={"region": region})
+    [told] = [line for line in next_steps.lines(settings) if "quota" in line]
+    assert ("europe-west1 and europe-west4 give it" in told) is (region in rules.L4_BY_INVITATION)
+    assert set(rules.L4_BY_INVITATION) < set(rules.L4_REGIONS)
+
+
 def nothing(_: Settings) -> list[str]:
     """A group of rules that refuses nothing."""
     return []
