@@ -34,8 +34,10 @@ if [ ! -f "$0" ]; then
   echo "burst: $0 is not there: the weights are not whole yet; see the Cloud Run job that fills the bucket" >&2
   exit 1
 fi
+cat "${0%/*}"/*.safetensors >/dev/null &
 exec vllm serve "$@"
 """
+"""`cat` brings the weights into the page cache, which gcsfuse lets the kernel keep, while Python still imports vLLM."""
 
 
 def folder(burst: BurstSettings) -> str:
@@ -76,6 +78,9 @@ def environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",
+        # `vllm serve` spawns its engine (entrypoints/serve/utils/api_utils.py), which imports PyTorch and vLLM again. A
+        # fork has them already; where CUDA is in use before, vLLM spawns in spite of this (utils/system_utils.py).
+        "VLLM_WORKER_MULTIPROC_METHOD": "fork",
         # Whoever holds idle connections, here Cloud Run's proxy, must be the first to close them: vLLM's own 5 s would
         # close one that is just about to be used.
         "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": str(vllm.KEEP_ALIVE_S),

@@ -465,6 +465,25 @@ def test_the_container_starts_only_on_weights_with_a_manifest(settings_of: Make,
     assert accepted.stdout.splitlines() == ["serve", *server.arguments(settings)]
 
 
+def test_the_weights_are_read_while_the_engine_starts(settings_of: Make, tmp_path: Path) -> None:
+    """A pipe in place of a shard: it opens for writing only if somebody reads it, and vLLM does not."""
+    (tmp_path / "pilotlight.json").write_text("{}")
+    shard = tmp_path / "model 00001-of-00001.safetensors"
+    os.mkfifo(shard)
+    read = threading.Event()
+
+    def feed() -> None:
+        with shard.open("wb") as pipe:
+            pipe.write(b"weights")
+        read.set()
+
+    threading.Thread(target=feed, daemon=True).start()
+    shell, option, script, _ = server.command(settings_of().burst)
+    result = started([shell, option, script, str(tmp_path / "pilotlight.json")], ["/weights"], tmp_path)
+    assert result.stdout.splitlines() == ["serve", "/weights"]
+    assert read.wait(timeout=10)
+
+
 def test_cloud_run_expands_nothing_in_the_command(settings_of: Make) -> None:
     """`$(NAME)` in a command is replaced by Cloud Run."""
     assert "$(" not in "".join(server.command(settings_of().burst))
