@@ -47,11 +47,22 @@ def loop_beside() -> Generator[asyncio.AbstractEventLoop]:
         loop.close()
 
 
+async def close(server: asyncio.Server) -> None:
+    """Stops listening. Who is just being accepted gets his connection first: asyncio would leave his socket open."""
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(3):
+        await asyncio.sleep(0)
+    server.close()
+
+
 async def end_tasks() -> None:
     """Cancels what runs until nothing is left: a connection that is just accepted begins a task of its own."""
     here = asyncio.current_task()
     while True:
         rest = asyncio.all_tasks() - {here}
+        # One that is cancelled before its first step can't close anything.
+        await asyncio.sleep(0)
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)

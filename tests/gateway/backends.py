@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from tests.kit import close
+
 CHUNK = 64 * 1024
 T = TypeVar("T")
 
@@ -55,7 +57,8 @@ class Lane:
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, host: str, port: int) -> None:
         self.name, self.host, self.port = name, host, port
         self._loop = loop
-        self._runner: web.ServerRunner | None = None
+        self._server: web.Server | None = None
+        self._listening: asyncio.Server | None = None
         self._released = asyncio.Event()
         self.running = 0
         self.reset()
@@ -86,23 +89,20 @@ class Lane:
 
     async def _start(self) -> None:
         self._released.clear()
-        if self._runner is None:
-            server = web.Server(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=3600)
-            self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
-            await self._runner.setup()
-            await web.TCPSite(self._runner, self.host, self.port).start()
-            self.port = self._runner.addresses[0][1]
+        if self._listening is None:
+            self._server = web.Server(self._serve, handler_cancellation=True, access_log=None, keepalive_timeout=3600)
+            self._listening = await self._loop.create_server(self._server, self.host, self.port)
+            self.port = self._listening.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
-        if self._runner is None or self._runner.server is None:
+        if self._listening is None or self._server is None:
             return
-        for site in tuple(self._runner.sites):
-            await site.stop()
-        for connection in self._runner.server.connections:
+        await close(self._listening)
+        self._listening = None
+        for connection in self._server.connections:
             if connection.transport:
                 connection.transport.abort()
-        await self._runner.cleanup()
-        self._runner = None
+        await self._server.shutdown(0.1)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -204,7 +204,7 @@ class Tunnel:
         self._loop = loop
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
+        asyncio.run_coroutine_threadsafe(close(self._server), self._loop).result(10)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.gateway.pilot.waiting import until
+from tests.kit import close
 
 DIALS = {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
 T = TypeVar("T")
@@ -133,7 +134,7 @@ class World:
     async def finish(self) -> None:
         for server in (self.socks, *(toy.server for toy in self.toys)):
             if server:
-                server.close()
+                await close(server)
 
     def fake_admin(self) -> None:
         self.run(self.admin.start(self.folder / "admin.sock"))
