@@ -21,6 +21,9 @@ from lab.run.ports import free_port
 from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import DIALS, World
 
+LEAVES_S = 8
+"""Within this the pilot is gone: below the 10 s after which Cloud Run kills, above what a busy machine takes."""
+
 
 @dataclass
 class Running:
@@ -35,7 +38,7 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         """On one connection, as Caddy keeps it."""
-        self.connection = self.connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        self.connection = self.connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
         begun = time.monotonic()
         self.connection.request("GET", path)
         answer = self.connection.getresponse()
@@ -64,7 +67,7 @@ class Running:
     def stop(self) -> float:
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+        self.process.wait(PATIENCE_S)
         return time.monotonic() - begun
 
 
@@ -117,7 +120,7 @@ def piloted(world: World, *, admin: bool = True, **changes: object) -> Generator
     try:
         until(lambda: process.poll() is None and listens(port), what="the pilot does not listen")
         yield running
-        assert running.stop() < 3
+        assert running.stop() < LEAVES_S
         assert process.returncode == 0
         assert {line["severity"] for line in running.log()} <= {"INFO", "WARNING", "ERROR"}
         assert "could not do one of its duties" not in log_file.read_text()

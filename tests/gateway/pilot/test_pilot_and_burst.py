@@ -74,7 +74,8 @@ def test_answers_of_the_vm_too_short_to_be_seen_are_demand(world: World) -> None
 
 def test_wake_ends_at_its_deadline_and_is_tried_again(world: World) -> None:
     world.health_delay = 60
-    with piloted(world, PILOT_WAKE_DEADLINE_S=3, PILOT_RETRY_S=1) as pilot_:
+    # Long enough for each state to be seen before the next.
+    with piloted(world, PILOT_WAKE_DEADLINE_S=3, PILOT_RETRY_S=3) as pilot_:
         world.in_flight["vm"] = 2
         pilot_.reaches("warming")
         assert pilot_.get("/lane/vm-large")[0] == 503
