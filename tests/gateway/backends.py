@@ -45,6 +45,8 @@ class Behaviour:
     """Reset the connection after so many bytes of the request's body."""
     die_in_stream: bool = False
     """Reset the connection after the last token, before the stream's end."""
+    step: bool = False
+    """Stream: each event only after a `release` of its own."""
     hold: bool = False
     """Answer only after `release`."""
     check_delay: float = 0
@@ -60,6 +62,7 @@ class Lane:
         self._server: web.Server | None = None
         self._listening: asyncio.Server | None = None
         self._released = asyncio.Event()
+        self._holds: list[str] = []
         self.running = 0
         self.reset()
 
@@ -83,6 +86,10 @@ class Lane:
     def release(self) -> None:
         """Let the requests on hold go on."""
         self._loop.call_soon_threadsafe(self._released.set)
+
+    def holds(self) -> set[str]:
+        """Ids of the requests on hold."""
+        return set(self._holds)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
@@ -139,15 +146,37 @@ class Lane:
             return _reset(request)
         try:
             if now.hold:
-                await self._released.wait()
+                await self._hold(headers.get("x-request-id", ""))
             await asyncio.sleep(now.delay)
         except asyncio.CancelledError:
             self.gone += 1
             raise
         if now.tokens is not None:
-            return await _stream(request, now)
+            return await self._stream(request, now)
         body = now.body if now.body is not None else json.dumps(_completion(self.name)).encode()
         return _json(now.status, body, **now.headers)
+
+    async def _hold(self, request_id: str) -> None:
+        self._holds.append(request_id)
+        try:
+            await self._released.wait()
+        finally:
+            self._holds.remove(request_id)
+
+    async def _stream(self, request: web.BaseRequest, now: Behaviour) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        answer.enable_chunked_encoding()
+        await answer.prepare(request)
+        for index, pause in enumerate(now.tokens or ()):
+            if now.step:
+                await self._released.wait()
+                self._released.clear()
+            await asyncio.sleep(pause)
+            await answer.write(f"data: {json.dumps({'index': index})}\n\n".encode())
+        if now.die_in_stream:
+            return _reset(request)
+        await answer.write_eof()
+        return answer
 
 
 def _json(status: int, body: bytes, **headers: str) -> web.Response:
@@ -159,19 +188,6 @@ def _reset(request: web.BaseRequest) -> web.Response:
     if request.transport:
         request.transport.abort()
     return web.Response()
-
-
-async def _stream(request: web.BaseRequest, now: Behaviour) -> web.StreamResponse:
-    answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    answer.enable_chunked_encoding()
-    await answer.prepare(request)
-    for index, pause in enumerate(now.tokens or ()):
-        await asyncio.sleep(pause)
-        await answer.write(f"data: {json.dumps({'index': index})}\n\n".encode())
-    if now.die_in_stream:
-        return _reset(request)
-    await answer.write_eof()
-    return answer
 
 
 class Pilot(Lane):

@@ -1,4 +1,7 @@
-"""What callers see of the gateway: the rendered configuration, unedited, in a real Caddy between toy lanes."""
+"""What callers see of the gateway: the rendered configuration in a real Caddy between toy lanes.
+
+Unedited where its times are the point; elsewhere with more patience for a busy machine (`routing.patient`).
+"""
 
 import json
 import threading
@@ -9,8 +12,8 @@ import pytest
 
 from components.gateway.caddy import walk as declared
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, rendered, settings
-from tests.gateway.routing_checks import CHECKS
+from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, patient, rendered, settings
+from tests.gateway.routing_checks import CHECKS, black_holed_home_is_found_by_checks
 from tests.gateway.world import KEY, Answer, World, world
 from tests.kit import until
 
@@ -23,7 +26,7 @@ def lanes() -> Iterator[World]:
 
 @pytest.fixture(scope="class")
 def shared(lanes: World) -> Iterator[World]:
-    with lanes.caddy(rendered(settings()), environment(settings())):
+    with lanes.caddy(patient(rendered(settings())), environment(settings())):
         yield lanes
 
 
@@ -38,6 +41,11 @@ class TestGateway:
             shared.settle()
 
 
+def test_declared_times_find_a_black_holed_home(lanes: World) -> None:
+    with lanes.caddy(rendered(settings()), environment(settings())):
+        black_holed_home_is_found_by_checks(lanes)
+
+
 # --- with settings of their own --------------------------------------------------------------------------------------
 
 
@@ -45,7 +53,7 @@ def test_refusals_of_every_lane_end(lanes: World, monkeypatch: pytest.MonkeyPatc
     """Lanes that pass their checks and refuse everything: a few attempts, an answer long before `wait_s`."""
     monkeypatch.setattr(declared, "LAST_REFUSAL_MS", 1500)
     chosen = settings(gateway={"wait_s": 30, "timeout_s": 60})
-    with lanes.caddy(rendered(chosen), environment(chosen)):
+    with lanes.caddy(patient(rendered(chosen)), environment(chosen)):
         lanes.home.behaviour = lanes.vm.behaviour = Behaviour(status=503)
         answer = lanes.call()
         assert (answer.status, answer.lane, answer.headers.get("retry-after")) == (503, "gateway", "5")
@@ -57,7 +65,7 @@ def test_refusals_of_every_lane_end(lanes: World, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("lane", ["home", "vm"])
 def test_lane_alone(lanes: World, lane: str) -> None:
     chosen = settings(lanes=[lane])
-    with lanes.caddy(rendered(chosen), environment(chosen), first=lane):
+    with lanes.caddy(patient(rendered(chosen)), environment(chosen), first=lane):
         other = lanes.vm if lane == "home" else lanes.home
         other.down()
         assert [lanes.call(body=body).lane for body in (SMALL, LARGE)] == [lane] * 2
@@ -67,7 +75,7 @@ def test_lane_alone(lanes: World, lane: str) -> None:
 
 
 def test_shutdown_lets_streams_end_and_the_log_tells_no_secret(lanes: World) -> None:
-    with lanes.caddy(rendered(settings()), environment(settings())) as process:
+    with lanes.caddy(patient(rendered(settings())), environment(settings())) as process:
         query, body = "/v1/completions?api_key=in-the-query", b'{"prompt":"in-the-body"}'
         lanes.call(path=query, body=body, Cookie="in-a-cookie", X_Request_Id="first")
         stranger, theirs = "Bearer not-a-key-of-anybody", "Bearer in-a-header"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.gateway import routing_checks as seen
-from tests.gateway.routing import Check, Mutation, environment, find, rendered, settings
+from tests.gateway.routing import Check, Mutation, environment, find, patient, rendered, settings
 from tests.gateway.world import World, world
 
 
@@ -155,7 +155,6 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (buffer_a_byte_short, seen.refusal_by_status_goes_to_the_next_lane),
     (large_bodies_retried, seen.half_a_large_body_is_never_repeated),
     (large_failures_counted, seen.half_a_large_body_is_never_repeated),
-    (no_active_checks, seen.black_holed_home_is_found_by_checks),
     (checks_share_the_lane_s_name, seen.a_check_takes_no_slot),
     (no_capacity, seen.full_lanes_wait_in_line),
     (no_waiting, seen.full_lanes_wait_in_line),
@@ -178,7 +177,17 @@ BROKEN: list[tuple[Mutation, Check]] = [
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_a_gateway_without_one_of_its_rules_is_seen(lanes: World, mutation: Mutation, check: Check) -> None:
-    config = rendered(settings())
+    _seen(lanes, patient(rendered(settings())), mutation, check)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+def test_a_gateway_without_checks_is_seen(lanes: World) -> None:
+    """With the declared times, by which a black hole is found before an impatient test gives up."""
+    _seen(lanes, rendered(settings()), no_active_checks, seen.black_holed_home_is_found_by_checks)
+
+
+def _seen(lanes: World, config: dict[str, Any], mutation: Mutation, check: Check) -> None:
     intact = copy.deepcopy(config)
     mutation(config)
     assert config != intact

@@ -1,4 +1,7 @@
-"""The burst lane: the rendered configuration in a real Caddy, with a scripted pilot and a toy Cloud Run."""
+"""The burst lane: the rendered configuration in a real Caddy, with a scripted pilot and a toy Cloud Run.
+
+Unedited where its times are the point; elsewhere with more patience for a busy machine (`routing.patient`).
+"""
 
 import copy
 import json
@@ -11,9 +14,9 @@ import pytest
 
 from tests.gateway import burst_checks as seen
 from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
-from tests.gateway.routing import Check, Mutation, environment, find
+from tests.gateway.routing import Check, Mutation, environment, find, patient
 from tests.gateway.world import TOKEN, World, tls_front, world
-from tests.kit import happens
+from tests.kit import happens, until
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def toys() -> Iterator[World]:
 
 @pytest.fixture(scope="class")
 def shared(toys: World) -> Iterator[World]:
-    with started(toys, rendered(toys)):
+    with started(toys, patient(rendered(toys))):
         yield toys
     assert TOKEN not in toys.log
     lines = [json.loads(line) for line in toys.log.splitlines()]
@@ -39,6 +42,12 @@ class TestBurst:
     def test_burst(self, shared: World, check: Check) -> None:
         cold(shared)
         check(shared)
+
+
+def test_declared_times_find_a_pilot_that_is_dead_or_wedged(toys: World) -> None:
+    with started(toys, rendered(toys)):
+        cold(toys)
+        seen.without_a_pilot_home_and_vm_serve(toys)
 
 
 # --- the start -------------------------------------------------------------------------------------------------------
@@ -59,27 +68,30 @@ def the_probe_waits_for_the_pilot(here: World) -> None:
     assert happens(lambda: here.call("GET", "/ready", None).status == 503)
     probes = [here.call("GET", "/ready", None) for _ in range(3)]
     assert [(a.status, a.seconds > 0.4) for a in probes] == [(503, True)] * 3, "held"
-    assert min(a.seconds for a in probes) < 1, "but not beyond the probe; a busy machine adds to some"
+    until(lambda: probed(here, 503) < 1, "held no longer than the probe waits; a busy machine adds to some")
     here.pilot.says["/ready"] = 200
-    probes = [here.call("GET", "/ready", None) for _ in range(3)]
-    assert {a.status for a in probes} == {200}
-    assert min(a.seconds for a in probes) < 0.4, "answered at once"
+    until(lambda: probed(here, 200) < 0.4, "answered at once")
 
 
-def without_a_pilot_it_starts_in_5_s(here: World) -> None:
-    """From here on the pilot says nothing; Caddy was started a moment ago."""
+def probed(here: World, status: int) -> float:
+    """How long the probe took, seconds."""
+    answer = here.call("GET", "/ready", None)
+    assert answer.status == status
+    return answer.seconds
+
+
+def without_a_pilot_it_starts(here: World) -> None:
+    """From here on the pilot says nothing; Caddy was started a moment ago. It takes 4 s."""
     assert happens(lambda: here.call("GET", "/nothing", None).status == 404)
     begun = time.monotonic()
     seconds: list[float] = []
     while here.call("GET", "/ready", None).status != 200:
         seconds.append(time.monotonic() - begun)
-        assert seconds[-1] < 8
+        assert seconds[-1] < 20, "several times as long as on a quiet machine"
         time.sleep(0.1)
     assert seconds[-1] > 1, "it waited"
     assert here.call().lane == "vm"
-    probes = [here.call("GET", "/ready", None) for _ in range(3)]
-    assert {a.status for a in probes} == {200}
-    assert min(a.seconds for a in probes) < 0.9
+    until(lambda: probed(here, 200) < 0.9, "it doesn't wait for the pilot any more")
 
 
 def begun(here: World, config: dict[str, Any], check: Check, *, pilot: str = "alive") -> None:
@@ -96,12 +108,12 @@ def begun(here: World, config: dict[str, Any], check: Check, *, pilot: str = "al
 
 @pytest.mark.parametrize("check", [first_requests_find_burst_cold, the_probe_waits_for_the_pilot])
 def test_start(toys: World, check: Check) -> None:
-    begun(toys, rendered(toys), check)
+    begun(toys, patient(rendered(toys)), check)
 
 
 @pytest.mark.parametrize("pilot", ["dead", "wedged"])
 def test_start_without_a_pilot(toys: World, pilot: str) -> None:
-    begun(toys, rendered(toys), without_a_pilot_it_starts_in_5_s, pilot=pilot)
+    begun(toys, rendered(toys), without_a_pilot_it_starts, pilot=pilot)
 
 
 # --- TLS -------------------------------------------------------------------------------------------------------------
@@ -109,7 +121,7 @@ def test_start_without_a_pilot(toys: World, pilot: str) -> None:
 
 def test_burst_over_tls_and_only_if_it_is_trusted(toys: World) -> None:
     with tls_front(toys.burst) as (url, root):
-        config = rendered(toys, url)
+        config = patient(rendered(toys, url))
         for trusted in (True, False):
             toys.heal()
             toys.home.down()
@@ -206,7 +218,8 @@ BROKEN: list[tuple[Mutation, Check]] = [
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_a_burst_lane_without_one_of_its_rules_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
-    config = rendered(toys)
+    declared_times = check is seen.without_a_pilot_home_and_vm_serve
+    config = rendered(toys) if declared_times else patient(rendered(toys))
     intact = copy.deepcopy(config)
     mutation(config)
     assert config != intact
@@ -218,7 +231,7 @@ def test_a_burst_lane_without_one_of_its_rules_is_seen(toys: World, mutation: Mu
 BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
     (no_active_checks, first_requests_find_burst_cold, "alive"),
     (ready_without_asking, the_probe_waits_for_the_pilot, "alive"),
-    (ready_needs_the_pilot, without_a_pilot_it_starts_in_5_s, "dead"),
+    (ready_needs_the_pilot, without_a_pilot_it_starts, "dead"),
 ]
 
 
@@ -228,8 +241,9 @@ BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
     ("mutation", "check", "pilot"), BROKEN_STARTS, ids=lambda value: getattr(value, "__name__", value)
 )
 def test_broken_start_is_seen(toys: World, mutation: Mutation, check: Check, pilot: str) -> None:
-    config = rendered(toys)
+    config = rendered(toys) if pilot == "dead" else patient(rendered(toys))
+    intact = copy.deepcopy(config)
     mutation(config)
-    assert config != rendered(toys)
+    assert config != intact
     with pytest.raises(AssertionError):
         begun(toys, config, check, pilot=pilot)

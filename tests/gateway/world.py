@@ -4,6 +4,7 @@ Owns: the Caddy process, its working directory, and what a caller sees of it. Do
 """
 
 import contextlib
+import itertools
 import json
 import os
 import socket
@@ -22,8 +23,8 @@ import openai
 
 from lab.run.ports import free_port
 from tests import kit
-from tests.gateway.backends import Behaviour, Lane, Pilot, Tunnel
-from tests.kit import loop_beside, until
+from tests.gateway.backends import Lane, Pilot, Tunnel
+from tests.kit import POLL_S, loop_beside, until
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM_ADDRESS = "127.0.0.2"
@@ -65,10 +66,14 @@ class World:
         self.port = 0
         self.folder = Path()
         """Caddy's working directory."""
-        self.patience = 10.0
-        """Seconds a caller waits for the next byte: longer than any request here may wait for a lane."""
         self._clients = contextlib.ExitStack()
+        self._held = itertools.count()
         self.log = ""
+
+    @property
+    def patience(self) -> float:
+        """Seconds a caller waits for the next byte: longer than any request here may wait for a lane."""
+        return 2 * kit.WAIT_S
 
     def call(
         self,
@@ -101,7 +106,7 @@ class World:
 
     def raw(self, head: str, *pieces: bytes, until: Callable[[], bool] | None = None) -> bytes:
         """Bytes as they are, after `head` with Host and key. With `until`, hangs up once it is true."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=self.patience) as connection:
             connection.sendall(f"{head}\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode())
             for piece in pieces:
                 connection.sendall(piece)
@@ -135,7 +140,6 @@ class World:
         """Until both lanes answer again: failures are remembered for a while."""
         self.heal()
         until(lambda: self.call().lane == "home", "home serves again")
-        self.home.behaviour = Behaviour(hold=True)
         with self.held(self.home, 2):
             until(lambda: self.call().lane == "vm", "the VM serves again")
         self.home.reset()
@@ -149,20 +153,31 @@ class World:
             lane.reset()
 
     @contextlib.contextmanager
-    def held(self, lane: Lane, count: int) -> Generator[list[threading.Thread]]:
-        """`count` callers whose requests a lane with `hold` keeps until the block ends."""
-        # A caller has its answer a moment before its slot is free.
-        time.sleep(0.1)
-        callers = [threading.Thread(target=self.call) for _ in range(count)]
+    def held(self, lane: Lane, count: int) -> Generator[None]:
+        """`count` callers whose requests this lane keeps until the block ends or the lane is released.
+
+        A slot is free a moment after its caller has the answer, so the next one may find another lane: it asks again.
+        """
+        names = [f"held-{next(self._held)}" for _ in range(count)]
+        ended = threading.Event()
+
+        def ask(name: str) -> None:
+            while not ended.wait(POLL_S) and self.call(X_Request_Id=name).lane != lane.name:
+                pass
+
+        lane.behaviour.hold = True
+        callers = [threading.Thread(target=ask, args=(name,)) for name in names]
         for caller in callers:
             caller.start()
         try:
-            until(lambda: lane.running >= count, f"{count} callers are held by {lane.name}")
-            yield callers
+            until(lambda: lane.holds() >= set(names), f"{count} callers are held by {lane.name}")
+            yield
         finally:
+            ended.set()
+            lane.behaviour.hold = False
             lane.release()
             for caller in callers:
-                caller.join(30)
+                caller.join(self.patience)
             lane.up()
 
     @contextlib.contextmanager
@@ -237,7 +252,7 @@ def tls_front(lane: Lane) -> Generator[tuple[str, Path]]:
             yield f"https://localhost:{port}", root
         finally:
             process.terminate()
-            process.wait(12)
+            process.wait(30)
 
 
 def _read(response: HTTPResponse, start: float) -> Answer:
