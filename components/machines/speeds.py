@@ -103,8 +103,9 @@ CARDS: Final = {
     "nvidia-l4": Speed(2000.0, 1500.0, 40.0, Source.ESTIMATED, "vLLM, AWQ weights; no report found yet"),
 }
 """Cards that vLLM serves on: home's and burst's."""
-BURST_START_S: Final = 70.0
-"""From the request that wakes burst to the first token."""
+BURST_START_S: Final = 50.0
+"""From the request that wakes burst to the first token, seconds: estimated step by step, 35 to 90
+(docs/decisions/15-burst-cold-start.md)."""
 
 
 def machine(name: str, gpu: str = "") -> Machine | None:
