@@ -80,7 +80,8 @@ class Toy:
                 task.cancel()
         if result:
             body = result[1].encode()
-            writer.write(f"HTTP/1.1 {result[0]} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+            head = f"HTTP/1.1 {result[0]} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+            writer.write(head.encode() + body)
             await writer.drain()
 
     def paths(self) -> list[str]:
