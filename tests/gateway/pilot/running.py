@@ -33,18 +33,14 @@ class Running:
     process: subprocess.Popen[bytes]
     port: int
     log_file: Path
-    slowest: float = 0.0
     connection: http.client.HTTPConnection | None = None
 
     def get(self, path: str) -> tuple[int, str]:
         """On one connection, as Caddy keeps it."""
         self.connection = self.connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        begun = time.monotonic()
         self.connection.request("GET", path)
         answer = self.connection.getresponse()
-        text = answer.read().decode()
-        self.slowest = max(self.slowest, time.monotonic() - begun)
-        return answer.status, text
+        return answer.status, answer.read().decode()
 
     def status(self) -> dict[str, Any]:
         return json.loads(self.get("/status")[1])
