@@ -1,7 +1,8 @@
-"""A fake OpenAI engine for fault tests: says who answered, keeps a log, and misbehaves on demand.
+"""A fake OpenAI engine: as slow as the machine that it is told, or scripted; it says who answered and misbehaves on
+demand.
 
-Owns: deterministic answers with the marker `BACKEND:<marker>`, the request log (the tests' witness), the faults, and
-metrics under vLLM's names. Does not own: a model; no answer means anything.
+Owns: deterministic answers with the marker `BACKEND:<marker>`, the request log (the tests' witness), the faults. Does
+not own: a model, for no answer means anything; when a machine's tokens come (`engine`).
 
 Control: `POST /_fault` merges JSON into the behaviour, `DELETE /_fault` resets it, `GET /_fault` shows it; `GET /_log`
 lists the API requests received, `DELETE /_log` empties it, `GET /_stats` has counts and the in-flight peak.
@@ -11,39 +12,47 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
 import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 from aiohttp import web
 
-from lab.programs import die_with_parent, log_to_stderr
-from lab.programs.event_loop import reset, stop_event
-from lab.programs.fake_state import Behaviour, Entry, Log, Reading, metrics, outcomes
+from lab.programs import die_with_parent, fake_metrics, log_to_stderr, prompt
+from lab.programs.engine import Counts, Engine, Job, Pace
+from lab.programs.event_loop import stop_event
+from lab.programs.fake_http import MAX_BODY_BYTES, error, event, receive, reset
+from lab.programs.fake_state import Behaviour, Entry, Log, Reading, outcomes
+from lab.programs.pictures import PictureError
 from lab.programs.serving import serve_http
 
-MAX_BODY_BYTES = 64 << 20
-_FLUSH_SECONDS = 0.2
-"""Between the last bytes and an RST, which would else discard them at the client."""
+BATCH_TOKENS = 2048
+"""Prompt tokens of a step: the default of llama.cpp (`--batch-size`) and of vLLM on cards under 70 GB."""
 
 _ENTRY = web.RequestKey("entry", Entry)
 
 log = log_to_stderr("fake_model")
 
 
-class Engine:
+class FakeModel:
     """The engine's state and its handlers."""
 
-    def __init__(self, alias: str, marker: str, log: Log) -> None:
+    def __init__(self, args: argparse.Namespace) -> None:
         """Start healthy."""
-        self._alias, self._marker, self._log = alias, marker, log
+        self._alias, self._marker, self._log = cast("str", args.alias), cast("str", args.marker), Log(args.journal)
+        self._llama_cpp = args.engine == "llama.cpp"
+        self._most_picture_tokens = prompt.most_picture_tokens(args.image_max_tokens, args.mm_processor_kwargs)
         self._moving, self._healthy = asyncio.Event(), asyncio.Event()
         self._become(Behaviour())
+        self._engines: list[Engine] = []
+        if args.pace:
+            pace, limits = Pace(**json.loads(args.pace)), {"slots": args.parallel, "batch": args.batch_size}
+            self._engines = [Engine(pace, **limits, moving=self._moving) for _ in range(args.machines)]
+        self._scripted = Counts()
         self._in_flight = self._peak = self._served = 0
         self._probes = {"/health": 0, "/metrics": 0}
         self._first_tokens: list[float] = []
@@ -90,37 +99,69 @@ class Engine:
         return response
 
     async def _answer(self, request: web.Request, entry: Entry) -> web.StreamResponse:
-        raw = await _receive(request, entry)
+        raw = await receive(request, entry)
         if raw is None:
-            return _error(413, f"body over {MAX_BODY_BYTES} bytes")
+            return error(413, f"body over {MAX_BODY_BYTES} bytes")
         behaviour = self._behaviour
         await self._moving.wait()
         if behaviour.reset == "before-headers":
-            return await _reset(request, entry)
+            return await reset(request, entry)
         if behaviour.status is not None:
-            return _error(behaviour.status, f"fault set on {self._marker}", behaviour.retry_after)
+            return error(behaviour.status, f"fault set on {self._marker}", behaviour.retry_after)
         try:
             body = json.loads(raw)
-        except ValueError as error:
-            return _error(400, f"body is not JSON: {error}")
+        except ValueError as refused:
+            return error(400, f"body is not JSON: {refused}")
         if not isinstance(body, dict):
-            return _error(400, "body is not a JSON object")
+            return error(400, "body is not a JSON object")
         reading = Reading(entry, cast("dict[str, Any]", body), chat=request.path.endswith("/chat/completions"))
-        if reading.body.get("stream"):
-            return await self._stream(request, reading, behaviour)
-        return await self._whole(request, reading, behaviour)
+        if not self._engines:
+            return await self._begin(request, reading, behaviour, None)
+        try:
+            reading.work = prompt.work(raw, reading.body, self._most_picture_tokens)
+        except PictureError as refused:
+            return error(400, str(refused))
+        work = replace(reading.work, answer=reading.tokens(behaviour))
+        with self._engine(request).enter(work, held_s=behaviour.first_token_delay) as job:
+            return await self._begin(request, reading, behaviour, job)
 
-    async def _tokens(self, reading: Reading, behaviour: Behaviour) -> AsyncIterator[str]:
-        """Yield the answer's tokens at the set pace and take the time to the first."""
+    def _engine(self, request: web.Request) -> Engine:
+        """The machine that a connection leads to: a balancer hands out connections, and keeps none in mind."""
+        peer = request.transport.get_extra_info("peername") if request.transport else None
+        return self._engines[(peer[1] if peer else 0) % len(self._engines)]
+
+    async def _begin(
+        self, request: web.Request, reading: Reading, behaviour: Behaviour, job: Job | None
+    ) -> web.StreamResponse:
+        if not reading.body.get("stream"):
+            return await self._whole(request, reading, behaviour, job)
+        # No engine answers within microseconds; Traefik cuts about one such stream in 200 (none of 3,092 after 10 ms).
+        await asyncio.sleep(0.01)
+        if job and self._llama_cpp:
+            await job.in_slot.wait()
+        return await self._stream(request, reading, behaviour, job)
+
+    async def _tokens(self, reading: Reading, behaviour: Behaviour, job: Job | None) -> AsyncIterator[str]:
+        """Yield the answer's tokens at the machine's pace or the set one, and take the time to the first."""
         for number in range(reading.tokens(behaviour)):
-            await asyncio.sleep(behaviour.token_interval if number else behaviour.first_token_delay)
+            if job:
+                await job.token()
+            if number:
+                await asyncio.sleep(behaviour.token_interval)
+            elif not job:
+                await asyncio.sleep(behaviour.first_token_delay)
             await self._moving.wait()
             if not number:
                 self._first_tokens.append(time.monotonic() - reading.started)
+                self._scripted.prompt_tokens += reading.usage(behaviour)["prompt_tokens"]
+                self._scripted.prompt_s += self._first_tokens[-1]
+            self._scripted.generated += 1
             yield f" token{number}" if number else f"BACKEND:{self._marker}"
 
-    async def _whole(self, request: web.Request, reading: Reading, behaviour: Behaviour) -> web.StreamResponse:
-        text = "".join([token async for token in self._tokens(reading, behaviour)])
+    async def _whole(
+        self, request: web.Request, reading: Reading, behaviour: Behaviour, job: Job | None
+    ) -> web.StreamResponse:
+        text = "".join([token async for token in self._tokens(reading, behaviour, job)])
         text += f" sha256={reading.entry.sha256} length={reading.entry.body_length}"
         choice = {"message": {"role": "assistant", "content": text}} if reading.chat else {"text": text}
         answer = self._head(reading, "") | {
@@ -133,37 +174,37 @@ class Engine:
         await response.prepare(request)
         if behaviour.reset == "mid-stream":
             await response.write(data[: len(data) // 2])
-            return await _reset(request, reading.entry, response)
+            return await reset(request, reading.entry, response)
         await response.write(data)
         return response
 
-    async def _stream(self, request: web.Request, reading: Reading, behaviour: Behaviour) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, reading: Reading, behaviour: Behaviour, job: Job | None
+    ) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-        # No engine answers within microseconds; Traefik cuts about one such stream in 200 (none of 3,092 after 10 ms).
-        await asyncio.sleep(0.01)
         await response.prepare(request)
         head = self._head(reading, ".chunk")
         count = reading.tokens(behaviour)
         number = 0
-        async for token in self._tokens(reading, behaviour):
+        async for token in self._tokens(reading, behaviour, job):
             if behaviour.reset == "mid-stream" and number >= max(1, count // 2):
-                return await _reset(request, reading.entry, response)
+                return await reset(request, reading.entry, response)
             choice = {"delta": {"role": "assistant", "content": token}} if reading.chat else {"text": token}
             extra = {} if number else {"received": reading.entry.received(behaviour.echo_headers)}
-            await _event(response, head | {"choices": [{"index": 0, "finish_reason": None} | choice]} | extra)
+            await event(response, head | {"choices": [{"index": 0, "finish_reason": None} | choice]} | extra)
             number += 1
         last: dict[str, Any] = {"delta": {}} if reading.chat else {"text": ""}
-        await _event(response, head | {"choices": [{"index": 0, "finish_reason": "stop"} | last]})
+        await event(response, head | {"choices": [{"index": 0, "finish_reason": "stop"} | last]})
         if reading.wants_usage:
-            await _event(response, head | {"choices": [], "usage": reading.usage(behaviour)})
+            await event(response, head | {"choices": [], "usage": reading.usage(behaviour)})
         await response.write(b"data: [DONE]\n\n")
         await response.write_eof()
         return response
 
     def _become(self, behaviour: Behaviour) -> None:
         self._behaviour = behaviour
-        for event, free in ((self._moving, not behaviour.hang), (self._healthy, behaviour.health != 0)):
-            event.set() if free else event.clear()
+        for goes, free in ((self._moving, not behaviour.hang), (self._healthy, behaviour.health != 0)):
+            goes.set() if free else goes.clear()
 
     def _head(self, reading: Reading, suffix: str) -> dict[str, Any]:
         self._served += 1
@@ -186,9 +227,12 @@ class Engine:
         status = self._behaviour.health
         return web.json_response({"status": "ok" if status == 200 else "fault"}, status=status)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
+    async def _metrics(self, request: web.Request) -> web.Response:
         self._probes["/metrics"] += 1
-        text = metrics(self._alias, self._in_flight, self._first_tokens, outcomes(self._log.entries))
+        scripted = replace(self._scripted, processing=self._in_flight)
+        counts = self._engine(request).counts if self._engines else scripted
+        told = fake_metrics.llama_cpp(counts) if self._llama_cpp else None
+        text = told or fake_metrics.vllm(self._alias, counts, self._first_tokens)
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _show_log(self, _: web.Request) -> web.Response:
@@ -211,51 +255,14 @@ class Engine:
     async def _merge_fault(self, request: web.Request) -> web.Response:
         try:
             self._become(self._behaviour.merged(await request.json()))
-        except (ValueError, TypeError) as error:
-            return _error(400, str(error))
+        except (ValueError, TypeError) as refused:
+            return error(400, str(refused))
         log.info("behaviour: %s", self._behaviour)
         return await self._show_fault(request)
 
     async def _reset_fault(self, request: web.Request) -> web.Response:
         self._become(Behaviour())
         return await self._show_fault(request)
-
-
-async def _receive(request: web.Request, entry: Entry) -> bytes | None:
-    """Read the body, noting what came even if the client leaves half-way; None if it is too large."""
-    digest, body = hashlib.sha256(), bytearray()
-    try:
-        async for chunk in request.content.iter_any():
-            digest.update(chunk)
-            body += chunk
-            if len(body) > MAX_BODY_BYTES:
-                return None
-    finally:
-        entry.body_length, entry.sha256 = len(body), digest.hexdigest()
-    return bytes(body)
-
-
-async def _event(response: web.StreamResponse, data: dict[str, Any]) -> None:
-    await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
-
-
-def _error(status: int, message: str, retry_after: str | int | None = None) -> web.Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    return web.json_response(body, status=status, headers=headers)
-
-
-async def _reset(request: web.Request, entry: Entry, begun: web.StreamResponse | None = None) -> web.StreamResponse:
-    """Close the connection with RST; the response returned never reaches the client."""
-    entry.outcome = "reset"
-    if begun is not None:
-        await asyncio.sleep(_FLUSH_SECONDS)
-    if request.transport is not None:
-        reset(request.transport)
-    if begun is None:
-        raise ConnectionResetError("reset before headers")
-    return begun
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -266,14 +273,23 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--marker", required=True)
     parser.add_argument("--journal", type=Path, help="file to which the log is copied as it grows")
-    for ignored in ("--runner", "--parallel", "--ctx-size", "--cache", "--threads"):
+    parser.add_argument("--engine", choices=["llama.cpp", "vllm"], default="vllm", help="whose habits and metrics")
+    parser.add_argument(
+        "--pace", help="the machine's speeds, JSON of `engine.Pace`; without them a script sets the pace"
+    )
+    parser.add_argument("--machines", type=int, default=1, help="machines that share the connections, each this fast")
+    parser.add_argument("--parallel", type=int, default=1, help="slots of a machine")
+    parser.add_argument("--batch-size", type=int, default=BATCH_TOKENS, help="prompt tokens of a step")
+    parser.add_argument("--image-max-tokens", type=int, help="llama.cpp: most tokens of a picture")
+    parser.add_argument("--mm-processor-kwargs", type=json.loads, default={}, help="vLLM: `max_pixels` of a picture")
+    for ignored in ("--runner", "--ctx-size", "--cache", "--threads"):
         parser.add_argument(ignored)
     return parser.parse_args(argv)
 
 
 async def run(args: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
-    await serve_http(Engine(args.alias, args.marker, Log(args.journal)).app(), args.host, args.port, stop_event())
+    await serve_http(FakeModel(args).app(), args.host, args.port, stop_event())
 
 
 if __name__ == "__main__":

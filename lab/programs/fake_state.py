@@ -1,7 +1,7 @@
-"""The fake engine's memory: its behaviour, the requests that it received, and its metrics.
+"""The fake engine's memory: its behaviour, and the requests that it received.
 
-Owns: the fault switches with their checks, a request's size in tokens, the log and its copy on disk, and the Prometheus
-text. Does not own: HTTP.
+Owns: the fault switches with their checks, the log and its copy on disk. Does not own: HTTP (`fake_model`), a machine's
+pace (`engine`).
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ import os
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
-_TTFT = "vllm:time_to_first_token_seconds"
-_BUCKETS = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160, 640)
+from components.machines.requests import BYTES_PER_TOKEN
+from lab.programs.engine import Work
+
+SCRIPTED_TOKENS: Final = 8
+"""Tokens of an answer whose pace a script sets."""
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How API requests are answered; the defaults are a healthy, instant engine."""
+    """How API requests are answered; the defaults are a healthy engine, as fast as its machine, or instant without."""
 
     first_token_delay: float = 0.0
-    """Seconds from the request's end to the first token; a stream's headers are sent before it, as engines do."""
+    """Seconds from the request's end to the first token, added to the machine's own: the request's slot is taken."""
     token_interval: float = 0.0
-    """Seconds between tokens."""
-    tokens: int = 8
-    """Tokens an answer has, unless the request's max_tokens is lower."""
+    """Seconds between tokens, added to the machine's own."""
+    tokens: int | None = None
+    """Tokens an answer has, unless the request's max_tokens is lower. None: as a machine's pace has it, or else 8."""
     status: int | None = None
     """Answer with this status and an error body instead."""
     retry_after: str | int | None = None
@@ -50,6 +53,8 @@ class Behaviour:
             raise ValueError("reset must be before-headers, mid-stream or null")
         for name in ("first_token_delay", "token_interval", "tokens", "health"):
             value = getattr(new, name)
+            if name == "tokens" and value is None:
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ValueError(f"{name} must be a number of at least 0")
         if new.status is not None and not 200 <= new.status <= 599:
@@ -88,15 +93,18 @@ class Reading:
     body: dict[str, Any]
     chat: bool
     started: float = field(default_factory=time.monotonic)
+    work: Work | None = None
+    """What it asks of the machine; None where a script sets the pace."""
 
     def tokens(self, behaviour: Behaviour) -> int:
-        """Tokens of the answer: those of the behaviour, or fewer where the request sets a limit."""
-        limit = self.body.get("max_completion_tokens") or self.body.get("max_tokens") or behaviour.tokens
-        return min(behaviour.tokens, limit)
+        """Tokens of the answer: those of the behaviour or the machine, or fewer where the request sets a limit."""
+        most = (self.work.answer if self.work else SCRIPTED_TOKENS) if behaviour.tokens is None else behaviour.tokens
+        return min(most, self.body.get("max_completion_tokens") or self.body.get("max_tokens") or most)
 
     def usage(self, behaviour: Behaviour) -> dict[str, int]:
-        """Count a prompt token per four bytes of the body: a number that grows with the request, no more."""
-        prompt, answer = self.entry.body_length // 4, self.tokens(behaviour)
+        """The machine's count, or a prompt token per four bytes of the body."""
+        prompt = self.work.prompt if self.work else self.entry.body_length // BYTES_PER_TOKEN
+        answer = self.tokens(behaviour)
         return {"prompt_tokens": prompt, "completion_tokens": answer, "total_tokens": prompt + answer}
 
     @property
@@ -135,16 +143,3 @@ def outcomes(log: list[Entry]) -> dict[str, int]:
     for entry in log:
         counts[entry.outcome] += 1
     return counts
-
-
-def metrics(alias: str, in_flight: int, first_tokens: list[float], counts: dict[str, int]) -> str:
-    """Return the Prometheus text; where vLLM has a metric, it is named and labelled as vLLM's."""
-    label = f'model_name="{alias}"'
-    lines = ["# TYPE vllm:num_requests_running gauge", f"vllm:num_requests_running{{{label}}} {in_flight}"]
-    lines += [f"# TYPE {_TTFT} histogram"]
-    buckets = [(str(limit), sum(t <= limit for t in first_tokens)) for limit in _BUCKETS]
-    lines += [f'{_TTFT}_bucket{{{label},le="{le}"}} {count}' for le, count in [*buckets, ("+Inf", len(first_tokens))]]
-    lines += [f"{_TTFT}_sum{{{label}}} {sum(first_tokens)}", f"{_TTFT}_count{{{label}}} {len(first_tokens)}"]
-    lines += ["# TYPE fake:requests_total counter"]
-    lines += [f'fake:requests_total{{{label},outcome="{outcome}"}} {count}' for outcome, count in counts.items()]
-    return "\n".join(lines) + "\n"

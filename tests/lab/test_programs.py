@@ -352,6 +352,65 @@ def test_a_misspelt_fault_is_refused_and_headers_are_echoed_on_demand(fake: str)
     assert ["X-Mine", "7"] in answer["received"]["headers"]
 
 
+@pytest.fixture
+def slow() -> Iterator[str]:
+    """llama.cpp on a machine a hundred times as fast as one core, with one slot."""
+    port = free_port()
+    pace = json.dumps({"prompt": 460, "picture": 465, "answer": 200})
+    server = start("fake_model", "--alias", ALIAS, "--port", str(port), "--marker", "vm", "--engine", "llama.cpp",
+                   "--pace", pace, "--parallel", "1", "--image-max-tokens", "256")  # fmt: skip
+    try:
+        until(lambda: status(f"http://127.0.0.1:{port}/health") == 200, "fake ready")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        stop(server)
+
+
+def test_a_fake_with_a_machine_takes_its_time(slow: str) -> None:
+    began = time.monotonic()
+    answer = ask(slow, messages=[{"role": "user", "content": "x" * 1000}], max_tokens=100)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (pytest.approx(290, abs=20), 100)
+    assert time.monotonic() - began > 290 / 460 + 100 / 200 - 0.1
+    began = time.monotonic()
+    seen = ask(slow, messages=about(picture("PNG")), max_tokens=1)
+    assert time.monotonic() - began > 99 / 465 + 99 / 460
+    assert seen.usage.prompt_tokens == pytest.approx(99 + 50, abs=20), "320 x 240 px have 11 x 9 tokens"
+    with pytest.raises(openai.BadRequestError, match="cannot be decoded"):
+        ask(slow, messages=about("data:image/png;base64,AAAA"))
+
+
+def test_llama_cpp_sends_a_stream_s_headers_when_it_has_a_slot(slow: str) -> None:
+    """As its own server does; vLLM sends them at once."""
+
+    def headers(_: int) -> float:
+        body = {"stream": True, "max_tokens": 100}
+        with requests.post(f"{slow}/v1/chat/completions", json=body, stream=True, timeout=LIMIT_S) as response:
+            at = time.monotonic()
+            assert response.content
+        return at
+
+    began = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        first, second = sorted(pool.map(headers, range(2)))
+    assert first - began < 0.4
+    assert second - first > 100 / 200 - 0.1
+
+
+def test_the_fake_s_metrics_are_those_of_llama_cpp_s_server(slow: str, models: list[str]) -> None:
+    ask(slow, max_tokens=5)
+
+    def metrics(base: str) -> dict[str, str]:
+        text = requests.get(f"{base}/metrics", timeout=LIMIT_S).text
+        return dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
+
+    here, real = metrics(slow), metrics(models[0])
+    assert here.items() <= real.items()
+    assert set(real) - set(here) <= {name for name in real if "spec_decode" in name or "n_tokens_max" in name}
+    text = requests.get(f"{slow}/metrics", timeout=LIMIT_S).text
+    assert "\nllamacpp:tokens_predicted_total 5\n" in text
+    assert "\nllamacpp:requests_processing 0\n" in text
+
+
 # --- containerboot ----------------------------------------------------------------------------------------------------
 
 KEY = "tskey-auth-lab"
