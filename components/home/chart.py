@@ -22,7 +22,7 @@ def values(service: Service, settings: Settings) -> dict[str, Any]:
         "port": service.port,
         # Of a server's own paths, /tokenize, /pause, /metrics and the rest stay inside the cluster.
         "ingress": {"prefixes": list(service.paths)},
-        "gpu": {"slices": service.slices},
+        "gpu": {"slices": service.slices, "card": settings.home.gpu},
         "cache": {"gib": service.cache_gib, "mountPath": vllm.CACHE},
         "user": {"uid": service.uid},
         "probes": {"path": service.health},

@@ -9,6 +9,7 @@ from typing import Final
 
 from pydantic import Field, field_validator
 
+from components.machines.speeds import CARDS
 from components.settings.section import Memory, Refusal, Section
 
 DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
@@ -34,6 +35,11 @@ class HomeSettings(Section):
     namespace: str = Field(
         default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
     )
+    gpu: str = Field(
+        default="rtx-3090",
+        description="The card, as `components/machines/speeds.py` names it: the pilot's estimates and the lab's "
+        + "stand-ins take its speed from there.",
+    )
     gpu_slices: int = Field(
         default=10, ge=2, le=100, description="Time slices of the one GPU; NVIDIA's plugin takes 2 at least."
     )
@@ -46,6 +52,18 @@ class HomeSettings(Section):
         le=1000,
         description="Requests for `model.name` that home answers at a time; further ones go to the next lane.",
     )
+
+    @field_validator("gpu")
+    @classmethod
+    def _known_card(cls, gpu: str) -> str:
+        if gpu not in CARDS:
+            raise Refusal(
+                f"one of {', '.join(CARDS)}",
+                "nobody knows how fast another card answers, and routing would guess",
+                "name the most similar one that is slower, or add a row with its source to "
+                + "components/machines/speeds.py",
+            )
+        return gpu
 
     @field_validator("nic")
     @classmethod

@@ -24,6 +24,8 @@ NO_EFFECT: Final = {"atomic", "compat", "description", "repositoryOpts", "skipAw
 """Inputs of a release that say how it is installed, not what is."""
 KINDS: Final = {"Deployment", "Ingress", "NetworkPolicy", "PersistentVolumeClaim", "Service"}
 """Kinds of objects that the lab knows; `unproven` says what it does not do about them."""
+CARD: Final = "pilotlight/gpu"
+"""The annotation of a pod that names the machine's card."""
 INGRESS_CLASS: Final = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",
@@ -76,6 +78,8 @@ class Pod:
     """Paths that Traefik leads here, whatever the host."""
     slices: int
     """Time slices of the GPU that it asks for."""
+    card: str
+    """The GPU, as the pod's annotation names it; empty: it doesn't."""
     mounts: tuple[VolumeMount, ...]
     startup: Probe
     readiness: Probe
@@ -167,6 +171,7 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
         port=ports.get(target, target),
         paths=_paths(fronting[0], rendered),
         slices=int(container["resources"]["limits"].get("nvidia.com/gpu", 0)),
+        card=template["metadata"].get("annotations", {}).get(CARD, ""),
         mounts=tuple(
             VolumeMount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
             for mount in container["volumeMounts"]

@@ -106,6 +106,7 @@ OTHER: Final[Mapping[str, Patch]] = {
     "vm.projector.sha256": {"vm.projector.sha256": "0" * 64},
     "home.owner": {"home.owner": False, "kubeconfig": None},
     "home.nic": {"home.nic": "enp5s0"},
+    "home.gpu": {"home.gpu": "nvidia-l4"},
     "home.gpu_memory": {"home.gpu_memory": "32GiB"},
     "services[]": {"services.2": {"name": "speech", "preset": "tts"}},
     "services[].name": {"services.1.name": "listening"},
