@@ -67,7 +67,13 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", _up, "start everything and serve until Ctrl-C")
     up.add_argument("--detach", action="store_true", help="serve in the background; end it with `down`")
     up.add_argument("--port", type=int, default=0, help=f"public port (default: {PREFERRED_PORT}, or a free one)")
-    up.add_argument("--fake-models", action="store_true", help="scripted model servers instead of real ones (tests)")
+    up.add_argument(
+        "--fake-models", action="store_true", help="scripted model servers, as slow as the declared machines"
+    )
+    up.add_argument("--time-scale", type=float, default=1.0, help="divides burst's start and the machines' times")
+    up.add_argument(
+        "--answer-in", type=float, default=None, metavar="S", help="seconds of a scripted answer, whatever the machine"
+    )
     up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
     up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
     for sub in (plan, up):
@@ -139,6 +145,8 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         fake_models=arguments.fake_models,
         idle_s=arguments.idle,
         cold_start_s=arguments.cold_start,
+        answer_s=arguments.answer_in,
+        time_scale=arguments.time_scale,
         say=show.say,
     )
     starting = asyncio.create_task(_start(lab, stack, plan, folder))
@@ -174,7 +182,8 @@ def _detach(arguments: argparse.Namespace, folder: Path) -> int:
     words = [sys.executable, "-u", "-m", "lab", "--stack", arguments.stack, "up", "--idle", str(arguments.idle)]
     words += ["--port", str(arguments.port)] if arguments.port else []
     words += ["--fake-models"] if arguments.fake_models else []
-    words += ["--cold-start", str(arguments.cold_start)]
+    words += ["--cold-start", str(arguments.cold_start), "--time-scale", str(arguments.time_scale)]
+    words += ["--answer-in", str(arguments.answer_in)] if arguments.answer_in is not None else []
     words += [word for item in arguments.config for word in ("--config", item)]
     with log.open("wb") as out:
         process = subprocess.Popen(

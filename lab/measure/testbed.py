@@ -24,7 +24,7 @@ from lab.run.lab import Lab
 from lab.run.ports import free_port
 
 ANSWER_S: Final = 0.6
-"""What the fake models take for an answer, half of it until its first token."""
+"""What a fake model takes for an answer where its machine is not the point, half of it until the first token."""
 CHECKED_S: Final = 2.0
 """Within this the checks of a new instance of the gateway have found the lanes."""
 Plant = Callable[[Stack], None]
@@ -67,10 +67,14 @@ async def lab_up(
     config: Sequence[str],
     plant: Plant | None = None,
     *,
-    answer_s: float = ANSWER_S,
+    answer_s: float | None = ANSWER_S,
+    time_scale: float = 1.0,
     vm_address: str = VM_ADDRESS,
 ) -> AsyncGenerator[Testbed]:
-    """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens."""
+    """A running lab with the settings `config`, each `key=JSON`, taken down whatever happens.
+
+    Its models answer in `answer_s`; None: as late as the declared machines, divided by `time_scale`.
+    """
     cloud = Cloud(port=free_port(), burst_port=free_port(), vm_address=vm_address)
     settings = {f"{PROJECT}:{key}": value for key, _, value in (item.partition("=") for item in config)}
     declared = {**cloud.config(), **config_of("dev"), **settings}
@@ -86,6 +90,7 @@ async def lab_up(
         fake_models=True,
         cold_start_s=cold_start_s,
         answer_s=answer_s,
+        time_scale=time_scale,
         say=lambda _: None,
     )
     try:

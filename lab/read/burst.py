@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from lab.errors import LabError
-from lab.read import images
+from lab.read import images, pace
 from lab.read.container import Container, Mount
+from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
 
 INVOKER: Final = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
@@ -30,6 +31,7 @@ class Burst:
     timeout_s: float
     min_instances: int
     health_path: str
+    pace: Pace
 
 
 def read(stack: Stack, resource: Resource) -> Burst:
@@ -67,4 +69,5 @@ def read(stack: Stack, resource: Resource) -> Burst:
         timeout_s=float(template["timeout"].removesuffix("s")),
         min_instances=template["scaling"]["minInstanceCount"],
         health_path=item["startupProbe"]["httpGet"]["path"],
+        pace=pace.of_card(resource.name, template["nodeSelector"]["accelerator"]),
     )

@@ -104,6 +104,12 @@ class Cloud:
                     "id": f"{place}/instanceGroupManagers/{inputs['name']}",
                     "instanceGroup": f"{place}/instanceGroups/{inputs['name']}",
                 }
+            case "gcp:compute/instanceGroupManager:InstanceGroupManager":
+                place = f"projects/{project}/zones/{inputs['zone']}"
+                return {
+                    "id": f"{place}/instanceGroupManagers/{inputs['name']}",
+                    "instanceGroup": f"{place}/instanceGroups/{inputs['name']}",
+                }
             case "gcp:compute/regionHealthCheck:RegionHealthCheck":
                 return {"id": f"projects/{project}/regions/{inputs['region']}/healthChecks/{inputs['name']}"}
             case "gcp:compute/regionBackendService:RegionBackendService":

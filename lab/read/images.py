@@ -23,6 +23,8 @@ class Argument:
     meaning: str
     local: str | None = None
     """Argument of the local program that gets the value; None: the value has no effect here, `meaning` says why."""
+    scripted: str | None = None
+    """Argument of the scripted stand-in that gets the value; None: as with the local program."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,17 @@ class Program:
     arguments: Mapping[str, Argument] | None = None
     """None: the arguments are the real program's own, passed on as they are."""
     positional: Argument | None = None
+    scripted: tuple[str, ...] = ()
+    """Command line of the stand-in of `lab up --fake-models`, to which its understood arguments are added."""
     runs: tuple[str, ...] = ()
     """Names the declared command may start, found in `BIN` or in the lab's own `programs/bin`."""
 
 
 _MODEL: Final = (sys.executable, "-m", "lab.programs.model_server")
+_SCRIPTED: Final = (sys.executable, "-m", "lab.programs.fake_model")
 _HOST: Final = Argument(1, "replaced by the loopback address of table 3")
+_PACE: Final = "scripted models go by it"
+_CORES: Final = Argument(1, "the declared machine's cores; this one's are shared")
 _SMALL: Final = "gemma-3-270m answers instead of the declared weights"
 
 PROGRAMS: Final = (
@@ -69,6 +76,7 @@ PROGRAMS: Final = (
         repository="ghcr.io/ggml-org/llama.cpp",
         program="xllamacpp (llama.cpp's server), behind a stand-in for pictures",
         local=_MODEL,
+        scripted=(*_SCRIPTED, "--engine", "llama.cpp"),
         arguments={
             "--host": _HOST,
             "--port": _HOST,
@@ -77,13 +85,21 @@ PROGRAMS: Final = (
             "--alias": Argument(1, "served name", "--alias"),
             "--ctx-size": Argument(1, "context, tokens", "--ctx-size"),
             "--parallel": Argument(1, "slots", "--parallel"),
-            "--metrics": Argument(0, "no metrics here"),
+            "--threads": _CORES,
+            "--threads-batch": _CORES,
+            "--batch-size": Argument(1, f"prompt tokens of one step; {_PACE}", scripted="--batch-size"),
+            "--ubatch-size": Argument(1, "no effect on who waits for whom"),
+            "--cache-ram": Argument(1, "the small model needs no limit; a stand-in remembers no prompt"),
+            "--image-max-tokens": Argument(1, f"a picture's tokens; {_PACE}", scripted="--image-max-tokens"),
+            "--n-gpu-layers": Argument(1, "no GPU here"),
+            "--metrics": Argument(0, "as llama.cpp has them"),
         },
     ),
     Program(
         repository="docker.io/vllm/vllm-openai",
         program="xllamacpp (llama.cpp's server), behind a stand-in for pictures: vLLM needs a GPU",
         local=_MODEL,
+        scripted=(*_SCRIPTED, "--engine", "vllm"),
         entrypoint=("vllm", "serve"),
         positional=Argument(1, _SMALL),
         arguments={
@@ -94,7 +110,7 @@ PROGRAMS: Final = (
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
             "--max-num-seqs": Argument(1, "slots", "--parallel"),
             "--limit-mm-per-prompt": Argument(1, "pictures go to the stand-in"),
-            "--mm-processor-kwargs": Argument(1, "pictures go to the stand-in"),
+            "--mm-processor-kwargs": Argument(1, f"a picture's tokens; {_PACE}", scripted="--mm-processor-kwargs"),
             "--allowed-media-domains": Argument(1, "the stand-in takes inline pictures only"),
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
             "--runner": Argument(1, "generating text, or pooling (embeddings)", "--runner"),
@@ -141,14 +157,24 @@ def understood(container: str, image: str, command: Sequence[str], args: Sequenc
 
 
 def local_command(
-    container: str, image: str, command: Sequence[str], args: Sequence[str], *, host: str, port: int, cache: Path
+    container: str,
+    image: str,
+    command: Sequence[str],
+    args: Sequence[str],
+    *,
+    host: str,
+    port: int,
+    cache: Path,
+    scripted: bool = False,
 ) -> list[str]:
-    """The process to start for a model server that listens on `host:port`."""
+    """The process to start for a model server that listens on `host:port`: the real program, or the scripted one."""
     program = program_of(image)
-    line = [*program.local, "--host", host, "--port", str(port), "--cache", str(cache)]
+    line = [*(program.scripted if scripted else program.local), "--host", host, "--port", str(port)]
+    line += ["--cache", str(cache)]
     for _, argument, values in _parse(container, program, command, args):
-        if argument.local:
-            line += [argument.local, *values]
+        name = (scripted and argument.scripted) or argument.local
+        if name:
+            line += [name, *values]
     return line
 
 

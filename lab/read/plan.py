@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from lab.errors import LabError
-from lab.read import burst, gateway, home, images, tailnet, unproven, vm
+from lab.read import burst, gateway, home, images, pace, tailnet, unproven, vm
 from lab.read.burst import Burst
 from lab.read.cloud_run import SERVICE, has_gpu
 from lab.read.gateway import Gateway
+from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
 from lab.read.tailnet import Tailnet
 from lab.read.unproven import Unproven
-from lab.read.vm import INSTANCE, Vm
+from lab.read.vm import Vm
 
 LANES: Final = ("home", "burst", "vm")
 """Every lane, in the order in which the gateway tries them."""
@@ -36,6 +37,8 @@ class Plan:
     unproven: tuple[Unproven, ...]
     not_run: Mapping[str, str]
     """Services at home that nothing answers for here, and why."""
+    paces: Mapping[str, Pace]
+    """How fast each model server's machine is, by the container's title."""
 
     @property
     def lanes(self) -> tuple[str, ...]:
@@ -50,9 +53,9 @@ def read(stack: Stack) -> Plan:
     if len(services) != 1:
         raise LabError(f"the stack registers {len(services)} gateways, the lab runs exactly one")
     bursts = [_told(r, lambda r: burst.read(stack, r)) for r in stack.of_type(SERVICE) if has_gpu(r.inputs)]
-    vms = [_told(resource, lambda r: vm.read(stack, r)) for resource in stack.of_type(INSTANCE)]
+    vms = [_told(resource, lambda r: vm.read(stack, r)) for resource in vm.resources(stack)]
     if len(vms) > 1:
-        raise LabError(f"the stack registers {len(vms)} VMs, the lab runs at most one")
+        raise LabError(f"the stack registers {len(vms)} VMs or groups of them, the lab runs at most one")
     found = _told(services[0], lambda resource: gateway.read(stack, resource))
     declared = home.pods(stack.resources)
     pods = tuple(pod for pod in declared if not images.why_not(pod.image))
@@ -63,6 +66,8 @@ def read(stack: Stack) -> Plan:
         listening = images.value_of(pod.args, "--port")
         if listening != str(pod.port):
             raise LabError(f"home/{pod.name}: the Service leads to port {pod.port}, the server is told {listening}")
+    paces = {f"home/{pod.name}": pace.of_card(f"home/{pod.name}", pod.card) for pod in pods}
+    paces |= {one.container.title: one.pace for one in (*bursts, *vms)}
     return Plan(
         gateway=found,
         vm=vms[0] if vms else None,
@@ -71,6 +76,7 @@ def read(stack: Stack) -> Plan:
         tailnet=tailnet.read(stack, found),
         unproven=tuple(unproven.read(stack.resources)),
         not_run={pod.name: reason for pod in declared if (reason := images.why_not(pod.image))},
+        paces=paces,
     )
 
 

@@ -1,4 +1,4 @@
-"""The three tables by which the lab translates, as text for `lab plan`.
+"""The three tables by which the lab translates, and the declared machines' pace, as text for `lab plan`.
 
 Owns: their wording. Does not own: the translation itself (`images`, `run.folders`, `run.lab`).
 """
@@ -50,4 +50,15 @@ def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
         rows += [f"   home/{pod.name} {m.path} -> run/home/{pod.name}{m.path} ({m.kind})" for m in pod.mounts]
     rows += ["", "3. declared address -> loopback address", ""]
     rows += [f"   {declared} -> {here}" for declared, here in addresses.items()]
-    return "\n".join(rows)
+    return "\n".join([*rows, "", *paces(plan)])
+
+
+def paces(plan: Plan) -> list[str]:
+    """How late the declared machines answer, which real models here don't show."""
+    rows = ["how late the declared machines answer: scripted models do so, too, the small real one does not", ""]
+    rows += [f"   {title}: {pace.told}" for title, pace in plan.paces.items()]
+    if plan.vm and plan.vm.grouped:
+        count = plan.vm.machines
+        many = f"{count} machines, each with its own slots" if count > 1 else "the group's one machine"
+        rows.append(f"   {plan.vm.container.title}: one process stands for {many}; the real model is one server")
+    return rows

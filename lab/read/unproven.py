@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from lab.read import home, images
+from lab.read import home, images, vm
 from lab.read.cloud_run import SERVICE, has_gpu
 from lab.read.stack import Resource
 from lab.read.traefik import CHART_CONFIG
@@ -62,6 +62,15 @@ BY_TYPE: Final[dict[str, Row]] = {
         Group.MACHINES,
         "booting Container-Optimized OS, cloud-init, docker, the machine's speed, spot stops",
     ),
+    "gcp:compute/instanceTemplate:InstanceTemplate": (
+        Group.MACHINES,
+        "booting Container-Optimized OS, cloud-init, docker, a card's driver, the machine's speed, spot stops",
+    ),
+    vm.MANAGERS[0]: (Group.GOOGLE, "making, healing and replacing machines"),
+    vm.AUTOSCALERS[0]: (Group.GOOGLE, "adding machines; the lab runs those that always run"),
+    vm.CHECK: (Group.GOOGLE, "asking; the lab checks that it asks where the server answers, and may"),
+    vm.BACKEND: (Group.PACKETS, "spreading connections; the lab checks that the balancer leads to the group"),
+    vm.RULE: (Group.PACKETS, "the balancer's address and its packets"),
     "gcp:compute/network:Network": (Group.PACKETS, _PAPER),
     "gcp:compute/router:Router": (Group.PACKETS, _PAPER),
     "gcp:compute/routerNat:RouterNat": (Group.PACKETS, _PAPER),

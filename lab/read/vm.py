@@ -1,124 +1,140 @@
-"""The declared VM: the container that its user data starts, and whether the gateway can reach it.
+"""The declared VM lane: one machine, or a managed group of them behind an internal load balancer.
 
-Owns: reading cloud-init and docker's options, and the firewall's verdict. Does not own: the program that stands in for
-the container's image (`images`), starting it (`run.lab`).
+Owns: which machine it is, how many there are, the address that the gateway dials, and that every part leads to the
+next. Does not own: what a machine does at boot (`user_data`), who reaches it (`firewall`), its speed (`pace`), the
+program that stands in for the container's image (`images`), starting it (`run.lab`).
 """
 
-import ipaddress
-import shlex
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-import yaml
-
 from lab.errors import LabError
-from lab.read import images
-from lab.read.cloud_run import SERVICE
-from lab.read.container import Container, Mount
+from lab.read import firewall, pace, user_data
+from lab.read.container import Container
+from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
 
+LANE: Final = "vm"
 INSTANCE: Final = "gcp:compute/instance:Instance"
-FIREWALL: Final = "gcp:compute/firewall:Firewall"
-SUBNETWORK: Final = "gcp:compute/subnetwork:Subnetwork"
-_RUN: Final = "ExecStart=/usr/bin/docker run "
+TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
+MANAGERS: Final = (
+    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager",
+    "gcp:compute/instanceGroupManager:InstanceGroupManager",
+)
+AUTOSCALERS: Final = ("gcp:compute/regionAutoscaler:RegionAutoscaler", "gcp:compute/autoscaler:Autoscaler")
+BACKEND: Final = "gcp:compute/regionBackendService:RegionBackendService"
+RULE: Final = "gcp:compute/forwardingRule:ForwardingRule"
+CHECK: Final = "gcp:compute/regionHealthCheck:RegionHealthCheck"
 
 
 @dataclass(frozen=True)
 class Vm:
-    """The declared VM: one container behind a published port."""
+    """The lane: one container behind a published port, on one machine or on each of several."""
 
     container: Container
     address: str
     port: int
+    pace: Pace
+    machines: int = 1
+    """Those that always run; what an autoscaler may add is not counted on."""
+    grouped: bool = False
+    card: str = ""
+    """The machine's graphics card; empty: none."""
+
+
+def resources(stack: Stack) -> list[Resource]:
+    """What stands for a VM lane, a resource for each: instances, and managers of groups."""
+    return [resource for token in (INSTANCE, *MANAGERS) for resource in stack.of_type(token)]
 
 
 def read(stack: Stack, resource: Resource) -> Vm:
-    """The container that the VM's user data starts, reachable if a firewall rule says so."""
-    document = cast(dict[str, Any], yaml.safe_load(resource.inputs["metadata"]["user-data"]))
-    run = [
-        line.partition("=")[2]
-        for file in document["write_files"]
-        if file["path"].endswith(".service")
-        for line in file["content"].splitlines()
-        if line.startswith(_RUN)
-    ]
-    if len(run) != 1:
-        raise LabError(f"{resource.name}: {len(run)} units start a container, the lab runs exactly one")
-    words = shlex.split(run[0])[2:]
-    published, mounts = list[str](), list[Mount]()
-    while words and words[0].startswith("-"):
-        option = words.pop(0)
-        if option == "--rm":
-            continue
-        value = words.pop(0) if words else ""
-        match option:
-            case "--name":
-                pass
-            case "--publish":
-                published.append(value)
-            case "--volume":
-                mounts.append(Mount(value.split(":")[1], {}))
-            case _:
-                raise LabError(f"{resource.name}: the lab does not understand docker run {option}")
-    if not words:
-        raise LabError(f"{resource.name}: docker run names no image")
-    image, *arguments = words
-    port = _port(resource.name, published, arguments)
-    _require_reachable(stack, resource, port)
+    """The lane that an instance or a group's manager stands for; raises `LabError` where nobody could reach it."""
+    if resource.type == INSTANCE:
+        address = resource.inputs["networkInterfaces"][0]["networkIp"]
+        return _of_machine(stack, resource, address, machines=1, grouped=False)
+    template = _template(stack, resource)
+    found = _of_machine(stack, template, _address(stack, resource), machines=_machines(stack, resource), grouped=True)
+    _require_served(stack, resource, found.port)
+    return found
+
+
+def _of_machine(stack: Stack, machine: Resource, address: str, *, machines: int, grouped: bool) -> Vm:
+    boot = user_data.read(machine.name, machine.inputs["metadata"]["user-data"])
+    row, its_pace = pace.of_machine(machine.name, machine.inputs)
+    _require_card(machine.name, row.gpu, boot)
+    firewall.require_reachable(stack, machine, boot.port, checked=grouped)
     container = Container(
-        group=resource.parent,
-        name="model",
-        image=image,
-        command=(),
-        args=tuple(arguments),
-        env={},
-        mounts=tuple(mounts),
+        group=LANE, name="model", image=boot.image, command=(), args=boot.arguments, env=boot.env, mounts=boot.mounts
     )
-    return Vm(container, resource.inputs["networkInterfaces"][0]["networkIp"], port)
+    return Vm(container, address, boot.port, its_pace, machines, grouped, row.gpu)
 
 
-def _port(vm: str, published: list[str], arguments: list[str]) -> int:
-    """The VM's port that docker opens, if it leads to what the server listens on inside the container."""
-    if len(published) != 1:
-        raise LabError(f"{vm}: docker publishes {len(published)} ports, the lab needs exactly one")
-    outer, _, inner = published[0].rpartition(":")
-    if not outer.isdigit() or not inner.isdigit():
-        raise LabError(f"{vm}: the lab understands --publish PORT:PORT, not {published[0]}")
-    listening = images.value_of(arguments, "--host") or "127.0.0.1", images.value_of(arguments, "--port") or "8080"
-    if listening != ("0.0.0.0", inner):
-        raise LabError(
-            f"{vm}: docker publishes port {inner} of the container, but the server listens on "
-            + f"{':'.join(listening)} in it; nobody could reach it"
-        )
-    return int(outer)
+def _require_card(name: str, card: str, boot: user_data.Boot) -> None:
+    """A server that finds no card computes on the processors, silently; docker fails at a device that isn't there."""
+    if not card:
+        if boot.cards:
+            raise LabError(f"{name}: docker run hands on a graphics card, and the machine has none")
+        return
+    missing = {
+        "no unit installs the driver (cos-extensions install gpu)": not boot.driver,
+        "docker run hands on no device /dev/nvidia0": not boot.cards,
+        f"its image {boot.image} is not one for CUDA": "cuda" not in boot.image.rpartition(":")[2],
+    }
+    if found := [what for what, is_so in missing.items() if is_so]:
+        raise LabError(f"{name}: the machine has a card ({card}), but {'; '.join(found)}: the model would not use it")
 
 
-def _require_reachable(stack: Stack, vm: Resource, port: int) -> None:
-    """Raises unless a firewall rule lets the gateway's own subnet reach the VM's published port."""
-    subnets = {subnet.outputs["id"]: subnet.inputs for subnet in stack.of_type(SUBNETWORK)}
-    access = [service.inputs["template"].get("vpcAccess") for service in stack.of_type(SERVICE)]
-    used = [subnets.get(one["networkInterfaces"][0]["subnetwork"]) for one in access if one]
-    network = subnets[vm.inputs["networkInterfaces"][0]["subnetwork"]]["network"]
-    ranges = [ipaddress.ip_network(one["ipCidrRange"]) for one in used if one and one["network"] == network]
-    if not ranges:
-        raise LabError(f"{vm.name}: no Cloud Run service has an interface in the VPC, so nobody can reach it")
-    account = vm.inputs["serviceAccount"]["email"]
-    for rule in stack.of_type(FIREWALL):
-        admitted = [ipaddress.ip_network(source) for source in rule.inputs.get("sourceRanges", ())]
-        if (
-            rule.inputs["network"] == network
-            and rule.inputs.get("direction", "INGRESS") == "INGRESS"
-            and account in rule.inputs.get("targetServiceAccounts", ())
-            and any(_allows(allow, port) for allow in rule.inputs.get("allows", ()))
-            and all(any(cast(Any, inner).subnet_of(outer) for outer in admitted) for inner in ranges)
-        ):
-            return
-    raise LabError(f"{vm.name}: no firewall rule lets the gateway's subnet reach its port {port}")
+# --- a group ---------------------------------------------------------------------------------------------------------
 
 
-def _allows(allow: dict[str, Any], port: int) -> bool:
-    """Whether one `allows` entry admits TCP to `port`; without ports it admits all."""
-    if allow["protocol"] not in ("tcp", "all"):
-        return False
-    bounds = [entry.split("-") for entry in allow.get("ports") or ["0-65535"]]
-    return any(int(ends[0]) <= port <= int(ends[-1]) for ends in bounds)
+def _template(stack: Stack, manager: Resource) -> Resource:
+    wanted = [version["instanceTemplate"] for version in manager.inputs["versions"]]
+    found = [one for one in stack.of_type(TEMPLATE) if [one.outputs["selfLinkUnique"]] == wanted]
+    if len(found) != 1:
+        raise LabError(f"{manager.name}: the lab needs one version, of a template that the stack registers")
+    return found[0]
+
+
+def _machines(stack: Stack, manager: Resource) -> int:
+    """Machines that always run: the autoscaler's least, or else the group's own size."""
+    scalers = [one.inputs for token in AUTOSCALERS for one in stack.of_type(token)]
+    least = [one["autoscalingPolicy"]["minReplicas"] for one in scalers if one["target"] == manager.outputs["id"]]
+    found = least[0] if least else manager.inputs.get("targetSize")
+    if not found:
+        raise LabError(f"{manager.name}: neither an autoscaler nor a target size says that a machine runs")
+    return int(found)
+
+
+def _backends(stack: Stack, manager: Resource) -> list[Resource]:
+    group = manager.outputs["instanceGroup"]
+    return [one for one in stack.of_type(BACKEND) if group in (backend["group"] for backend in one.inputs["backends"])]
+
+
+def _rules(stack: Stack, manager: Resource) -> list[dict[str, Any]]:
+    services = {one.outputs["id"] for one in _backends(stack, manager)}
+    return [one.inputs for one in stack.of_type(RULE) if one.inputs["backendService"] in services]
+
+
+def _address(stack: Stack, manager: Resource) -> str:
+    rules = _rules(stack, manager)
+    if len(rules) != 1:
+        raise LabError(f"{manager.name}: {len(rules)} forwarding rules lead to the group, the lab needs exactly one")
+    return cast(str, rules[0]["ipAddress"])
+
+
+def _require_served(stack: Stack, manager: Resource, port: int) -> None:
+    """A balancer sends nothing to another port, or to a machine whose check asks where nobody answers."""
+    [rule] = _rules(stack, manager)
+    opened = rule.get("allPorts") or str(port) in rule.get("ports", ())
+    if rule["loadBalancingScheme"] != "INTERNAL" or not opened:
+        raise LabError(f"{manager.name}: its forwarding rule is not an internal one for port {port}")
+    checks = {one.outputs["id"]: one.inputs["httpHealthCheck"] for one in stack.of_type(CHECK)}
+    [backend] = _backends(stack, manager)
+    healing = cast(dict[str, str], manager.inputs.get("autoHealingPolicies") or {}).get("healthCheck")
+    for used in (backend.inputs["healthChecks"], *([healing] if healing else [])):
+        asked = checks[used]
+        if (asked["port"], asked["requestPath"]) != (port, "/health"):
+            raise LabError(
+                f"{manager.name}: a health check asks {asked['requestPath']} on port {asked['port']}, the server "
+                + f"answers /health on {port}; no machine would ever count as healthy"
+            )

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lab.control import Control
-from lab.read import home, images, tables
+from lab.read import home, tables
 from lab.read.container import Container, Mount
 from lab.read.plan import LANES, Plan
 from lab.read.stack import ROOT, Stack
@@ -26,6 +26,7 @@ from lab.run.faults import Faults
 from lab.run.kubernetes_api import KubernetesApi
 from lab.run.logs import Logs
 from lab.run.metadata import Identities
+from lab.run.models import Models
 from lab.run.ports import free_port, require_free
 from lab.run.processes import Process
 
@@ -33,7 +34,11 @@ MODEL_START_S: Final = 120.0
 
 
 class Lab:
-    """One running lab. `say` gets a line of progress at a time."""
+    """One running lab. `say` gets a line of progress at a time.
+
+    Fake models answer as late as the declared machines do, and burst starts after `cold_start_s`; `time_scale` divides
+    these times. With `answer_s` a fake answer takes that long instead, whatever the machine.
+    """
 
     def __init__(
         self,
@@ -46,7 +51,8 @@ class Lab:
         idle_s: float = cloudrun.IDLE_S,
         burst_port: int = 0,
         cold_start_s: float = 3.0,
-        answer_s: float = 0.0,
+        answer_s: float | None = None,
+        time_scale: float = 1.0,
         say: Callable[[str], None] = print,
     ) -> None:
         self._stack, self.plan, self._folder, self._say = stack, plan, folder, say
@@ -54,6 +60,7 @@ class Lab:
         self.fake_models = fake_models
         self._run, self._logs, self._bin = folder / "run", folder / "logs", folder / "bin"
         self._cache = ROOT / ".lab" / "models"
+        self._models = Models(plan, self._cache, fake_models, time_scale if answer_s is None else None)
         self._processes: dict[str, Process] = {}
         self._began, self._errors = time.monotonic(), Logs(self._logs)
         self._instance_port = free_port()
@@ -69,14 +76,14 @@ class Lab:
                 port=burst_port,
                 instance_port=free_port(),
                 launch=self._launch_burst,
-                cold_start_s=cold_start_s,
+                cold_start_s=cold_start_s / time_scale,
             )
             if plan.burst
             else None
         )
         self._api = KubernetesApi(home.objects(stack.resources)) if plan.pods or plan.not_run else None
         self.traefik_address = f"127.0.0.1:{self._traefik_port}"
-        self.faults = Faults(self, folder, answer_s=answer_s)
+        self.faults = Faults(self, folder, answer_s=answer_s or 0.0)
         self._switching = asyncio.Lock()
         self.stopped = asyncio.Event()
         self.control = Control(free_port(), status=self.status, fault=self.fault, down=self.stopped.set)
@@ -238,12 +245,7 @@ class Lab:
         return self._processes[container.title]
 
     async def _start_model(self, container: Container, host: str, port: int, marker: str, health: str) -> None:
-        command = images.local_command(
-            container.title, container.image, container.command, container.args, host=host, port=port, cache=self._cache
-        )
-        if self.fake_models:
-            command = [word.replace("model_server", "fake_model") for word in command]
-            command += ["--marker", marker, "--journal", str(self.journal(marker))]
+        command = self._models.command(container, f"{host}:{port}", marker, self.journal(marker))
         mounted = folders.mount(self._run, container, fresh=False)
         env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()

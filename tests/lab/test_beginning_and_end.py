@@ -27,7 +27,7 @@ def test_a_gateway_joins_by_its_identity() -> None:
     log = folder() / "logs" / "gateway-tailscale.log"
     earlier = log.stat().st_size if log.exists() else 0
     with (
-        detached("--fake-models", "--config", 'tailnet={"join": "federated"}') as text,
+        detached("--fake-models", "--answer-in", "0", "--config", 'tailnet={"join": "federated"}') as text,
         contextlib.closing(Running(text)) as here,
     ):
         here.settle("home")
@@ -42,7 +42,7 @@ def test_a_gateway_joins_by_its_identity() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told by Linux only")
 def test_killed_supervisor_leaves_no_process() -> None:
-    with detached("--fake-models"):
+    with detached("--fake-models", "--answer-in", "0"):
         before = family(status()["pid"])
         os.kill(status()["pid"], signal.SIGKILL)
         none_left(before, 60)
@@ -80,7 +80,7 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> None:
     raise AssertionError(f"it ended before it said {beginning!r}")
 
 
-@pytest.mark.parametrize("options", [["--fake-models"], []], ids=["serving", "loading"])
+@pytest.mark.parametrize("options", [["--fake-models", "--answer-in", "0"], []], ids=["serving", "loading"])
 def test_ctrl_c_ends_everything(options: list[str]) -> None:
     """When it serves, and before: while real models load."""
     with foreground(*options) as process:
@@ -104,7 +104,7 @@ def test_taken_address_is_a_sentence() -> None:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind(("127.0.0.1", 1055))
         taken.listen()
-        up = lab("up", "--detach", "--fake-models")
+        up = lab("up", "--detach", "--fake-models", "--answer-in", "0")
     assert up.returncode == 1
     assert "lab: 127.0.0.1:1055 is in use; is another lab up? End it with `python -m lab down`\n" in up.stdout
     assert "Traceback" not in up.stdout + up.stderr

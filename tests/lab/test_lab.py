@@ -28,7 +28,7 @@ pytestmark = pytest.mark.usefixtures("declared_addresses")
 
 @pytest.fixture(scope="class")
 def running() -> Iterator[Running]:
-    with detached("--fake-models") as text, contextlib.closing(Running(text)) as here:
+    with detached("--fake-models", "--answer-in", "0") as text, contextlib.closing(Running(text)) as here:
         here.settle("home")
         yield here
 

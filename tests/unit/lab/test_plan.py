@@ -33,7 +33,8 @@ def rendered(*, preview: bool = False, **config: str) -> Stack:
 
 @pytest.fixture(scope="module")
 def recorded() -> Stack:
-    return rendered()
+    """With one plain machine."""
+    return rendered(vm='{"machine_type": "e2-highmem-2"}')
 
 
 @pytest.fixture
@@ -230,7 +231,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         in_template(serviceAccount="nobody@lab-project.iam.gserviceaccount.com"),
         r"service account nobody@lab-project\.iam\.gserviceaccount\.com is declared nowhere",
     ),
-    "second vm": (again("vm-machine"), "registers 2 VMs, the lab runs at most one"),
+    "second vm": (again("vm-machine"), "registers 2 VMs or groups of them, the lab runs at most one"),
     "unknown docker option": (
         in_user_data(" --rm ", " --rm --network host "),
         "vm-machine: the lab does not understand docker run --network",

@@ -2,6 +2,7 @@
 
 import copy
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -42,8 +43,12 @@ def test_every_type_was_classified(stacks: dict[str, Stack], name: str) -> None:
     assert [one.name for one in read(stacks[name]) if one.group is Group.UNCLASSIFIED] == []
 
 
-def test_no_row_is_left_of_a_type_that_nothing_registers(stacks: dict[str, Stack]) -> None:
-    registered = {resource.type for stack in stacks.values() for resource in stack.resources}
+def test_no_row_is_left_of_a_type_that_nothing_registers(
+    stacks: dict[str, Stack], stack_of: Callable[..., Stack]
+) -> None:
+    group = stack_of(lanes=["vm"], vm={"replicas": 2, "max_replicas": 3})
+    registered = {resource.type for stack in (*stacks.values(), group) for resource in stack.resources}
+    assert [one.name for one in read(group) if one.group is Group.UNCLASSIFIED] == []
     assert sorted(set(BY_TYPE) - registered) == []
 
 

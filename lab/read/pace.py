@@ -1,0 +1,79 @@
+"""How fast the declared machines serve the model: each lane's row of the table in `components.machines`.
+
+Owns: which row a declared resource stands for, and how several requests share a machine. Does not own: the speeds
+themselves, the stand-ins that take this long (`programs.engine`). A machine that the table doesn't have is a
+`LabError`: a stand-in without its speed would be kinder than the machine.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, first_token_s
+from components.machines.speeds import CARDS, MACHINES, Machine, Speed
+from lab.errors import LabError
+
+_TABLE: Final = "components/machines/speeds.py"
+_ACCELERATORS: Final = {"nvidia-tesla-t4": "t4", "nvidia-l4": "l4"}
+"""Compute Engine's name of a card -> the table's."""
+_BUILT_IN: Final = {"g2": "l4"}
+"""Series -> the card that is part of every machine of it."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """A machine's row, and its engine's way to share it: `n` at once take `n ** exponent` times as long as one."""
+
+    on: str
+    """The machine, as people say it."""
+    engine: str
+    """`llama.cpp` or `vllm`."""
+    speed: Speed
+    prompts: float
+    answers: float
+
+    def scaled(self, factor: float) -> dict[str, float]:
+        """For the stand-in (`programs.engine.Pace`): the machine, `factor` times as fast."""
+        speed = self.speed
+        rates = {"prompt": speed.prompt, "picture": speed.picture, "answer": speed.answer}
+        scaled = {name: rate * factor for name, rate in rates.items()}
+        return {**scaled, "prompts": self.prompts, "answers": self.answers}
+
+    @property
+    def told(self) -> str:
+        """For `lab plan`: what a request takes there, and how that is known."""
+        text, picture = (first_token_s(self.speed, TEXT_TOKENS, tokens) for tokens in (0, PICTURE_TOKENS))
+        return (
+            f"{self.on} ({self.engine}): first token of {TEXT_TOKENS} tokens of text after {text:.1f} s, "
+            + f"with a picture after {picture:.1f} s, then {self.speed.answer:g} tokens/s ({self.speed.source.value})"
+        )
+
+
+def of_machine(name: str, resource: dict[str, Any]) -> tuple[Machine, Pace]:
+    """Of a Compute Engine machine or its template: llama.cpp's server."""
+    kind = cast(str, resource["machineType"])
+    cards = cast(list[dict[str, Any]], resource.get("guestAccelerators") or [])
+    if len(cards) > 1 or any(card["count"] != 1 for card in cards):
+        raise LabError(f"{name}: the lab knows machines with one card at most")
+    told = cast(str, cards[0]["type"]) if cards else ""
+    gpu = _ACCELERATORS.get(told, told) or _BUILT_IN.get(kind.partition("-")[0], "")
+    found = [row for row in MACHINES if (row.name, row.gpu) == (kind, gpu)]
+    if not found:
+        what = f"{kind} with {gpu}" if gpu else kind
+        raise LabError(
+            f"{name}: {_TABLE} has no machine {what}, so nobody knows how late its answers come; add its row"
+        )
+    row = found[0]
+    # On processors two prompts at once took 1.56 times as long as one, two answers 1.64 times (measured, `bench-vm`).
+    # A card computes prompts at its limit already, so there they take turns.
+    return row, Pace(row.title, "llama.cpp", row.speed, prompts=1.0 if row.gpu else 0.7, answers=0.7)
+
+
+def of_card(name: str, card: str) -> Pace:
+    """Of a card that vLLM serves on."""
+    speed = CARDS.get(card)
+    if speed is None:
+        known = ", ".join(CARDS)
+        told = f"no card {card!r}" if card else "no card that is declared"
+        raise LabError(f"{name}: {_TABLE} has {told} (it knows {known}), so nobody knows how late its answers come")
+    # An answer's step reads all weights, whoever shares it: eight at once take less than twice as long. An estimate.
+    return Pace(card, "vllm", speed, prompts=1.0, answers=0.3)

@@ -1,0 +1,210 @@
+"""The lab's reading of the VM lane: one machine or a group, its card, its speed; what nobody can reach is refused."""
+
+import copy
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from components.machines.speeds import CARDS
+from lab.errors import LabError
+from lab.read import pace, plan, tables, user_data
+from lab.read.stack import Resource, Stack
+from lab.run.models import Models
+
+Render = Callable[..., Stack]
+Change = Callable[[Stack], None]
+TEMPLATE = "vm-group-template"
+TWO = {"machine_type": "e2-highmem-2", "replicas": 2, "max_replicas": 4}
+
+
+@pytest.fixture
+def two(stack_of: Render) -> Stack:
+    """A group of two machines, to break."""
+    return copy.deepcopy(stack_of(lanes=["vm"], vm=TWO))
+
+
+def one(stack: Stack, name: str) -> Resource:
+    [found] = [resource for resource in stack.resources if resource.name == name]
+    return found
+
+
+def test_a_group_is_one_lane_at_the_balancer_s_address(two: Stack) -> None:
+    found = plan.read(two)
+    assert found.vm
+    assert found.lanes == ("vm",)
+    assert found.vm.address == one(two, "vm-group-address").outputs["address"]
+    assert (found.vm.port, found.vm.machines, found.vm.grouped) == (9931, 2, True)
+    assert found.vm.container.title == "vm/model"
+    assert found.vm.container.args == user_data.read("", one(two, TEMPLATE).inputs["metadata"]["user-data"]).arguments
+    text = tables.tables(found, {})
+    assert "vm/model: one process stands for 2 machines, each with its own slots" in text
+
+
+def test_a_stand_in_is_told_how_many_machines_it_stands_for(two: Stack, tmp_path: Any) -> None:
+    found = plan.read(two)
+    assert found.vm
+    command = Models(found, tmp_path, scripted=True, time_scale=10.0).command(
+        found.vm.container, "127.0.0.2:9931", "vm", tmp_path / "journal"
+    )
+    told = dict(itertools.pairwise(command))
+    assert (told["--machines"], told["--engine"], told["--parallel"]) == ("2", "llama.cpp", "2")
+    assert '"prompt": 46.0' in told["--pace"], "ten times as fast"
+    scripted = Models(found, tmp_path, scripted=True, time_scale=None)
+    assert "--pace" not in scripted.command(found.vm.container, "127.0.0.2:9931", "vm", tmp_path / "journal")
+
+
+def test_a_group_without_an_autoscaler_has_its_own_size(two: Stack) -> None:
+    two.resources.remove(one(two, "vm-group-autoscaler"))
+    with pytest.raises(LabError, match="vm-group-manager: neither an autoscaler nor a target size says that a machine"):
+        plan.read(two)
+    one(two, "vm-group-manager").inputs["targetSize"] = 3
+    found = plan.read(two).vm
+    assert found
+    assert found.machines == 3
+
+
+def changed(name: str, **inputs: object) -> Change:
+    return lambda stack: one(stack, name).inputs.update(inputs)
+
+
+def without(name: str) -> Change:
+    return lambda stack: stack.resources.remove(one(stack, name))
+
+
+BROKEN: dict[str, tuple[Change, str]] = {
+    "no template": (without(TEMPLATE), "vm-group-manager: the lab needs one version, of a template that the stack"),
+    "two versions": (
+        changed("vm-group-manager", versions=[{"instanceTemplate": "a"}, {"instanceTemplate": "b"}]),
+        "the lab needs one version",
+    ),
+    "no rule": (without("vm-group-rule"), "vm-group-manager: 0 forwarding rules lead to the group"),
+    "rule that leads elsewhere": (changed("vm-group-rule", backendService="other"), "0 forwarding rules lead"),
+    "backend of another group": (
+        changed("vm-group-backend", backends=[{"group": "other"}]),
+        "0 forwarding rules lead to the group",
+    ),
+    "rule for another port": (changed("vm-group-rule", ports=["80"]), "not an internal one for port 9931"),
+    "rule for the internet": (
+        changed("vm-group-rule", loadBalancingScheme="EXTERNAL"),
+        "not an internal one for port 9931",
+    ),
+    "check of another port": (
+        changed("vm-group-serving", httpHealthCheck={"port": 80, "requestPath": "/health"}),
+        "a health check asks /health on port 80, the server answers /health on 9931",
+    ),
+    "healing by another path": (
+        changed("vm-group-healing", httpHealthCheck={"port": 9931, "requestPath": "/"}),
+        "a health check asks / on port 9931",
+    ),
+    "firewall without the checks": (
+        changed("vm-firewall", sourceRanges=["10.80.0.0/26", "35.191.0.0/16"]),
+        f"{TEMPLATE}: no firewall rule lets Google's health checks reach its port 9931",
+    ),
+    "firewall without the gateway": (
+        changed("vm-firewall", sourceRanges=["35.191.0.0/16", "130.211.0.0/22"]),
+        f"{TEMPLATE}: no firewall rule lets the gateway's subnet reach its port 9931",
+    ),
+    "unknown machine": (
+        changed(TEMPLATE, machineType="e2-micro"),
+        rf"{TEMPLATE}: components/machines/speeds\.py has no machine e2-micro, so nobody knows how late",
+    ),
+    "card on the wrong machine": (
+        changed(TEMPLATE, guestAccelerators=[{"type": "nvidia-tesla-t4", "count": 1}]),
+        "has no machine e2-highmem-2 with t4",
+    ),
+    "two cards": (
+        changed(TEMPLATE, guestAccelerators=[{"type": "nvidia-tesla-t4", "count": 2}]),
+        "the lab knows machines with one card at most",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_group_that_nobody_could_reach_or_time_is_refused(two: Stack, case: str) -> None:
+    change, message = BROKEN[case]
+    change(two)
+    with pytest.raises(LabError, match=message):
+        plan.read(two)
+
+
+# --- a machine with a card -------------------------------------------------------------------------------------------
+
+DRIVER = {
+    "path": "/etc/systemd/system/pilotlight-driver.service",
+    "content": "[Service]\nExecStart=/usr/bin/cos-extensions install gpu -- -version=latest\n",
+}
+OPTIONS = (
+    "--device /dev/nvidia0:/dev/nvidia0 --device=/dev/nvidia-uvm:/dev/nvidia-uvm "
+    "--volume /var/lib/nvidia/lib64:/usr/local/nvidia/lib64:ro --env=LD_LIBRARY_PATH=/usr/local/nvidia/lib64 "
+    "-e CUDA_CACHE_PATH=/models/cuda "
+)
+
+
+def with_card(stack: Stack, *, machine: str = "n1-standard-2", card: str = "nvidia-tesla-t4", driver: bool = True,
+              options: str = OPTIONS, image: str = "server-cuda-b11206") -> Stack:  # fmt: skip
+    inputs = one(stack, TEMPLATE).inputs
+    inputs |= {"machineType": machine, "guestAccelerators": [{"type": card, "count": 1}] if card else []}
+    document = yaml.safe_load(inputs["metadata"]["user-data"])
+    document["write_files"] += [DRIVER] if driver else []
+    [unit] = [file for file in document["write_files"] if "docker run" in file["content"]]
+    line = unit["content"].replace("docker run --rm ", f"docker run --rm {options}")
+    unit["content"] = line.replace(":server-b11206", f":{image}")
+    assert image in unit["content"]
+    inputs["metadata"]["user-data"] = "#cloud-config\n" + yaml.safe_dump(document)
+    return stack
+
+
+@pytest.mark.parametrize(
+    ("machine", "card", "told"),
+    [("n1-standard-2", "nvidia-tesla-t4", "n1-standard-2 + T4"), ("g2-standard-4", "", "g2-standard-4")],
+)
+def test_a_card_is_read_with_its_driver_and_devices(two: Stack, machine: str, card: str, told: str) -> None:
+    found = plan.read(with_card(two, machine=machine, card=card)).vm
+    assert found
+    assert (found.pace.on, found.card) == (told, "t4" if card else "l4")
+    assert found.container.env == {
+        "LD_LIBRARY_PATH": "/usr/local/nvidia/lib64",
+        "CUDA_CACHE_PATH": "/models/cuda",
+    }
+    assert "/usr/local/nvidia/lib64" in [mount.path for mount in found.container.mounts]
+    assert found.pace.speed.prompt > 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"driver": False}, "the machine has a card .t4., but no unit installs the driver"),
+        ({"options": ""}, "docker run hands on no device /dev/nvidia0"),
+        ({"options": "--gpus all "}, "does not understand docker run --gpus"),
+        ({"image": "server-b11207"}, "is not one for CUDA"),
+        ({"machine": "e2-highmem-2", "card": ""}, "docker run hands on a graphics card, and the machine has none"),
+    ],
+    ids=str,
+)
+def test_a_card_that_the_model_would_not_use_is_refused(two: Stack, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabError, match=message):
+        plan.read(with_card(two, **changes))
+
+
+# --- home and burst --------------------------------------------------------------------------------------------------
+
+
+def test_home_and_burst_have_the_pace_of_their_declared_cards(stack_of: Render) -> None:
+    stack = stack_of(lanes=["home", "burst", "vm"], home={"gpu": "nvidia-l4"})
+    found = plan.read(stack)
+    assert {title: one.on for title, one in found.paces.items()} == {
+        "home/vllm": "nvidia-l4", "burst/vllm": "nvidia-l4", "vm/model": found.paces["vm/model"].on,
+    }  # fmt: skip
+    assert plan.read(stack_of(lanes=["home"])).paces["home/vllm"].speed == CARDS["rtx-3090"]
+
+
+def test_a_card_that_nobody_declares_or_knows_is_refused(stack_of: Render) -> None:
+    stack = copy.deepcopy(stack_of(lanes=["home"]))
+    one(stack, "home-vllm").inputs["values"]["gpu"]["card"] = ""
+    with pytest.raises(LabError, match=r"home/vllm: components/machines/speeds\.py has no card that is declared"):
+        plan.read(stack)
+    with pytest.raises(LabError, match=r"burst: .* has no card 'nvidia-h100' \(it knows rtx-3090, nvidia-l4\)"):
+        pace.of_card("burst", "nvidia-h100")
