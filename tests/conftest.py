@@ -1,6 +1,6 @@
 """What every test needs before it runs the program, and the workers of a parallel run.
 
-Each worker gets a network of its own where the system gives one (`own_network`), so that several labs run side by side,
+Each worker gets a network of its own where the system gives one (`lab.run.own_network`), so that several labs run side by side,
 though the declaration fixes their ports. Elsewhere all tests that need these ports share one worker.
 """
 
@@ -19,6 +19,7 @@ import pulumi_gcp
 import pytest
 from xdist.scheduler import LoadFileScheduling  # pyright: ignore[reportMissingTypeStubs]
 
+from lab.run import own_network
 from tests.bootstrap import nft
 
 # pulumi-gcp warns about its own classes while it loads, which is at first use. Warnings are errors in tests, and a
@@ -42,7 +43,7 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile("full", hypothesis.settings.get_profile("fast"), max_examples=1000)
 hypothesis.settings.load_profile("fast")
 
-OWN_NETWORK: Final = Path(__file__).with_name("own_network.py")
+OWN_NETWORK: Final = Path(own_network.__file__)
 FIXED_PORTS: Final = ("tests/lab/", "tests/docs/", "tests/gateway/", "tests/tailnet/")
 """Where tests are that use the declaration's fixed ports."""
 WHY_SHARED: Final = pytest.StashKey[str]()
