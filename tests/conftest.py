@@ -1,7 +1,7 @@
 """What every test needs before it runs the program, and the workers of a parallel run.
 
-Each worker gets a network of its own where the system gives one (`lab.run.own_network`), so that several labs run side by side,
-though the declaration fixes their ports. Elsewhere all tests that need these ports share one worker.
+Each worker gets a network of its own where the system gives one (`lab.run.own_network`), so that several labs run side
+by side, though the declaration fixes their ports. Elsewhere all tests that need these ports share one worker.
 """
 
 import gc

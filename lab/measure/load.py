@@ -16,8 +16,12 @@ from typing import Any, Final
 
 import aiohttp
 
+from lab.measure.requests import GREETING, Request
+
 TIMEOUT_S: Final = 310.0
 """Longer than Cloud Run's 300 s: the caller never gives up first."""
+REFUSAL: Final = '"too_slow"'
+"""The code of the gateway's own word that no lane can begin in time."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +33,26 @@ class Sample:
     lane: str
     """`X-Served-By` of its answer; empty where none began."""
     outcome: str
-    """`ok`; `lost`: no answer began (an error status, a broken connection); `broken`: it began and did not end well."""
+    """`ok`; `refused`: told that no lane is fast enough; `lost`: no answer began (another error status, a broken
+    connection); `broken`: it began and did not end well."""
     first_token_s: float
     """From sending to the first token of the text, seconds; NaN where none came."""
     detail: str = ""
     request: str = ""
     """The `X-Request-Id` it was sent with."""
+    whole_s: float = math.nan
+    """From sending until the answer's end, whatever it was, seconds."""
 
 
 class Load:
-    """`rate` requests a second, every other one streamed. Leaving the context waits for the answers still open."""
+    """`rate` requests a second. Leaving the context waits for the answers still open."""
 
-    def __init__(self, base_url: str, key: str, model: str, *, rate: float, body_bytes: int = 0) -> None:
+    def __init__(self, base_url: str, key: str, model: str, *, rate: float, request: Request = GREETING) -> None:
         self._url = f"{base_url}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}"}
         self._model = model
         self._rate = rate
-        self._filler = "x" * body_bytes
+        self._request = request
         self._began = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
         self._client: aiohttp.ClientSession | None = None
@@ -71,30 +78,29 @@ class Load:
         assert self._client is not None, "use it as a context manager"
         end = self.now() + seconds
         while self.now() < end:
-            self._tasks.add(asyncio.create_task(self._one(self._client, streamed=len(self._tasks) % 2 == 0)))
+            streamed = len(self._tasks) % 2 == 0 if self._request.streamed is None else self._request.streamed
+            self._tasks.add(asyncio.create_task(self._one(self._client, streamed=streamed)))
             await asyncio.sleep(max(0.0, min(1 / self._rate, end - self.now())))
 
     async def _one(self, client: aiohttp.ClientSession, *, streamed: bool) -> None:
         sent, request = self.now(), uuid.uuid4().hex
-        body: dict[str, Any] = {
-            "model": self._model,
-            "messages": [{"role": "user", "content": f"Hello! {self._filler}"}],
-            "stream": streamed,
-        }
+        body = self._request.body(self._model, streamed=streamed)
         lane, outcome, detail, first = "", "lost", "", math.nan
         try:
-            headers = {**self._headers, "X-Request-Id": request}
-            async with client.post(self._url, json=body, headers=headers) as answer:
+            headers = {**self._headers, "X-Request-Id": request, "Content-Type": "application/json"}
+            async with client.post(self._url, data=body, headers=headers) as answer:
                 lane = answer.headers.get("X-Served-By", "")
                 if answer.status != 200:
-                    detail = f"HTTP {answer.status}"
+                    detail = f"HTTP {answer.status} after {self.now() - sent:.1f} s: {(await answer.text())[:200]}"
+                    outcome = "refused" if REFUSAL in detail else "lost"
                 else:
                     outcome = "broken"
                     first, detail = await (self._stream(answer, sent) if streamed else self._plain(answer, sent))
                     outcome = "ok" if not detail else "broken"
         except (aiohttp.ClientError, TimeoutError, ConnectionError) as error:
             detail = f"{type(error).__name__}: {error}"
-        self.samples.append(Sample(sent, streamed, lane, outcome, first, detail, request))
+        whole = self.now() - sent
+        self.samples.append(Sample(sent, streamed, lane, outcome, first, detail, request, whole))
 
     async def _stream(self, answer: aiohttp.ClientResponse, sent: float) -> tuple[float, str]:
         """Time of the first token, and what is wrong with the stream's end (empty: nothing)."""

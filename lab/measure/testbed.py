@@ -15,9 +15,10 @@ from lab.control import folder_of
 from lab.errors import LabError
 from lab.measure.evidence import Arrival, arrivals
 from lab.measure.load import Load
+from lab.measure.requests import GREETING, Request
 from lab.read import plan as plans
 from lab.read.cloud import VM_ADDRESS, Cloud
-from lab.read.plan import LANES
+from lab.read.plan import LANES, Plan
 from lab.read.stack import PROJECT, Stack, config_of, render
 from lab.run.burst import BurstRequest
 from lab.run.lab import Lab
@@ -36,10 +37,11 @@ class Testbed:
 
     def __init__(self, lab: Lab, outputs: dict[str, Any]) -> None:
         self._lab, self._outputs = lab, outputs
+        self.model: str = outputs["model"]
         self.key: str = next(iter(outputs["api_keys"].values()))
 
-    def load(self, rate: float) -> Load:
-        return Load(self._outputs["base_url"], self.key, self._outputs["model"], rate=rate)
+    def load(self, rate: float, request: Request = GREETING) -> Load:
+        return Load(self._outputs["base_url"], self.key, self.model, rate=rate, request=request)
 
     async def fault(self, name: str, on: bool) -> None:
         await self._lab.fault(name, on)
@@ -47,6 +49,16 @@ class Testbed:
     def received(self) -> list[Arrival]:
         """What the fake lanes wrote down, those that ended included."""
         return [arrival for lane in LANES for arrival in arrivals(lane, self._lab.journal(lane))]
+
+    @property
+    def plan(self) -> Plan:
+        """What runs."""
+        return self._lab.plan
+
+    def burst_start_s(self) -> float | None:
+        """How long burst's first start took; None before it."""
+        starts: list[float] = self._lab.burst.service.status()["starts_s"] if self._lab.burst else []
+        return starts[0] if starts else None
 
     def burst_requests(self) -> list[BurstRequest]:
         """What came to the front of burst."""

@@ -1,7 +1,8 @@
 """`python lab/run/own_network.py WORDS`: Python with these words, in a network namespace of its own with loopback up.
 
-Owns: the namespace. Does not own: who gets one (`measure.matrix`, the tests' workers). Run as a file and not as a module, for it must neither
-import nor start a thread before it has left the machine's network: an unprivileged user can't do it afterwards.
+Owns: the namespace. Does not own: who gets one (`measure.matrix`, the tests' workers). Run as a file and not as a
+module, for it must neither import nor start a thread before it has left the machine's network: an unprivileged user
+can't do it afterwards.
 """
 
 import ctypes
