@@ -1,23 +1,19 @@
 """`python -m lab.measure.matrix`: the VM lane's machines under text and pictures, burst cold and home down, in truth.
 
-Owns: running a cell, and the cells side by side. Does not own: which cells there are (`cells`), a running lab
-(`testbed`), the load (`load`), the bound of a request (`bound`). Everything takes as long as on the declared machines;
-each cell has a network of its own where the system gives one, and else they run one after another.
+Owns: running a cell. Does not own: which cells there are (`cells`), a running lab (`testbed`), the load (`load`), the
+bound of a request (`bound`), several labs at a time (`side_by_side`). Everything takes as long as on the declared
+machines.
 """
 
 import argparse
 import asyncio
-import os
-import subprocess
 import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from components.machines.requests import ANSWER_TOKENS
 from components.machines.speeds import BURST_START_S
-from lab.measure import bound
+from lab.measure import bound, side_by_side
 from lab.measure.bound import Lane
 from lab.measure.cells import (
     CELLS,
@@ -37,7 +33,6 @@ from lab.measure.cells import (
 from lab.measure.evidence import broken_promises
 from lab.measure.testbed import lab_up
 from lab.read.stack import ROOT
-from lab.run import own_network
 
 WARM_S: Final = 30.0
 """How long the load goes on after a cold start."""
@@ -49,8 +44,6 @@ MOST_S: Final = 20.0
 """Longest time between two requests while another lane is on its way."""
 GONE_S: Final = 1.0
 """How long home is gone before anybody asks: checks have found it."""
-NETWORK: Final = (sys.executable, own_network.__file__)
-"""Python in a network of its own."""
 
 
 def every_s(cell: Cell, possible: dict[str, Lane], answer_s: float, cold_start_s: float) -> float:
@@ -94,42 +87,6 @@ async def run(cell: Cell, cold_start_s: float) -> Seen:
     return seen
 
 
-# --- side by side ----------------------------------------------------------------------------------------------------
-
-
-def has_networks() -> bool:
-    """Whether labs can run side by side here."""
-    return subprocess.run([*NETWORK, "-c", ""], check=False, capture_output=True).returncode == 0
-
-
-async def run_all(cells: Sequence[Cell], cold_start_s: float, side_by_side: int, folder: Path) -> list[Seen]:
-    """All cells, so many at a time, each then in a network of its own; their samples are left in `folder`."""
-    program = NETWORK if side_by_side > 1 else (sys.executable,)
-    places = asyncio.Semaphore(side_by_side)
-
-    async def one(cell: Cell) -> Seen:
-        path = folder / f"{cell.title.replace(' ', '-')}.json"
-        words = [*program, "-m", "lab.measure.matrix", "--cell", cell.title]
-        words += ["--cold-start", str(cold_start_s), "--samples", str(folder)]
-        with tempfile.TemporaryDirectory() as own:
-            async with places:
-                path.unlink(missing_ok=True)
-                environment = {**os.environ, "PILOTLIGHT_LAB_FOLDER": own}
-                process = await asyncio.create_subprocess_exec(
-                    *words, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-                )
-                _, errors = await process.communicate()
-            if not path.exists():
-                told = errors.decode().strip().splitlines() or ["no word"]
-                seen = Seen(failed=told[-1])
-            else:
-                seen = read(path)
-        print("\n".join([row(cell, seen), *seen.evidence]), file=sys.stderr, flush=True)
-        return seen
-
-    return list(await asyncio.gather(*map(one, cells)))
-
-
 def main() -> int:
     """Exit status 1 when a promise was not kept, by load or by logs."""
     parser = argparse.ArgumentParser(prog="python -m lab.measure.matrix", description=__doc__)
@@ -142,16 +99,23 @@ def main() -> int:
     cells = [cell for cell in CELLS if arguments.only in cell.title]
     if arguments.cell:
         [cell] = [cell for cell in CELLS if cell.title == arguments.cell]
-        seen = asyncio.run(run(cell, arguments.cold_start))
-        write(arguments.samples / f"{cell.title.replace(' ', '-')}.json", seen)
+        write(side_by_side.file_of(arguments.samples, cell.title), asyncio.run(run(cell, arguments.cold_start)))
         return 0
-    folder = Path(arguments.samples)
-    side_by_side = arguments.side_by_side if has_networks() else 1
-    results = asyncio.run(run_all(cells, arguments.cold_start, side_by_side, folder))
-    found = dict(zip(cells, results, strict=True))
+    found: dict[Cell, Seen] = {}
+
+    def done(number: int, failed: str) -> None:
+        cell = cells[number]
+        seen = Seen(failed=failed) if failed else read(side_by_side.file_of(arguments.samples, cell.title))
+        found[cell] = seen
+        print("\n".join([row(cell, seen), *seen.evidence]), file=sys.stderr, flush=True)
+
+    words = ["--cold-start", str(arguments.cold_start), "--samples", str(arguments.samples)]
+    jobs = [[*words, "--cell", cell.title] for cell in cells]
+    side_by_side.run("lab.measure.matrix", jobs, arguments.side_by_side, done)
+    found = {cell: found[cell] for cell in cells}
     kept = promises(found)
     print("\n".join([*HEAD, *(row(cell, seen) for cell, seen in found.items()), "", kept]))
-    return int(any(seen.evidence for seen in results) or "| NO |" in kept)
+    return int(any(seen.evidence for seen in found.values()) or "| NO |" in kept)
 
 
 if __name__ == "__main__":

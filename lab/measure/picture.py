@@ -1,70 +1,99 @@
-"""`python -m lab.measure.picture SAMPLES.json OUT.svg`: one scenario over time, as its callers saw it.
+"""`python -m lab.measure.picture OUT.svg`: a cold start as callers of text and of pictures saw it, from the matrix.
 
-Owns: the drawing: first-token time of every request by lane, and how many callers wait for one. Does not
-own: the samples (`scenarios --samples`). Plain SVG, so that it stands in the README without any tool.
+Owns: the drawing: every first token by its lane, beside what waiting for burst would have taken. Does not own: the
+samples, which `make scenarios` leaves in `.lab/scenarios` (`cells`). Plain SVG, so that it stands in the README without
+any tool.
 """
 
-import json
+import argparse
 import math
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from lab.measure import side_by_side
+from lab.measure.cells import COLD, REQUESTS, Cell, Seen, read
+from lab.read.stack import ROOT
 
 COLOURS: Final = {"home": "#2e7d32", "burst": "#c2410c", "vm": "#1d4ed8"}
+REFUSED: Final = "#6b7280"
 WIDTH: Final = 860
 LEFT: Final = 60
 RIGHT: Final = 20
 PLOT: Final = 180
-"""Height of each of the two charts, pixels."""
-GAP: Final = 50
+"""Height of each chart, pixels."""
+GAP: Final = 60
 TOP: Final = 80
 
-Sample = dict[str, Any]
+
+@dataclass(frozen=True)
+class Panel:
+    """One chart: what was asked for, and what its callers saw."""
+
+    label: str
+    seen: Seen
+
+    @property
+    def ready_s(self) -> float:
+        """When burst could answer."""
+        return self.seen.marks[0]
+
+    @property
+    def most(self) -> float:
+        """Upper end of its axis: the slowest first token, or the whole wait for burst."""
+        return max(self.ready_s, *(one.first_token_s for one in self.seen.samples if not math.isnan(one.first_token_s)))
 
 
-def svg(samples: Sequence[Sample], marks: Sequence[float], title: str) -> str:
-    """The picture; `marks` are the phase boundaries in seconds, `samples` as `lab.measure.load.Sample`."""
-    begun = [sample for sample in samples if not math.isnan(sample["first_token_s"])]
-    end = max(marks[-1], *(sample["sent"] + sample["first_token_s"] for sample in begun))
-    slowest = max(sample["first_token_s"] for sample in begun)
-    waiting = _waiting(begun, end)
+def svg(panels: Sequence[Panel], title: str) -> str:
+    """The picture; all charts share the axis of time."""
+    end = max(panel.seen.marks[-1] for panel in panels)
+    height = TOP + len(panels) * (PLOT + GAP)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + 2 * PLOT + GAP + 50}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
         + 'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{LEFT}" y="22" font-size="15">{title}</text>',
-        *_legend(begun),
-        *_axes(TOP, slowest, end, "first token, s"),
-        *_axes(TOP + PLOT + GAP, max(waiting), end, "callers waiting for their first token, mean of a second"),
+        *_legend(panels),
     ]
-    for sample in begun:
-        x, y = _x(sample["sent"], end), _y(TOP, sample["first_token_s"], slowest)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.6" fill="{COLOURS.get(sample["lane"], "#555")}"/>')
-    path = " ".join(
-        f"{_x(second + 0.5, end):.1f},{_y(TOP + PLOT + GAP, mean, max(waiting)):.1f}"
-        for second, mean in enumerate(waiting)
-    )
-    parts.append(f'<polyline points="{path}" fill="none" stroke="#555" stroke-width="1.5"/>')
+    for number, panel in enumerate(panels):
+        parts += _chart(panel, TOP + number * (PLOT + GAP), end)
     return "\n".join([*parts, "</svg>\n"])
 
 
-def _waiting(begun: Sequence[Sample], end: float) -> list[float]:
-    """Callers between sending and their first token: the mean of every whole second."""
-    spans = [(sample["sent"], sample["sent"] + sample["first_token_s"]) for sample in begun]
-    return [
-        sum(max(0.0, min(stop, second + 1) - max(start, second)) for start, stop in spans) for second in range(int(end))
+def _chart(panel: Panel, top: int, end: float) -> list[str]:
+    most, ready = panel.most, panel.ready_s
+    parts = [
+        *_axes(top, most, end, f"{panel.label}, one every {panel.seen.every_s:.0f} s: first token, s"),
+        f'<path d="M{_x(0, end):.1f} {_y(top, ready, most):.1f}L{_x(ready, end):.1f} {_y(top, 0, most):.1f}" '
+        + 'stroke="#999" stroke-dasharray="5 4"/>',
     ]
+    for one in panel.seen.samples:
+        x = _x(one.sent, end)
+        if math.isnan(one.first_token_s):
+            y = top + PLOT
+            parts.append(f'<path d="M{x - 4:.1f} {y - 4}l8 8m0 -8l-8 8" stroke="{REFUSED}" stroke-width="1.5"/>')
+        else:
+            y = _y(top, one.first_token_s, most)
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{COLOURS.get(one.lane, REFUSED)}"/>')
+    return parts
 
 
-def _legend(begun: Sequence[Sample]) -> list[str]:
-    lanes = [lane for lane in COLOURS if any(sample["lane"] == lane for sample in begun)]
+def _legend(panels: Sequence[Panel]) -> list[str]:
+    samples = [one for panel in panels for one in panel.seen.samples]
+    begun = [one for one in samples if not math.isnan(one.first_token_s)]
+    rows = [(f"{lane}: {sum(one.lane == lane for one in begun)} answers", colour) for lane, colour in COLOURS.items()]
+    rows = [row for row in rows if ": 0 " not in row[0]]
     parts: list[str] = []
-    for i, lane in enumerate(lanes):
-        x = LEFT + 150 * i
-        count = sum(sample["lane"] == lane for sample in begun)
-        parts.append(f'<circle cx="{x + 5}" cy="40" r="4" fill="{COLOURS[lane]}"/>')
-        parts.append(f'<text x="{x + 14}" y="44">{lane}: {count} answers</text>')
+    for number, (text, colour) in enumerate(rows):
+        x = LEFT + 130 * number
+        parts.append(f'<circle cx="{x + 5}" cy="40" r="4" fill="{colour}"/>')
+        parts.append(f'<text x="{x + 14}" y="44">{text}</text>')
+    x = LEFT + 130 * len(rows)
+    parts.append(f'<path d="M{x} 40h24" stroke="#999" stroke-dasharray="5 4"/>')
+    parts.append(f'<text x="{x + 32}" y="44">what waiting for burst would have taken</text>')
+    if len(begun) < len(samples):
+        parts.append(f'<text x="{x + 290}" y="44">&#215; {len(samples) - len(begun)} without an answer</text>')
     return parts
 
 
@@ -93,13 +122,17 @@ def _y(top: int, value: float, most: float) -> float:
 
 
 def main() -> None:
-    """Reads one scenario's samples and writes the picture."""
-    if len(sys.argv) != 3:
-        sys.exit(__doc__)
-    source = Path(sys.argv[1])
-    recorded: dict[str, Any] = json.loads(source.read_text())
-    title = f"{source.stem.replace('-', ' ').capitalize()}: {len(recorded['samples'])} requests"
-    Path(sys.argv[2]).write_text(svg(recorded["samples"], recorded["marks"], title))
+    """Reads the samples of one tier's cold start and writes the picture."""
+    parser = argparse.ArgumentParser(prog="python -m lab.measure.picture", description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--samples", type=Path, default=ROOT / ".lab" / "scenarios", help="folder of the samples")
+    parser.add_argument("--tier", default="default", help="which machine of the VM lane")
+    arguments = parser.parse_args()
+    panels = [
+        Panel(label, read(side_by_side.file_of(arguments.samples, Cell(arguments.tier, label, COLD).title)))
+        for label in REQUESTS
+    ]
+    arguments.out.write_text(svg(panels, f"A cold start of burst, with the VM lane's {arguments.tier} machine"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """`python -m lab.measure.scenarios`: every fault under a steady load, on and off again, as the callers see it.
 
 Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab
-(`testbed`), sending (`load`), the faults themselves (`run.faults`). Judged from the callers' side and by the lanes' own
-logs (`evidence`), never by the pilot's state.
+(`testbed`), sending (`load`), the faults themselves (`run.faults`), how late each machine answers what (`matrix`).
+Judged from the callers' side and by the lanes' own logs (`evidence`), never by the pilot's state.
+
+The lanes are as fast as their declared machines, the VM with a T4: a fault and not a machine's slowness is measured.
 """
 
 import argparse
@@ -11,19 +13,25 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from components.machines.speeds import BURST_START_S
+from lab.measure import side_by_side
 from lab.measure.evidence import broken_promises
 from lab.measure.load import Sample, between, percentile, shares
+from lab.measure.requests import Request
 from lab.measure.testbed import Testbed, lab_up
+from lab.read.stack import ROOT
 
 HYBRID: Final = 'lanes=["burst","vm"]'
 ALL: Final = 'lanes=["home","burst","vm"]'
-QUICK_BURST: Final = 'burst={"idle_s":60,"wake_deadline_s":50,"retry_s":5,"slow_s":1.0,"recovered_s":0.4}'
-"""Burst's times shortened, so that one scenario takes a minute; the cold start stays as it is asked for."""
-
+QUICK_BURST: Final = 'burst={"idle_s":90,"wake_deadline_s":75,"retry_s":5,"slow_s":1.0,"recovered_s":0.4}'
+"""Burst's times shortened, so that one scenario takes a minute or two; the cold start stays as it is asked for."""
+MACHINE: Final = 'vm={"gpu":"t4"}'
+SHORT: Final = Request(answer_tokens=10)
+"""A T4 answers two of them at a time in half a second, about four a second."""
 
 FOUND_S: Final = 2.0
 """Within this the checks find a home whose packets vanish, seconds."""
@@ -44,7 +52,7 @@ class Scenario:
     during: float = 12.0
     after: float = 10.0
     rate: float = 2.0
-    """Requests a second; the VM answers 3.3, so that a fault and not its queue is measured."""
+    """Requests a second: half of what the VM can answer, so that a fault and not its queue is measured."""
     stretch: bool = False
     """`during` lasts a cold start longer."""
 
@@ -56,7 +64,7 @@ SCENARIOS: Final = (
     Scenario("home black-holed", ALL, "home-blackhole"),
     Scenario("home slow", ALL, "home-slow"),
     Scenario("tunnel down", ALL, "tunnel-down"),
-    Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=20.0, stretch=True),
+    Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=40.0, stretch=True),
     Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True),
     Scenario("burst slow", HYBRID, "burst-slow", warm=True, during=20.0),
     # With burst cold, or another lane would do the work: callers wait in the gateway, which holds 80 of them.
@@ -95,7 +103,7 @@ class Result:
 
 async def run(scenario: Scenario, *, cold_start_s: float) -> Result:
     """One scenario on a lab of its own."""
-    async with lab_up(cold_start_s, [scenario.lanes, QUICK_BURST]) as testbed:
+    async with lab_up(cold_start_s, [scenario.lanes, QUICK_BURST, MACHINE], answer_s=None) as testbed:
         return await run_on(testbed, scenario, cold_start_s=cold_start_s)
 
 
@@ -104,7 +112,7 @@ async def run_on(testbed: Testbed, scenario: Scenario, *, cold_start_s: float) -
     if scenario.warm:
         await warm_up(testbed, cold_start_s)
     during = scenario.during + (cold_start_s if scenario.stretch else 0.0)
-    async with testbed.load(scenario.rate) as load:
+    async with testbed.load(scenario.rate, SHORT) as load:
         await load.run(scenario.before)
         start = load.now()
         await asyncio.gather(_switch(testbed, scenario.fault, True), load.run(during))
@@ -117,6 +125,20 @@ async def run_on(testbed: Testbed, scenario: Scenario, *, cold_start_s: float) -
     return Result(scenario, samples, marks, evidence)
 
 
+def write(folder: Path, result: Result) -> None:
+    """What the load saw, as JSON; `picture` draws it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = {**asdict(result), "scenario": result.scenario.name}
+    side_by_side.file_of(folder, result.scenario.name).write_text(json.dumps(document))
+
+
+def read(folder: Path, scenario: Scenario) -> Result:
+    """What `write` wrote."""
+    document = json.loads(side_by_side.file_of(folder, scenario.name).read_text())
+    samples = [Sample(**sample) for sample in document["samples"]]
+    return Result(scenario, samples, tuple(document["marks"]), document["evidence"])
+
+
 async def _switch(testbed: Testbed, fault: str | None, on: bool) -> None:
     if fault:
         await testbed.fault(fault, on)
@@ -124,7 +146,7 @@ async def _switch(testbed: Testbed, fault: str | None, on: bool) -> None:
 
 async def warm_up(testbed: Testbed, cold_start_s: float) -> None:
     """Sends until burst answers."""
-    async with testbed.load(2.0) as load:
+    async with testbed.load(2.0, SHORT) as load:
         for _ in range(int(cold_start_s) + 30):
             await load.run(1.0)
             if any(sample.lane == "burst" for sample in load.samples):
@@ -191,24 +213,37 @@ def _shares(samples: Sequence[Sample]) -> str:
 def main() -> int:
     """Exit status 1 when a request was lost in any scenario, or a promise was not kept, by load or by logs."""
     parser = argparse.ArgumentParser(prog="python -m lab.measure.scenarios", description=__doc__)
-    parser.add_argument("--cold-start", type=float, default=45.0, help="seconds until burst's model answers")
+    parser.add_argument("--cold-start", type=float, default=BURST_START_S, help="seconds until burst's model answers")
     parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
-    parser.add_argument("--samples", type=Path, help="folder for every request's sample, one JSON file a scenario")
+    parser.add_argument("--side-by-side", type=int, default=3, help="labs at a time, where each has its own network")
+    parser.add_argument("--samples", type=Path, default=ROOT / ".lab" / "scenarios", help="folder for every sample")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    results: list[Result] = []
-    for scenario in SCENARIOS:
-        if arguments.only in scenario.name:
-            print(f"{scenario.name} ...", file=sys.stderr, flush=True)
-            result = asyncio.run(run(scenario, cold_start_s=arguments.cold_start))
-            results.append(result)
-            print("\n".join([table([result]).splitlines()[-1], *result.evidence]), file=sys.stderr, flush=True)
-            if arguments.samples:
-                arguments.samples.mkdir(parents=True, exist_ok=True)
-                path = arguments.samples / f"{scenario.name.replace(' ', '-')}.json"
-                path.write_text(json.dumps({"marks": result.marks, "samples": [vars(s) for s in result.samples]}))
+    chosen = [scenario for scenario in SCENARIOS if arguments.only in scenario.name]
+    if arguments.one:
+        [scenario] = [scenario for scenario in SCENARIOS if scenario.name == arguments.one]
+        write(arguments.samples, asyncio.run(run(scenario, cold_start_s=arguments.cold_start)))
+        return 0
+    found: dict[str, Result] = {}
+    failures: list[str] = []
+
+    def done(number: int, failed: str) -> None:
+        scenario = chosen[number]
+        if failed:
+            failures.append(f"{scenario.name}: {failed}")
+            print(failures[-1], file=sys.stderr, flush=True)
+            return
+        result = found[scenario.name] = read(arguments.samples, scenario)
+        print("\n".join([table([result]).splitlines()[-1], *result.evidence]), file=sys.stderr, flush=True)
+
+    words = ["--cold-start", str(arguments.cold_start), "--samples", str(arguments.samples)]
+    jobs = [[*words, "--one", scenario.name] for scenario in chosen]
+    side_by_side.run("lab.measure.scenarios", jobs, arguments.side_by_side, done)
+    results = [found[scenario.name] for scenario in chosen if scenario.name in found]
     kept = promises(results)
-    print(f"{table(results)}\n\n{kept}")
-    return int(any(result.lost or result.evidence for result in results) or "| NO |" in kept)
+    print("\n".join([table(results), "", kept, *failures]))
+    broken = any(result.lost or result.evidence for result in results)
+    return int(bool(failures) or broken or "| NO |" in kept)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,20 @@ from typing import Final
 
 import pytest
 
-from lab.measure import picture
 from lab.measure.load import Sample, percentile, shares
-from lab.measure.scenarios import ALL, CUT_OFF, HYBRID, QUICK_BURST, SCENARIOS, Result, Scenario, run_on, table
+from lab.measure.scenarios import (
+    ALL,
+    CUT_OFF,
+    HYBRID,
+    QUICK_BURST,
+    SCENARIOS,
+    Result,
+    Scenario,
+    read,
+    run_on,
+    table,
+    write,
+)
 from lab.measure.testbed import lab_up
 
 COLD_START_S: Final = 3.0
@@ -137,11 +148,14 @@ def test_answers_too_short_to_be_seen_wake_burst() -> None:
     assert asyncio.run(main())[-1].lane == "burst"
 
 
-def test_table_and_picture_show_what_was_seen(tmp_path: Path) -> None:
+def test_the_table_shows_what_was_seen_and_reads_it_back(tmp_path: Path) -> None:
     [found] = [scenario for scenario in SCENARIOS if scenario.name == "vm down"]
-    samples = [Sample(0.5, True, "vm", "ok", 0.25), Sample(1.5, False, "home", "lost", float("nan"), "HTTP 503")]
-    text = table([Result(found, samples, (0.0, 1.0, 2.0, 3.0))])
+    samples = [
+        Sample(0.5, True, "vm", "ok", 0.25, whole_s=1.0),
+        Sample(1.5, False, "home", "lost", -1.0, "HTTP 503", whole_s=1.0),
+    ]
+    result = Result(found, samples, (0.0, 1.0, 2.0, 3.0), ["a word"])
+    text = table([replace(result, evidence=[])])
     assert "| vm down | 2 | 1 | 0 | kept | 0.25 s | vm 100% | home 100% | - |" in text
-    drawn = picture.svg([vars(sample) for sample in samples], (0.0, 1.0, 2.0, 3.0), "two requests")
-    assert drawn.count("<circle") == 2  # one answer, and one entry of the legend
-    (tmp_path / "picture.svg").write_text(drawn)
+    write(tmp_path / "deeper", result)
+    assert read(tmp_path / "deeper", found) == result

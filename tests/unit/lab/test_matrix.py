@@ -5,15 +5,17 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from components.machines.requests import first_token_s
-from lab.measure import bound, cells
+from lab.measure import bound, cells, picture
 from lab.measure.bound import Lane
 from lab.measure.cells import CELLS, COLD, DOWN, Cell, Seen, promises, row
 from lab.measure.load import REFUSAL, Sample
 from lab.measure.matrix import every_s
+from lab.measure.picture import Panel
 from lab.measure.requests import PICTURE_AND_TEXT, TEXT
 from lab.programs.prompt import work
 from lab.read import plan
@@ -96,3 +98,17 @@ def test_samples_are_read_as_they_were_written(tmp_path: Path) -> None:
     cells.write(tmp_path / "deeper" / "one.json", found)
     assert cells.read(tmp_path / "deeper" / "one.json") == found
     assert REFUSAL == '"too_slow"'
+
+
+def test_the_picture_has_a_chart_for_texts_and_one_for_pictures() -> None:
+    texts = replace(seen(sample(0, 9.0), sample(60, 0.5, lane="burst")), marks=[50.0, 80.0])
+    pictures = replace(seen(sample(0, 51.0, lane="burst"), sample(20, NOTHING, "refused")), marks=[50.0, 90.0])
+    drawn = picture.svg([Panel("text", texts), Panel("picture", pictures)], "two charts")
+    assert drawn.count("text, one every 5 s: first token, s") == 1
+    assert drawn.count("picture, one every 5 s: first token, s") == 1
+    assert drawn.count("<circle") == 3 + 2, "three answers, and two lanes in the legend"
+    assert "vm: 1 answers" in drawn
+    assert "burst: 2 answers" in drawn
+    assert "1 without an answer" in drawn
+    assert drawn.count("stroke-dasharray") == 3, "what waiting would have taken, in each chart and in the legend"
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
