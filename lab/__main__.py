@@ -172,7 +172,16 @@ async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path) -> None:
         control.publish(folder, lab.control, stack.outputs)
         await lab.start()
     await greeting.first_answer(stack)
-    show.lines(["", *unproven.summary(plan.unproven), greeting.snippet(stack), "ready"])
+    show.lines(
+        [
+            "",
+            *greeting.truth(plan, scripted=lab.fake_models),
+            "",
+            *unproven.summary(plan.unproven),
+            greeting.snippet(stack),
+            "ready",
+        ]
+    )
 
 
 def _detach(arguments: argparse.Namespace, folder: Path) -> int:

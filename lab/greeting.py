@@ -11,8 +11,10 @@ from typing import Any, Final, cast
 
 import aiohttp
 
+from components.machines.requests import TEXT_TOKENS, first_token_s
 from lab import show
 from lab.errors import LabError
+from lab.read.plan import Plan
 from lab.read.stack import Stack
 
 PATIENCE_S: Final = 15.0
@@ -129,6 +131,17 @@ def told(arrival: Arrival, first_token_s: float, served: str) -> list[str]:
         why = arrival.why_not or f"{arrival.lane} was up, and the gateway chose otherwise; see the lab's folder `logs`"
         lines.append(f"   not by {arrival.lane}: {why}")
     return lines
+
+
+def truth(plan: Plan, *, scripted: bool) -> list[str]:
+    """What the first answer's time says about the declared machines, which is little."""
+    if scripted or not plan.vm:
+        return ["`python -m lab plan` says how late the declared machines answer"]
+    text = first_token_s(plan.vm.pace.speed, TEXT_TOKENS)
+    return [
+        f"a small model on this machine: the declared VM ({plan.vm.pace.on}) needs {text:.1f} s to the first token",
+        f"of a text of {TEXT_TOKENS} tokens; `python -m lab plan` has the others",
+    ]
 
 
 def _first_key(stack: Stack) -> str:

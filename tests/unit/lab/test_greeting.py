@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +12,8 @@ from aiohttp.test_utils import TestServer
 from lab import greeting
 from lab.errors import LabError
 from lab.greeting import Arrival, arrive, told, why_not
+from lab.read import plan
+from lab.read.stack import Stack
 
 Said = tuple[int, str, dict[str, Any]]
 """Status, whose answer it is, and the lanes."""
@@ -111,3 +113,12 @@ def test_what_is_told_of_the_first_answer(arrival: Arrival, served: str, last: s
     assert lines[0] == "   cold start of the gateway    0.50 s"
     assert ("   wait for home's check " in "\n".join(lines)) is bool(arrival.lane)
     assert lines[-1] == last
+
+
+def test_the_small_model_s_time_is_never_taken_for_the_vm_s(stack_of: Callable[..., Stack]) -> None:
+    stack = stack_of(lanes=["vm"], vm={"machine_type": "e2-highmem-2"})
+    [first, *_] = greeting.truth(plan.read(stack), scripted=False)
+    assert "the declared VM (e2-highmem-2) needs 65.2 s to the first token" in first
+    assert greeting.truth(plan.read(stack_of(lanes=["home"])), scripted=False) == [
+        "`python -m lab plan` says how late the declared machines answer"
+    ]
