@@ -73,6 +73,11 @@ class Load:
         """Seconds since the load began."""
         return time.monotonic() - self._began
 
+    @property
+    def pending(self) -> set[asyncio.Task[None]]:
+        """Requests without an answer's end."""
+        return {task for task in self._tasks if not task.done()}
+
     async def run(self, seconds: float) -> None:
         """Sends for `seconds`. Late answers don't hold up the next request: callers don't wait for each other."""
         assert self._client is not None, "use it as a context manager"
