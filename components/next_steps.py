@@ -47,4 +47,13 @@ def lines(settings: Settings) -> list[str]:
             + f"`gcloud run jobs executions list --job={weights_job}`. "
             + f"If it failed, start it again: `gcloud run jobs execute {weights_job}`.",
         ]
+    if Lane.VM in settings.lanes and settings.vm.gpu:
+        regional = f"{'PREEMPTIBLE_' if settings.vm_spot else ''}NVIDIA_{settings.vm.gpu.upper()}_GPUS"
+        cards = max(settings.vm.replicas, settings.vm.max_replicas or 1)
+        steps.append(
+            f"The VM's card needs quota, {cards} of each: `GPUS_ALL_REGIONS`, which is 0 in a new project, and "
+            + f"`{regional}` in {settings.region}: see and request it at "
+            + f"https://console.cloud.google.com/iam-admin/quotas?project={settings.project}. Without it, the machine "
+            + "is not made; once it is granted, `pulumi up` makes it."
+        )
     return steps

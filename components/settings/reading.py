@@ -1,7 +1,8 @@
 """Reads the stack's settings from Pulumi's config, and refuses them with every problem at once.
 
 Owns: `pilotlight:*` and the two provider keys `gcp:project` and `gcp:region`, unknown keys, and the translation of
-pydantic's errors into field, rule, consequence, fix. Does not own: the rules themselves (`rules`, `service_rules`).
+pydantic's errors into field, rule, consequence, fix. Does not own: the rules themselves (`rules`,
+`service_rules`, `vm_rules`).
 """
 
 import difflib
@@ -12,7 +13,7 @@ from typing import Any, Final, cast, get_args
 import pulumi
 from pydantic import ValidationError
 
-from components.settings import rules, service_rules
+from components.settings import rules, service_rules, vm_rules
 from components.settings.section import Refusal, Section, SettingsError, problem
 from components.settings.stack import PULUMI_PROJECT, Settings
 
@@ -55,7 +56,7 @@ def read(config: Mapping[str, str], *, stack: str) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError([_explain(dict(one)) for one in error.errors(include_input=False)]) from None
-    if found := [*rules.broken(settings), *service_rules.broken(settings)]:
+    if found := [*rules.broken(settings), *service_rules.broken(settings), *vm_rules.broken(settings)]:
         raise SettingsError(found)
     return settings
 

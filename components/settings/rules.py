@@ -1,7 +1,8 @@
 """Rules between settings, checked before any resource exists.
 
 Owns: the rules that hold between two sections, or between values of one. Does not own: the type and range of a single
-value (its section), the form of a refusal (`section`), the rules of `services` (`service_rules`).
+value (its section), the form of a refusal (`section`), the rules of `services` (`service_rules`)
+and of `vm` (`vm_rules`).
 """
 
 from typing import Any, Final, cast
@@ -12,7 +13,6 @@ from components.settings.burst import BURST_REVISION, BURST_WEIGHTS
 from components.settings.gateway import CADDY_MOST_MIB
 from components.settings.section import EXACT_IMAGE, Lane, problem
 from components.settings.stack import Settings
-from components.settings.vm import SLOT_TOKENS
 
 BODY_COPIES: Final = 2.5
 """Memory per buffered request, in multiples of its body (measured: ten 20 MB bodies added 468 MB to Caddy)."""
@@ -28,7 +28,7 @@ CPU_MOST_GIB: Final = 4
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _vm, _home, _tailnet)
+    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet)
     return [found for part in parts for found in part(settings)]
 
 
@@ -98,7 +98,7 @@ def _images(settings: Settings) -> list[str]:
         "gateway.pilot_image": settings.gateway.pilot_image,
         "burst.image": settings.burst.image,
         "burst.fetch_image": settings.burst.fetch_image,
-        "vm.image": settings.vm.image,
+        "vm.image": settings.vm.server_image,
     }
     return [
         problem(field, "a full image name with an exact version", "the next start could run a program nobody tested",
@@ -148,38 +148,6 @@ def _burst_machine(settings: Settings) -> list[str]:
         found.append(
             problem("burst.memory_gib", f"at most {CPU_MOST_GIB} for each of the {burst.cpu} CPUs",
                     "Cloud Run refuses the service", "raise cpu or lower memory_gib")
-        )  # fmt: skip
-    return found
-
-
-def _vm(settings: Settings) -> list[str]:
-    found: list[str] = []
-    vm = settings.vm
-    if vm.max_replicas is not None and vm.max_replicas < vm.replicas:
-        found.append(
-            problem("vm.max_replicas", f"at least replicas ({vm.replicas})", "the group could not hold the machines "
-                    + "that always run", "raise it, or leave it out")
-        )  # fmt: skip
-    if vm.large_request_mib > settings.gateway.request_limit_mib:
-        found.append(
-            problem("vm.large_request_mib", f"at most gateway.request_limit_mib ({settings.gateway.request_limit_mib})",
-                    "no request would ever be large: bigger ones are refused anyway", "lower it")
-        )  # fmt: skip
-    if not settings.zone.startswith(f"{settings.region}-"):
-        found.append(
-            problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "
-                    + "network, and Google Cloud would say so half-way", f"leave it out, or set {settings.region}-b")
-        )  # fmt: skip
-    if vm.context_tokens // vm.max_requests < SLOT_TOKENS:
-        found.append(
-            problem("vm.context_tokens", f"at least {SLOT_TOKENS} for each of the {vm.max_requests} requests at a time",
-                    "one picture and its answer would not fit into a slot",
-                    f"set it to {SLOT_TOKENS * vm.max_requests} or more, or lower vm.max_requests")
-        )  # fmt: skip
-    if vm.projector and vm.projector.filename == vm.model.filename:
-        found.append(
-            problem("vm.projector.url", "a file name of its own, it is the model's", "the one would overwrite the "
-                    + "other at every boot", "name another file, or set the projector to null")
         )  # fmt: skip
     return found
 

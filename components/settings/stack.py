@@ -9,7 +9,9 @@ from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
 
-from components.machines.speeds import Machine, machine
+from components.machines.choice import Choice, chosen
+from components.machines.speeds import Machine, Source, Speed
+from components.machines.zones import zones
 from components.settings.burst import BurstSettings
 from components.settings.gateway import GatewaySettings
 from components.settings.home import HomeSettings
@@ -117,10 +119,36 @@ class Settings(Section):
 
     @property
     def zone(self) -> str:
-        """Zone of the VM lane."""
-        return self.vm.zone or f"{self.region}-b"
+        """Zone of the VM lane's one plain machine."""
+        return next(iter(self.vm_zones), f"{self.region}-b")
+
+    @property
+    def vm_zones(self) -> tuple[str, ...]:
+        """Zones that the VM lane may stand in; empty: any of the region's."""
+        if self.vm.zone:
+            return (self.vm.zone,)
+        return zones(self.vm.gpu, self.region) if self.vm.gpu else ()
+
+    @property
+    def vm_choice(self) -> Choice | None:
+        """Machine and kind of capacity of the VM lane; None where they can't be told, which is refused (`vm_rules`)."""
+        vm = self.vm
+        speed = vm.speed and Speed(
+            vm.speed.prompt, vm.speed.picture, vm.speed.answer, Source.MEASURED, "vm.speed, by the owner"
+        )
+        return chosen(self.region, machine_type=vm.machine_type, gpu=vm.gpu or "", spot=vm.spot, speed=speed)
 
     @property
     def vm_machine(self) -> Machine | None:
-        """The VM lane's row in the table of machines; None for a machine that it doesn't know."""
-        return machine(self.vm.machine_type)
+        """The VM lane's machine with its speed: the settings' own, or its row in the table."""
+        return self.vm_choice and self.vm_choice.machine
+
+    @property
+    def vm_spot(self) -> bool:
+        """Whether the VM lane is spot capacity."""
+        return self.vm_choice is not None and self.vm_choice.spot
+
+    @property
+    def vm_grouped(self) -> bool:
+        """Whether the VM lane is a managed instance group, which makes a stopped machine again, and not one machine."""
+        return self.vm_spot or max(self.vm.replicas, self.vm.max_replicas or 1) > 1

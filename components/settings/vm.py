@@ -3,12 +3,17 @@
 Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`vm`).
 """
 
+from enum import StrEnum
 from typing import Final
 
 from pydantic import Field
 
 from components.settings.section import Section
 
+IMAGE: Final = "ghcr.io/ggml-org/llama.cpp:server-b11206"
+CUDA_IMAGE: Final = "ghcr.io/ggml-org/llama.cpp:server-cuda-b11206"
+"""Built with CUDA 12.8.1, which wants driver 570 or newer; it has code for an L4, for a T4 it compiles at its first
+start (7 GB unpacked)."""
 SLOT_TOKENS: Final = 2048
 """Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
 VM_MOST: Final = 8
@@ -32,6 +37,21 @@ class Weights(Section):
         return self.url.rsplit("/", 1)[1]
 
 
+class Card(StrEnum):
+    """A GPU that the VM can have."""
+
+    T4 = "t4"
+    L4 = "l4"
+
+
+class VmSpeed(Section):
+    """How fast a machine is that the table of machines doesn't know, as `make bench-vm` prints it."""
+
+    prompt: float = Field(gt=0, le=100_000, description="Tokens of a prompt that it reads a second.")
+    picture: float = Field(gt=0, le=100_000, description="Tokens of a picture that it encodes a second.")
+    answer: float = Field(gt=0, le=100_000, description="Tokens of an answer that it writes a second.")
+
+
 _QWEN_GGUF: Final = "https://huggingface.co/bartowski/Qwen_Qwen2.5-VL-7B-Instruct-GGUF/resolve/main/"
 
 
@@ -39,20 +59,29 @@ class VmSettings(Section):
     """The always-on VM: the one part that costs money while idle (leave `vm` out of `lanes` to stop it)."""
 
     image: str = Field(
-        default="ghcr.io/ggml-org/llama.cpp:server-b11206", description="llama.cpp's official server image, exact."
+        default="",
+        description="llama.cpp's server image, exact. Empty: the official one of build b11206, with CUDA for `vm.gpu`.",
     )
     zone: str = Field(
-        default="", pattern=r"^([a-z]+-[a-z]+[0-9]+-[a-z])?$", description="Zone; empty means `<gcp:region>-b`."
+        default="",
+        pattern=r"^([a-z]+-[a-z]+[0-9]+-[a-z])?$",
+        description="Zone. Empty: `<gcp:region>-b`, or the first that has the card; a group takes any.",
     )
     machine_type: str = Field(
-        default="e2-highmem-2",
-        pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)+$",
-        description="Machine type. The default is the smallest that holds the model, and slow: 70 s to "
-        + "the first token of a text.",
+        default="",
+        pattern=r"^([a-z][a-z0-9]*(-[a-z0-9]+)+)?$",
+        description="Machine type (docs/machines.md). Empty: the fastest of the region for at most 66 USD a month.",
     )
-    spot: bool = Field(
-        default=False,
-        description="Spot capacity: about half the price for e2-highmem-2, but Google may stop it at any time.",
+    spot: bool | None = Field(
+        default=None,
+        description="Spot capacity, which Google may stop at any time: a group then, which makes what was stopped "
+        + "again. None: as the default machine has it; one that is named is not spot.",
+    )
+    gpu: Card | None = Field(
+        default=None, description="Card: `t4` (on an n1-standard-2) or `l4` (in a g2-standard-4). It needs quota."
+    )
+    speed: VmSpeed | None = Field(
+        default=None, description="Speed of `vm.machine_type` by `make bench-vm`, in place of the table's."
     )
     disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
     context_tokens: int = Field(
@@ -95,16 +124,18 @@ class VmSettings(Section):
     )
     projector: Weights | None = Field(
         default=Weights(
-            url=_QWEN_GGUF + "mmproj-Qwen_Qwen2.5-VL-7B-Instruct-bf16.gguf",
-            sha256="d1c7588c0bdf6e7889737c01cfd54309240d54042e102275880a514ae979aea3",
+            # 8 bits encode a picture in 0.62 of the time of bf16 (measured), and take half the memory.
+            url="https://huggingface.co/ggml-org/Qwen2.5-VL-7B-Instruct-GGUF/resolve/"
+            + "508edd0afaa66bb9e9f40587acc2184f02daf1f6/mmproj-Qwen2.5-VL-7B-Instruct-Q8_0.gguf",
+            sha256="2ddb555391bae966e412deab9e07b58afa18bcc06930ba0f1c78a3695ab9e506",
         ),
         description="GGUF image projector (`--mmproj`); null for a text-only model.",
     )
 
     @property
-    def grouped(self) -> bool:
-        """Whether it is a managed instance group and not one plain machine."""
-        return max(self.replicas, self.max_replicas or 1) > 1
+    def server_image(self) -> str:
+        """The image that runs."""
+        return self.image or (CUDA_IMAGE if self.gpu else IMAGE)
 
     @property
     def capacity(self) -> int:

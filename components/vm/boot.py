@@ -1,7 +1,8 @@
 """What the VM does at boot, as cloud-init user data for Container-Optimized OS.
 
-Owns: the two systemd units (weights, then the model server) and the server's arguments. COS mounts `/etc` fresh at
-every boot and applies user data again, so nothing here may assume a first boot. Pure: text in, text out.
+Owns: the systemd units: weights, then the model server, and before it the driver of a card. Does not own: what the
+server is told (`server`). COS mounts `/etc` fresh at every boot and applies user data again, so nothing here may assume
+a first boot. Pure: text in, text out.
 
 A failed fetch must not end the lane. `Requires=` would do that: systemd drops the model's start together with the
 failed one and restarts only the latter. So the model merely wants the weights, looks for them, and tries again.
@@ -16,29 +17,16 @@ import yaml
 from components import ports
 from components.settings import Settings
 from components.settings.vm import Weights
+from components.vm import server
 
 DEVICE: Final = "weights"
 DIRECTORY: Final = "/mnt/disks/weights"
 BOOT_IMAGE: Final = "cos-cloud/cos-stable"
 BOOT_GIB: Final = 20
 _FETCH: Final = "/etc/pilotlight/fetch_weights.sh"
-
-
-def server_arguments(settings: Settings) -> list[str]:
-    """Arguments of llama.cpp's server inside its container."""
-    vm = settings.vm
-    arguments = [
-        "--host", "0.0.0.0",
-        "--port", str(ports.VM),
-        "--model", f"/models/{vm.model.filename}",
-        "--alias", settings.model.name,
-        "--ctx-size", str(vm.context_tokens),
-        "--parallel", str(vm.max_requests),
-        "--metrics",
-    ]  # fmt: skip
-    if vm.projector:
-        arguments += ["--mmproj", f"/models/{vm.projector.filename}"]
-    return arguments
+_DRIVER: Final = "/var/lib/nvidia"
+_COMPILED: Final = "/cuda-cache"
+"""Where the container keeps what CUDA compiled: the image has no code for a T4, so its first start compiles it."""
 
 
 def metadata(settings: Settings) -> dict[str, str]:
@@ -67,6 +55,17 @@ def user_data(settings: Settings) -> str:
                 "permissions": "0644",
                 "content": _weights_unit(device, files),
             },
+            *(
+                [
+                    {
+                        "path": "/etc/systemd/system/pilotlight-gpu.service",
+                        "permissions": "0644",
+                        "content": _gpu_unit(),
+                    }
+                ]
+                if settings.vm.gpu
+                else []
+            ),
             {
                 "path": "/etc/systemd/system/pilotlight-model.service",
                 "permissions": "0644",
@@ -98,24 +97,64 @@ RestartSec=30
 """
 
 
+def _gpu_unit() -> str:
+    # Needed at every boot, which finds the driver of the boot before; its archive comes from Google's own bucket and is
+    # signed for this release of COS. The newest one, for COS' default may be older than the image's CUDA wants (570).
+    # /var is mounted without the right to execute.
+    return f"""[Unit]
+Description=pilotlight: NVIDIA's driver for the card
+Wants=network-online.target
+After=network-online.target
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/cos-extensions install gpu -- -version=latest
+ExecStart=/bin/sh -c 'mountpoint -q {_DRIVER} || mount --bind {_DRIVER} {_DRIVER}'
+ExecStart=/bin/mount -o remount,exec {_DRIVER}
+ExecStart={_DRIVER}/bin/nvidia-smi
+Restart=on-failure
+RestartSec=30
+"""
+
+
+def _card_options() -> list[str]:
+    """What docker needs to hand the card on; COS has no runtime of NVIDIA's, so `--gpus` fails there."""
+    return [
+        "--volume", f"{_DRIVER}/lib64:/usr/local/nvidia/lib64",
+        "--volume", f"{_DRIVER}/bin:/usr/local/nvidia/bin",
+        "--volume", f"{DIRECTORY}{_COMPILED}:{_COMPILED}",
+        "--device", "/dev/nvidia0:/dev/nvidia0",
+        "--device", "/dev/nvidia-uvm:/dev/nvidia-uvm",
+        "--device", "/dev/nvidiactl:/dev/nvidiactl",
+        "--env", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64",
+        "--env", f"CUDA_CACHE_PATH={_COMPILED}",
+    ]  # fmt: skip
+
+
 def _model_unit(settings: Settings) -> str:
+    gpu = bool(settings.vm.gpu)
     # `--publish` and not `--network host`: COS' own firewall admits SSH only, and docker opens a published port in it.
     run = [
         "/usr/bin/docker", "run", "--rm", "--name", "model",
         "--publish", f"{ports.VM}:{ports.VM}",
         "--volume", f"{DIRECTORY}:/models:ro",
-        settings.vm.image,
-        *server_arguments(settings),
+        *(_card_options() if gpu else []),
+        settings.vm.server_image,
+        *server.arguments(settings),
     ]  # fmt: skip
+    first = ["pilotlight-weights.service", *(["pilotlight-gpu.service"] if gpu else [])]
+    ready = "\n".join(f"ExecStartPre=/usr/bin/systemctl is-active --quiet {unit}" for unit in first)
     return f"""[Unit]
-Description=pilotlight: the model on this machine's processors
+Description=pilotlight: the model
 Requires=docker.service
-Wants=pilotlight-weights.service
-After=docker.service pilotlight-weights.service
+Wants={" ".join(first)}
+After=docker.service {" ".join(first)}
 StartLimitIntervalSec=0
 
 [Service]
-ExecStartPre=/usr/bin/systemctl is-active --quiet pilotlight-weights.service
+{ready}
 ExecStartPre=-/usr/bin/docker rm --force model
 ExecStart={_line(run)}
 ExecStop=/usr/bin/docker stop model

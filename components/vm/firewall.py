@@ -26,7 +26,7 @@ def firewall(
         project=settings.project,
         network=network,
         direction="INGRESS",
-        source_ranges=[GATEWAY_RANGE, *(HEALTH_CHECK_RANGES if settings.vm.grouped else ())],
+        source_ranges=[GATEWAY_RANGE, *(HEALTH_CHECK_RANGES if settings.vm_grouped else ())],
         target_service_accounts=[account],
         allows=[{"protocol": "tcp", "ports": [str(ports.VM)]}],
         opts=pulumi.ResourceOptions(parent=parent),

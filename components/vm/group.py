@@ -1,7 +1,10 @@
-"""The VM lane as several machines: a managed group behind one internal address, which the gateway sees as one VM.
+"""The VM lane as a managed group behind one internal address, which the gateway sees as one VM.
 
 Owns: template, group, autoscaler, and the internal load balancer with its address. Does not own: identity
 (`machine`), who may reach them (`firewall`), what a machine does at boot (`boot`).
+
+Spot capacity is a group even of one: Google may stop the machine, and the group makes it again as soon as there is
+capacity, in whichever of its zones that is.
 
 Every machine fetches the weights once, onto a disk of its own that is made with it and goes with it. A disk that stays
 would make the group stateful, and Google doesn't autoscale stateful groups; one disk for all would have to be filled by
@@ -20,8 +23,9 @@ import pulumi
 from pulumi_gcp import compute
 
 from components import ports
+from components.machines.speeds import Machine
 from components.settings import Settings
-from components.vm import boot
+from components.vm import boot, hardware, server
 
 HEALTH: Final = "/health"
 """llama.cpp: 503 while the model loads."""
@@ -30,9 +34,17 @@ FIRST_START_S: Final = 1800
 SCALING_START_S: Final = 600
 """A machine that fetches weights is busy without serving: that load tells the autoscaler nothing."""
 BUSY: Final = 0.6
-"""Share of CPU above which machines are added: a machine that writes answers all the time uses all of it."""
+"""Share of the server's threads above which machines are added: one that always writes answers uses all of them."""
 SURGE: Final = 3
-"""Machines a rolling update adds; Google wants one for each of the group's three zones."""
+"""Machines a rolling update adds; Google wants one for each of the group's zones, and chooses three itself."""
+
+
+def busy_share(machine: Machine) -> float:
+    """Share of the CPU for the autoscaler. It counts vCPUs, and the server's threads keep no more than theirs busy.
+
+    That is half where two vCPUs are one core; with a card it is one, for a thread that waits for the card spins.
+    """
+    return round(BUSY * server.threads(machine) / machine.vcpus, 2)
 
 
 class ReplicaGroup(pulumi.ComponentResource):
@@ -52,6 +64,7 @@ class ReplicaGroup(pulumi.ComponentResource):
     ) -> None:
         super().__init__("pilotlight:gcp:ReplicaGroup", name, None, opts)
         self._name, self._settings = name, settings
+        self._machine = server.machine_of(settings)
         self._cloud_name = f"{settings.prefix}-vm"
         self._own = pulumi.ResourceOptions(parent=self)
         address = compute.Address(
@@ -64,14 +77,21 @@ class ReplicaGroup(pulumi.ComponentResource):
             opts=self._own,
         )
         group = self._group(self._template(subnet, account))
-        self._autoscaler(group)
+        if self._most > settings.vm.replicas:
+            self._autoscaler(group)
         self._balancer(group, address, network, subnet)
         self.address = address.address
         self.register_outputs({"address": self.address})
 
+    @property
+    def _most(self) -> int:
+        return self._settings.vm.max_replicas or self._settings.vm.replicas
+
     def _template(self, subnet: pulumi.Input[str], account: pulumi.Input[str]) -> compute.InstanceTemplate:
         settings = self._settings
-        scheduling = _scheduling(spot=settings.vm.spot)
+        machine = self._machine
+        scheduling = hardware.scheduling(machine, spot=settings.vm_spot)
+        accelerators = hardware.accelerators(machine)
         metadata = boot.metadata(settings)
         disks: Sequence[compute.InstanceTemplateDiskArgsDict] = [
             {
@@ -79,23 +99,24 @@ class ReplicaGroup(pulumi.ComponentResource):
                 "auto_delete": True,
                 "source_image": boot.BOOT_IMAGE,
                 "disk_size_gb": boot.BOOT_GIB,
-                "disk_type": "pd-balanced",
+                "disk_type": machine.disk,
             },
             {
                 "boot": False,
                 "auto_delete": True,
                 "device_name": boot.DEVICE,
                 "disk_size_gb": settings.vm.disk_gib,
-                "disk_type": "pd-balanced",
+                "disk_type": machine.disk,
             },
         ]
         # A template never changes: another content is another template, and the old one goes when the group left it.
-        content = json.dumps([settings.vm.machine_type, disks, scheduling, metadata])
+        content = json.dumps([machine.name, accelerators, disks, scheduling, metadata])
         return compute.InstanceTemplate(
             f"{self._name}-template",
             name=f"{self._cloud_name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}",
             project=settings.project,
-            machine_type=settings.vm.machine_type,
+            machine_type=machine.name,
+            guest_accelerators=accelerators,
             disks=disks,
             network_interfaces=[{"subnetwork": subnet}],
             service_account={"email": account, "scopes": ["cloud-platform"]},
@@ -106,28 +127,52 @@ class ReplicaGroup(pulumi.ComponentResource):
         )
 
     def _group(self, template: compute.InstanceTemplate) -> compute.RegionInstanceGroupManager:
-        settings = self._settings
+        settings, zones = self._settings, sorted(self._settings.vm_zones)
         # Slower to judge than the balancer's check: that one only sends requests elsewhere, this one ends a machine.
         healing = self._health_check("healing", interval_s=30, failures=10)
+        scaled = self._most > settings.vm.replicas
+        # A group's zones are fixed when it is made: other zones are another group, which needs a name of its own.
+        suffix = "-" + "".join(zone[-1] for zone in zones) if zones else ""
         return compute.RegionInstanceGroupManager(
             f"{self._name}-manager",
-            name=self._cloud_name,
+            name=self._cloud_name + suffix,
             project=settings.project,
             region=settings.region,
             base_instance_name=self._cloud_name,
             versions=[{"name": "current", "instance_template": template.self_link_unique}],
-            # No target size: it is the autoscaler's.
+            # Without a size it is the autoscaler's.
+            target_size=None if scaled else settings.vm.replicas,
+            distribution_policy_zones=zones or None,
+            # Wherever there is capacity. Google autoscales groups of an even distribution only (and BALANCED, as a
+            # preview), and wants no proactive redistribution where a zone may lack the machine.
+            distribution_policy_target_shape=None if scaled else "ANY",
             auto_healing_policies={"health_check": healing.id, "initial_delay_sec": FIRST_START_S},
-            update_policy={
-                "type": "PROACTIVE",
-                "minimal_action": "REPLACE",
-                "max_surge_fixed": SURGE,
-                # New machines answer before old ones go.
-                "max_unavailable_fixed": 0,
-            },
+            update_policy=self._update(len(zones) or SURGE, scaled=scaled),
+            # A machine that was stopped is made again in its old zone unless told so, and may wait there for capacity.
+            instance_lifecycle_policy={
+                "force_update_on_repair": "YES",
+                "on_repair": {"allow_changing_zone": "YES"},
+            }
+            if not scaled and len(zones) != 1
+            else None,
             wait_for_instances=False,
             opts=self._own,
         )
+
+    def _update(self, zones: int, *, scaled: bool) -> compute.RegionInstanceGroupManagerUpdatePolicyArgsDict:
+        """How machines are replaced. Google takes no fixed number below that of the group's zones, but 0."""
+        # New machines answer before old ones go. But quota is often for one card, and a second one would be waited for
+        # without an end: there the old machine goes first.
+        more, fewer = (0, zones) if self._machine.gpu else (zones, 0)
+        policy: compute.RegionInstanceGroupManagerUpdatePolicyArgsDict = {
+            "type": "PROACTIVE",
+            "minimal_action": "REPLACE",
+            "max_surge_fixed": more,
+            "max_unavailable_fixed": fewer,
+        }
+        if not scaled:
+            policy["instance_redistribution_type"] = "NONE"
+        return policy
 
     def _autoscaler(self, group: compute.RegionInstanceGroupManager) -> None:
         vm = self._settings.vm
@@ -140,9 +185,9 @@ class ReplicaGroup(pulumi.ComponentResource):
             autoscaling_policy={
                 "mode": "ON",
                 "min_replicas": vm.replicas,
-                "max_replicas": vm.max_replicas or vm.replicas,
+                "max_replicas": self._most,
                 "cooldown_period": SCALING_START_S,
-                "cpu_utilization": {"target": BUSY},
+                "cpu_utilization": {"target": busy_share(self._machine)},
             },
             opts=self._own,
         )
@@ -198,15 +243,3 @@ class ReplicaGroup(pulumi.ComponentResource):
             http_health_check={"port": ports.VM, "request_path": HEALTH},
             opts=self._own,
         )
-
-
-def _scheduling(*, spot: bool) -> compute.InstanceTemplateSchedulingArgsDict:
-    if spot:
-        return {
-            "provisioning_model": "SPOT",
-            "preemptible": True,
-            "automatic_restart": False,
-            "on_host_maintenance": "TERMINATE",
-            "instance_termination_action": "STOP",
-        }
-    return {"provisioning_model": "STANDARD", "automatic_restart": True, "on_host_maintenance": "MIGRATE"}

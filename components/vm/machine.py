@@ -1,18 +1,19 @@
 """The VM lane: an always-on machine with the same model, so that no caller waits for a cold one.
 
-Owns: machine, weights disk, internal address and identity; with more than one replica the machines are a group of their
-own (`group`). Does not own: who may reach it (`firewall`), what it does at boot (`boot`), the network that it stands in
-(`network`), when a request is sent there (`gateway`).
+Owns: machine, weights disk, internal address and identity; spot capacity or more than one replica is a group of its own
+(`group`). Does not own: which machine it is (`machines.choice`), who may reach it (`firewall`), what it does at boot
+(`boot`), the network that it stands in (`network`), when a request is sent there (`gateway`).
 """
 
 import pulumi
 from pulumi_gcp import compute, serviceaccount
 
+from components.machines.names import PD
 from components.settings import Settings
-from components.settings.vm import VmSettings
-from components.vm import boot
+from components.vm import boot, hardware, slow
 from components.vm.firewall import firewall
 from components.vm.group import ReplicaGroup
+from components.vm.server import machine_of
 
 
 class Vm(pulumi.ComponentResource):
@@ -33,6 +34,8 @@ class Vm(pulumi.ComponentResource):
         self._name, self._settings = name, settings
         self._cloud_name = cloud_name = f"{settings.prefix}-vm"
         own = pulumi.ResourceOptions(parent=self)
+        for told in slow.too_slow(settings):
+            pulumi.log.warn(told, self)
         account = serviceaccount.Account(
             f"{name}-account",
             account_id=cloud_name,
@@ -41,7 +44,7 @@ class Vm(pulumi.ComponentResource):
             opts=own,
         )
         firewall(f"{name}-firewall", settings, network=network, account=account.email, parent=self)
-        if settings.vm.grouped:
+        if settings.vm_grouped:
             group = ReplicaGroup(
                 f"{name}-group", settings, network=network, subnet=subnet, account=account.email, opts=own
             )
@@ -53,6 +56,7 @@ class Vm(pulumi.ComponentResource):
     def _machine(self, account: serviceaccount.Account, subnet: pulumi.Input[str]) -> pulumi.Output[str]:
         """The one plain machine; returns its address."""
         name, settings, cloud_name = self._name, self._settings, self._cloud_name
+        machine = machine_of(settings)
         own = pulumi.ResourceOptions(parent=self)
         address = compute.Address(
             f"{name}-address",
@@ -65,10 +69,11 @@ class Vm(pulumi.ComponentResource):
         )
         weights = compute.Disk(
             f"{name}-weights",
-            name=f"{cloud_name}-weights",
+            # Another kind is another disk, made before the old one goes.
+            name=f"{cloud_name}-weights" + ("" if machine.disk == PD else "-hyperdisk"),
             project=settings.project,
             zone=settings.zone,
-            type="pd-balanced",
+            type=machine.disk,
             size=settings.vm.disk_gib,
             opts=own,
         )
@@ -77,21 +82,22 @@ class Vm(pulumi.ComponentResource):
             name=cloud_name,
             project=settings.project,
             zone=settings.zone,
-            machine_type=settings.vm.machine_type,
+            machine_type=machine.name,
+            guest_accelerators=hardware.accelerators(machine),
             deletion_protection=False,
             allow_stopping_for_update=True,
             boot_disk={
                 "initialize_params": {
                     "image": boot.BOOT_IMAGE,
                     "size": boot.BOOT_GIB,
-                    "type": "pd-balanced",
+                    "type": machine.disk,
                 }
             },
             attached_disks=[{"source": weights.id, "device_name": boot.DEVICE}],
             network_interfaces=[{"subnetwork": subnet, "network_ip": address.address}],
             service_account={"email": account.email, "scopes": ["cloud-platform"]},
             shielded_instance_config={"enable_secure_boot": True, "enable_vtpm": True},
-            scheduling=_scheduling(settings.vm),
+            scheduling=hardware.scheduling(machine, spot=False),
             metadata=boot.metadata(settings),
             opts=pulumi.ResourceOptions(
                 parent=self,
@@ -102,14 +108,3 @@ class Vm(pulumi.ComponentResource):
             ),
         )
         return address.address
-
-
-def _scheduling(vm: VmSettings) -> compute.InstanceSchedulingArgsDict:
-    if vm.spot:
-        return {
-            "provisioning_model": "SPOT",
-            "preemptible": True,
-            "automatic_restart": False,
-            "instance_termination_action": "STOP",
-        }
-    return {"provisioning_model": "STANDARD", "automatic_restart": True, "on_host_maintenance": "MIGRATE"}

@@ -30,8 +30,25 @@ from tests.golden.settings_table import fields
 REPLACES: Final[Mapping[str, tuple[str, ...]]] = {
     # terraform-provider-google-beta 7.45, which pulumi-gcp bridges: `ForceNew` in resource_compute_instance.go,
     # resource_compute_disk.go and resource_secret_manager_secret_version.go under google-beta/services.
-    "gcp:compute/disk:Disk": ("zone",),
-    "gcp:compute/instance:Instance": ("zone", "scheduling.preemptible", "scheduling.provisioningModel"),
+    "gcp:compute/disk:Disk": ("zone", "type"),
+    "gcp:compute/instance:Instance": (
+        "zone",
+        "bootDisk",
+        "scheduling.preemptible",
+        "scheduling.provisioningModel",
+        "guestAccelerators",
+    ),
+    # A template never changes; a group's zones are fixed when it is made (resource_compute_instance_template.go.tmpl,
+    # resource_compute_region_instance_group_manager.go.tmpl).
+    "gcp:compute/instanceTemplate:InstanceTemplate": (
+        "disks",
+        "guestAccelerators",
+        "machineType",
+        "metadata",
+        "name",
+        "scheduling",
+    ),
+    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": ("distributionPolicyZones", "name"),
     "gcp:secretmanager/secretVersion:SecretVersion": ("secretData",),
     # pulumi-kubernetes 4.33, provider/pkg/provider: diff.go (`metadataForceNewProperties`), helm_release.go (`Diff`).
     "kubernetes:core/v1:ConfigMap": ("metadata.namespace",),
@@ -50,6 +67,14 @@ IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
     "gcp:compute/firewall:Firewall": ("sourceRanges",),
     # The machine stops and starts again (`allowStoppingForUpdate`).
     "gcp:compute/instance:Instance": ("attachedDisks", "machineType", "scheduling"),
+    "gcp:compute/regionBackendService:RegionBackendService": ("backends", "connectionDrainingTimeoutSec"),
+    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": (
+        "distributionPolicyTargetShape",
+        "instanceLifecyclePolicy",
+        "targetSize",
+        "updatePolicy",
+        "versions",
+    ),
     "gcp:monitoring/alertPolicy:AlertPolicy": ("conditions",),
     "gcp:monitoring/notificationChannel:NotificationChannel": ("labels",),
     "kubernetes:core/v1:ConfigMap": ("data",),  # `enable_config_map_mutable`
@@ -70,7 +95,7 @@ FRESH: Final = {
 """Outputs that are others for other inputs, and the same for the same: what takes them changes with the resource."""
 QUIET: Final = ("gcp:secretmanager/", "gcp:serviceaccount/", "gcp:projects/", "gcp:storage/bucketIAMMember:")
 """Counted and not named: what stands beside another resource and changes with it."""
-MOST_NAMED: Final = {"replaces": 9, "changes": 5, "adds": 3, "removes": 3}
+MOST_NAMED: Final = {"replaces": 9, "changes": 6, "adds": 3, "removes": 3}
 
 BASE: Final[Mapping[str, Any]] = {
     "lanes": ["home", "burst", "vm"],
@@ -88,6 +113,12 @@ BASE: Final[Mapping[str, Any]] = {
 }
 Patch = Mapping[str, Any]
 """Dotted names of settings, with a number for a list's entry -> value."""
+_MEASURED: Final[Patch] = {
+    "vm.speed": {"prompt": 90, "picture": 80, "answer": 20},
+    "vm.machine_type": "t2d-standard-8",
+    "vm.spot": True,
+}
+"""A machine's speed is told with its name."""
 OTHER: Final[Mapping[str, Patch]] = {
     "clients[]": {"clients.1": {"name": "robot"}},
     "clients[].name": {"clients.0.name": "robot"},
@@ -98,6 +129,13 @@ OTHER: Final[Mapping[str, Patch]] = {
     "burst.memory_gib": {"burst.memory_gib": 24, "burst.cpu": 8},
     "vm.zone": {"vm.zone": "us-central1-c"},
     "vm.machine_type": {"vm.machine_type": "t2d-standard-4"},
+    "vm.spot": {"vm.spot": False},
+    "vm.gpu": {"vm.gpu": "t4", "vm.spot": True},
+    "vm.speed": _MEASURED,
+    "vm.speed.prompt": _MEASURED,
+    "vm.speed.picture": _MEASURED,
+    "vm.speed.answer": _MEASURED,
+    "vm.image": {"vm.image": "ghcr.io/ggml-org/llama.cpp:server-b11347"},
     "vm.max_replicas": {"vm.max_replicas": 2},
     "vm.model.url": {"vm.model.url": "https://weights.example/other.gguf"},
     "vm.model.sha256": {"vm.model.sha256": "0" * 64},

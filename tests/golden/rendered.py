@@ -29,7 +29,9 @@ SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
 STACKS: Final = {
     "dev": {},
     "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
-    "vm-only": {"pilotlight:lanes": '["vm"]'},
+    # One plain machine; by default the VM is spot capacity, and a group.
+    "vm-only": {"pilotlight:lanes": '["vm"]', "pilotlight:vm": '{"spot": false}'},
+    "card": {"pilotlight:lanes": '["vm"]', "pilotlight:vm": '{"gpu": "t4", "spot": true}'},
     # Joins without a key, too, and so does CI: nothing of a secret of the tailnet's is left.
     "home-only": {
         "pilotlight:lanes": '["home"]',

@@ -46,10 +46,10 @@ def test_every_setting_has_its_effect_and_none_is_without(kept: dict[str, str]) 
 
 
 def test_the_table_tells_the_settings_that_replace_the_machine(kept: dict[str, str]) -> None:
-    """They take the lane vm away until its model has loaded."""
-    replacing = {name for name, effect in kept.items() if "**replaces** `vm-machine`" in effect}
-    assert {"vm.max_requests", "vm.image", "vm.spot", "model.name"} <= replacing
-    assert "changes `vm-machine`" in kept["vm.machine_type"]
+    """Its group makes another one from the new template."""
+    replacing = {name for name, effect in kept.items() if "**replaces** `vm-group-template`" in effect}
+    assert {"vm.max_requests", "vm.image", "vm.gpu", "model.name"} <= replacing
+    assert "adds `vm-address`, `vm-weights`, `vm-machine`" in kept["vm.spot"]
     assert "vm-" not in kept["vm.large_request_mib"]
 
 
@@ -123,8 +123,8 @@ def test_a_component_that_no_longer_heeds_a_setting_is_seen(
 
 def test_an_input_that_nobody_looked_up_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(effects, "IN_PLACE", {})
-    with pytest.raises(effects.UnknownEffectError, match=r"Instance machineType: whether .* Look it up"):
-        effects.effect("vm.machine_type")
+    with pytest.raises(effects.UnknownEffectError, match=r"Manager versions: whether .* Look it up"):
+        effects.effect("vm.image")
 
 
 def test_a_setting_without_another_value_is_no_guess(monkeypatch: pytest.MonkeyPatch) -> None:

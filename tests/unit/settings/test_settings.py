@@ -121,7 +121,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"vm": {"zone": "europe-west1-b"}}, ("vm.zone: a zone of gcp:region (us-central1)", "half-way", "us-central1-b")),
     ({"vm": {"zone": "us-central10-b"}}, ("vm.zone: a zone of gcp:region",)),
     ({"vm": {"zone": "b"}}, ("vm.zone: is refused", "`<gcp:region>-b`")),
-    *(({"vm": {"machine_type": text}}, ("vm.machine_type: is refused",)) for text in ("", "big one", "e2", "E2-micro")),
+    *(({"vm": {"machine_type": text}}, ("vm.machine_type: is refused",)) for text in ("big one", "e2", "E2-micro")),
     ({"vm": {"disk_gib": 9}}, ("vm.disk_gib: is refused",)),
     ({"vm": {"disk_gib": 1001}}, ("vm.disk_gib: is refused",)),
     (
@@ -197,7 +197,6 @@ ACCEPTED: list[dict[str, Any]] = [
     {"gateway": {"caddy_image": "docker.io/library/caddy:2.11.7" + DIGEST}},
     {"gateway": {"caddy_image": "us-docker.pkg.dev/my-project/mirror/caddy:2.11.7-alpine"}},
     {"vm": {"zone": "us-central1-f"}},
-    {"vm": {"machine_type": "c3d-standard-8-lssd"}},
     {"vm": {"context_tokens": 4096}},
     {"vm": {"projector": None}},
     {"vm": weights("https://models.example:8443/with%20blank/b.gguf")},
@@ -249,13 +248,11 @@ def nothing(_: Settings) -> list[str]:
 TAKEN_AWAY: list[tuple[str, object, dict[str, Any]]] = [
     ("BODY_COPIES", 0.1, {"gateway": {"memory_mib": 512}}),
     ("CADDY_BASE_MIB", 0, {"gateway": {"memory_mib": 927}}),
-    ("SLOT_TOKENS", 1, {"vm": {"max_requests": 9}}),
     ("EXACT_IMAGE", re.compile(".*"), {"gateway": {"caddy_image": "docker.io/library/caddy:latest"}}),
     ("_clients", nothing, {"clients": []}),
     ("_lanes", nothing, {"lanes": []}),
     ("_gateway", nothing, {"gateway": {"wait_s": 300}}),
     ("_images", nothing, {"vm": {"image": "ghcr.io/ggml-org/llama.cpp:server"}}),
-    ("_vm", nothing, {"vm": {"zone": "europe-west1-b"}}),
     ("_home", nothing, {"home": {"namespace": "kube-system"}}),
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from components.machines.speeds import MACHINES
 from components.network import GATEWAY_RANGE, VM_RANGE
 from components.settings import Settings
 from components.settings.section import SettingsError
@@ -22,7 +23,8 @@ Render = Callable[..., Stack]
 Plant = Callable[[Stack, str, str, Any], Stack]
 Check = Callable[[Stack], None]
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
-THREE: dict[str, Any] = {"replicas": 3, "max_replicas": 5}
+ONE: dict[str, Any] = {"spot": False}
+THREE: dict[str, Any] = {"spot": False, "replicas": 3, "max_replicas": 5}
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +57,26 @@ PLAIN = {
 
 
 @MODES
-@pytest.mark.parametrize("vm", [{}, {"replicas": 1}, {"max_replicas": 1}], ids=json.dumps)
+@pytest.mark.parametrize("vm", [ONE, ONE | {"replicas": 1}, {"machine_type": "t2d-standard-8"}], ids=json.dumps)
 def test_one_machine_is_one_plain_machine(stack_of: Render, preview: bool, vm: dict[str, Any]) -> None:
     assert of_the_vm(stack_of(preview=preview, lanes=["vm"], vm=vm)) == PLAIN
 
 
 @MODES
-@pytest.mark.parametrize("vm", [THREE, {"replicas": 2}, {"max_replicas": 2}], ids=json.dumps)
-def test_more_machines_are_a_group(stack_of: Render, preview: bool, vm: dict[str, Any]) -> None:
-    assert of_the_vm(stack_of(preview=preview, lanes=["vm"], vm=vm)) == {
+@pytest.mark.parametrize(
+    ("vm", "scaled"),
+    [
+        ({}, False),
+        ({"gpu": "t4", "spot": True}, False),
+        (THREE, True),
+        (ONE | {"replicas": 2}, False),
+        (ONE | {"max_replicas": 2}, True),
+    ],
+    ids=str,
+)
+def test_spot_or_more_machines_are_a_group(stack_of: Render, preview: bool, vm: dict[str, Any], scaled: bool) -> None:
+    """With an autoscaler only where there is something to scale."""
+    expected = {
         "vm": ("Vm", "pilotlight-dev"),
         "vm-account": ("Account", "vm"),
         "vm-firewall": ("Firewall", "vm"),
@@ -73,10 +86,12 @@ def test_more_machines_are_a_group(stack_of: Render, preview: bool, vm: dict[str
         "vm-group-healing": ("RegionHealthCheck", "vm-group"),
         "vm-group-serving": ("RegionHealthCheck", "vm-group"),
         "vm-group-manager": ("RegionInstanceGroupManager", "vm-group"),
-        "vm-group-autoscaler": ("RegionAutoscaler", "vm-group"),
         "vm-group-backend": ("RegionBackendService", "vm-group"),
         "vm-group-rule": ("ForwardingRule", "vm-group"),
     }
+    if scaled:
+        expected["vm-group-autoscaler"] = ("RegionAutoscaler", "vm-group")
+    assert of_the_vm(stack_of(preview=preview, lanes=["vm"], vm=vm)) == expected
 
 
 def test_the_gateway_sees_one_internal_address(three: Stack) -> None:
@@ -88,7 +103,7 @@ def test_the_gateway_sees_one_internal_address(three: Stack) -> None:
 
 def test_a_change_to_a_group_takes_no_name_that_is_still_in_use(stack_of: Render, three: Stack) -> None:
     """Pulumi makes the new before it deletes the old, so address and machine names must differ meanwhile."""
-    one = stack_of(lanes=["vm"])
+    one = stack_of(lanes=["vm"], vm=ONE)
     addresses = [{r.inputs["name"] for r in s.of_type("gcp:compute/address:Address")} for s in (one, three)]
     assert addresses == [{"pilotlight-dev-vm"}, {"pilotlight-dev-vm-group"}]
     assert named(one, "vm-address").urn != named(three, "vm-group-address").urn
@@ -110,7 +125,7 @@ def test_the_chain_from_the_address_to_the_machines(three: Stack) -> None:
 
 
 def test_each_machine_starts_as_the_single_one_does(stack_of: Render, three: Stack) -> None:
-    one = named(stack_of(lanes=["vm"]), "vm-machine").inputs
+    one = named(stack_of(lanes=["vm"], vm=ONE), "vm-machine").inputs
     template = named(three, "vm-group-template").inputs
     for key in ("machineType", "metadata", "serviceAccount", "shieldedInstanceConfig", "scheduling"):
         assert template[key] == one[key], key
@@ -213,11 +228,12 @@ def test_an_unsafe_group_is_seen(three: Stack, planted: Plant, check: Check, nam
 @pytest.mark.parametrize(
     ("vm", "capacity", "grouped"),
     [
-        ({}, 2, False),
-        ({"max_requests": 3}, 3, False),
+        ({}, 2, True),
+        (ONE, 2, False),
+        (ONE | {"max_requests": 3}, 3, False),
         ({"replicas": 3}, 6, True),
         # Machines that may or may not run take nothing the gateway can count on.
-        ({"replicas": 1, "max_replicas": 4}, 2, True),
+        (ONE | {"replicas": 1, "max_replicas": 4}, 2, True),
         ({"replicas": 2, "max_replicas": 8, "max_requests": 4}, 8, True),
     ],
 )
@@ -225,7 +241,7 @@ def test_the_gateway_counts_on_the_machines_that_always_run(
     settings_of: Make, vm: dict[str, Any], capacity: int, grouped: bool
 ) -> None:
     settings = settings_of(vm=vm)
-    assert (settings.vm.capacity, settings.vm.grouped) == (capacity, grouped)
+    assert (settings.vm.capacity, settings.vm_grouped) == (capacity, grouped)
 
 
 @pytest.mark.parametrize(
@@ -262,9 +278,15 @@ def test_the_largest_group_fits_its_subnet() -> None:
 def test_another_boot_is_another_template_and_nothing_else_is(stack_of: Render, three: Stack) -> None:
     name = named(three, "vm-group-template").inputs["name"]
     assert re.fullmatch(r"pilotlight-dev-vm-[0-9a-f]{8}", name)
-    same = stack_of(lanes=["vm"], vm={"replicas": 2}, gateway={"wait_s": 100})
+    same = stack_of(lanes=["vm"], vm=ONE | {"replicas": 2}, gateway={"wait_s": 100})
     assert named(same, "vm-group-template").inputs["name"] == name
-    for change in ({"spot": True}, {"max_requests": 3}, {"disk_gib": 30}, {"machine_type": "e2-highmem-4"}):
+    for change in (
+        {"spot": True},
+        {"max_requests": 3},
+        {"disk_gib": 30},
+        {"machine_type": "e2-highmem-4"},
+        {"gpu": "t4"},
+    ):
         other = stack_of(lanes=["vm"], vm=THREE | change)
         assert named(other, "vm-group-template").inputs["name"] != name, change
 
@@ -278,3 +300,76 @@ def test_spot_machines_may_be_stopped(stack_of: Render) -> None:
         "onHostMaintenance": "TERMINATE",
         "instanceTerminationAction": "STOP",
     }
+
+
+@MODES
+def test_spot_capacity_is_made_again_wherever_there_is_some(stack_of: Render, preview: bool) -> None:
+    manager = named(stack_of(preview=preview, lanes=["vm"]), "vm-group-manager").inputs
+    assert manager["targetSize"] == 1
+    assert manager["distributionPolicyTargetShape"] == "ANY"
+    # Google's condition for a shape other than EVEN.
+    assert manager["updatePolicy"]["instanceRedistributionType"] == "NONE"
+    # Else a machine is made again in the zone that has just run out of capacity.
+    assert manager["instanceLifecyclePolicy"] == {
+        "forceUpdateOnRepair": "YES",
+        "onRepair": {"allowChangingZone": "YES"},
+    }
+    assert "distributionPolicyZones" not in manager, "which zones have a CPU machine is not known here"
+
+
+def test_what_is_scaled_is_spread_evenly(three: Stack) -> None:
+    """Google doesn't autoscale a group of the shape ANY."""
+    manager = named(three, "vm-group-manager").inputs
+    for key in ("targetSize", "distributionPolicyTargetShape", "instanceLifecyclePolicy"):
+        assert key not in manager
+
+
+@pytest.mark.parametrize(
+    ("vm", "zones", "name", "more", "fewer"),
+    [
+        ({"gpu": "t4", "spot": True}, "abcf", "pilotlight-dev-vm-abcf", 0, 4),
+        ({"gpu": "l4", "spot": True}, "abc", "pilotlight-dev-vm-abc", 0, 3),
+        ({"zone": "us-central1-f"}, "f", "pilotlight-dev-vm-f", 1, 0),
+        ({}, "", "pilotlight-dev-vm", 3, 0),
+    ],
+    ids=str,
+)
+def test_a_group_stands_in_zones_that_have_the_machine(
+    stack_of: Render, vm: dict[str, Any], zones: str, name: str, more: int, fewer: int
+) -> None:
+    """Quota is often for one card: the old machine goes first there. Fixed numbers are 0, or one a zone at least."""
+    manager = named(stack_of(lanes=["vm"], vm=vm), "vm-group-manager").inputs
+    assert manager.get("distributionPolicyZones", []) == [f"us-central1-{letter}" for letter in zones]
+    # Other zones are another group, which stands beside the old one for a while.
+    assert manager["name"] == name
+    policy = manager["updatePolicy"]
+    assert (policy["maxSurgeFixed"], policy["maxUnavailableFixed"]) == (more, fewer)
+    assert ("instanceLifecyclePolicy" in manager) == (len(zones) != 1)
+
+
+@pytest.mark.parametrize(
+    ("vm", "share"),
+    [
+        ({"machine_type": "t2d-standard-8"}, 0.6),
+        ({"machine_type": "e2-highmem-2"}, 0.3),
+        ({"machine_type": "n2d-standard-8"}, 0.3),
+        # One thread waits for the card, and spins.
+        ({"gpu": "t4"}, 0.3),
+        ({"gpu": "l4"}, 0.15),
+    ],
+    ids=str,
+)
+def test_the_autoscaler_adds_machines_below_what_the_server_can_keep_busy(
+    stack_of: Render, vm: dict[str, Any], share: float
+) -> None:
+    stack = stack_of(lanes=["vm"], vm=vm | {"max_replicas": 2})
+    policy = named(stack, "vm-group-autoscaler").inputs["autoscalingPolicy"]
+    assert policy["cpuUtilization"] == {"target": share}
+    template = named(stack, "vm-group-template").inputs["metadata"]["user-data"]
+    [threads] = re.findall(r"--threads (\d+)", template)
+    [vcpus] = {row.vcpus for row in MACHINES if (row.name, row.gpu) == (machine_of(stack), vm.get("gpu", ""))}
+    assert share < int(threads) / vcpus, "no load would ever reach it"
+
+
+def machine_of(stack: Stack) -> str:
+    return named(stack, "vm-group-template").inputs["machineType"]

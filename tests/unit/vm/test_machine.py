@@ -29,6 +29,8 @@ Check = Callable[[Stack], None]
 FIREWALL = "gcp:compute/firewall:Firewall"
 INSTANCE = "gcp:compute/instance:Instance"
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
+ONE: dict[str, Any] = {"spot": False}
+"""One plain machine: by default it is spot capacity, which is a group."""
 SCRIPT = Path(at_boot.__file__).parent / "fetch_weights.sh"
 
 
@@ -140,8 +142,8 @@ PLANTED: list[tuple[Check, str, str, Any]] = [
 
 @pytest.mark.parametrize("check", CHECKS)
 def test_the_vm_is_safe(stack_of: Render, check: Check) -> None:
-    check(stack_of())
-    check(stack_of(lanes=["vm"]))
+    check(stack_of(vm=ONE))
+    check(stack_of(lanes=["vm"], vm=ONE))
 
 
 @pytest.mark.parametrize(("check", "name", "path", "value"), PLANTED, ids=[f"{row[2]}={row[3]}" for row in PLANTED])
@@ -149,15 +151,15 @@ def test_an_unsafe_machine_is_seen(
     stack_of: Render, planted: Plant, check: Check, name: str, path: str, value: object
 ) -> None:
     with pytest.raises(AssertionError):
-        check(planted(stack_of(), name, path, value))
+        check(planted(stack_of(vm=ONE), name, path, value))
 
 
 def test_a_planted_rule_or_role_is_seen(stack_of: Render, with_extra: Extra) -> None:
     with pytest.raises(ValueError, match="too many values"):
-        check_only_the_gateway_gets_in(with_extra(stack_of(), FIREWALL, "planted", sourceRanges=["0.0.0.0/0"]))
-    member = named(stack_of(), "vm-account").outputs["member"]
+        check_only_the_gateway_gets_in(with_extra(stack_of(vm=ONE), FIREWALL, "planted", sourceRanges=["0.0.0.0/0"]))
+    member = named(stack_of(vm=ONE), "vm-account").outputs["member"]
     with pytest.raises(AssertionError):
-        check_powerless(with_extra(stack_of(), "gcp:projects/iAMMember:IAMMember", "planted", member=member))
+        check_powerless(with_extra(stack_of(vm=ONE), "gcp:projects/iAMMember:IAMMember", "planted", member=member))
 
 
 def test_the_subnets_are_apart_and_wide_enough() -> None:
@@ -167,26 +169,67 @@ def test_the_subnets_are_apart_and_wide_enough() -> None:
 
 
 @MODES
-def test_standard_or_spot_is_a_setting(stack_of: Render, preview: bool) -> None:
-    standard = named(stack_of(preview=preview), "vm-machine").inputs["scheduling"]
-    assert standard == {"provisioningModel": "STANDARD", "automaticRestart": True, "onHostMaintenance": "MIGRATE"}
-    spot = named(stack_of(preview=preview, vm={"spot": True}), "vm-machine").inputs["scheduling"]
-    assert spot == {
-        "provisioningModel": "SPOT",
-        "preemptible": True,
-        # Google refuses a spot machine that would restart by itself, and deletes it unless told to stop it.
-        "automaticRestart": False,
-        "instanceTerminationAction": "STOP",
+@pytest.mark.parametrize(
+    ("vm", "machine_type", "care"),
+    [
+        (ONE, "e2-highmem-2", "MIGRATE"),
+        ({"machine_type": "t2d-standard-8"}, "t2d-standard-8", "MIGRATE"),
+        ({"gpu": "t4"}, "n1-standard-2", "TERMINATE"),
+        ({"gpu": "t4", "machine_type": "n1-standard-4"}, "n1-standard-4", "TERMINATE"),
+        ({"gpu": "l4"}, "g2-standard-4", "TERMINATE"),
+    ],
+    ids=str,
+)
+def test_a_named_machine_is_not_spot_and_one_with_a_card_can_not_move(
+    stack_of: Render, preview: bool, vm: dict[str, Any], machine_type: str, care: str
+) -> None:
+    machine = named(stack_of(preview=preview, vm=vm), "vm-machine").inputs
+    assert machine["machineType"] == machine_type
+    assert machine["scheduling"] == {
+        "provisioningModel": "STANDARD",
+        "automaticRestart": True,
+        "onHostMaintenance": care,
     }
+
+
+def test_a_card_is_attached_where_it_is_not_built_in(stack_of: Render) -> None:
+    card = {"type": "nvidia-tesla-t4", "count": 1}
+    assert named(stack_of(vm={"gpu": "t4"}), "vm-machine").inputs["guestAccelerators"] == [card]
+    group = stack_of(vm={"gpu": "t4", "spot": True})
+    assert named(group, "vm-group-template").inputs["guestAccelerators"] == [card]
+    for vm in ({"gpu": "l4"}, ONE):
+        assert "guestAccelerators" not in named(stack_of(vm=vm), "vm-machine").inputs
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("machine_type", "disk"), [("t2d-standard-8", "pd-balanced"), ("c4-standard-8", "hyperdisk-balanced")]
+)
+def test_disks_are_of_the_kind_that_the_machine_takes(
+    stack_of: Render, preview: bool, machine_type: str, disk: str
+) -> None:
+    stack = stack_of(preview=preview, vm={"machine_type": machine_type})
+    assert named(stack, "vm-machine").inputs["bootDisk"]["initializeParams"]["type"] == disk
+    assert named(stack, "vm-weights").inputs["type"] == disk
+    name = "pilotlight-dev-vm-weights" + ("-hyperdisk" if disk == "hyperdisk-balanced" else "")
+    assert named(stack, "vm-weights").inputs["name"] == name, "both kinds stand side by side for a while"
+    spot = stack_of(preview=preview, vm={"machine_type": machine_type, "spot": True})
+    assert [each["diskType"] for each in named(spot, "vm-group-template").inputs["disks"]] == [disk, disk]
 
 
 @MODES
 def test_size_and_place_are_settings(stack_of: Render, preview: bool) -> None:
-    vm = {"machine_type": "n2-highmem-4", "zone": "us-central1-f", "disk_gib": 50}
+    vm = {
+        "machine_type": "n2-highmem-4",
+        "speed": {"prompt": 9, "picture": 9, "answer": 4},
+        "zone": "us-central1-f",
+        "disk_gib": 50,
+    }
     stack = stack_of(preview=preview, vm=vm)
     machine, disk = named(stack, "vm-machine").inputs, named(stack, "vm-weights").inputs
     assert (machine["machineType"], machine["zone"]) == ("n2-highmem-4", "us-central1-f")
     assert (disk["size"], disk["zone"]) == (50, "us-central1-f")
+    assert "--threads 2 --batch-size 32" in machine["metadata"]["user-data"], "by its name and its speed"
 
 
 # --- what it does at boot ---------------------------------------------------------------------------------------------
@@ -283,6 +326,7 @@ def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> Non
         model={"name": "some/name"},
         vm={
             "image": "ghcr.io/ggml-org/llama.cpp:server-b7000",
+            "machine_type": "t2d-standard-8",
             "context_tokens": 9000,
             "max_requests": 3,
             "model": {"url": "https://models.example/a/main.gguf", "sha256": "a" * 64},
@@ -297,8 +341,9 @@ def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> Non
         "ghcr.io/ggml-org/llama.cpp:server-b7000",
         *("--host", "0.0.0.0", "--port", "9931"),
         *("--model", "/models/main.gguf", "--alias", "some/name"),
-        *("--ctx-size", "9000", "--parallel", "3", "--metrics"),
-        *("--mmproj", "/models/pictures.gguf"),
+        *("--ctx-size", "9000", "--parallel", "3"),
+        *("--threads", "8", "--batch-size", "64", "--ubatch-size", "64", "--cache-ram", "8192", "--metrics"),
+        *("--mmproj", "/models/pictures.gguf", "--image-max-tokens", "752"),
     ]
     [fetch] = units(settings)["pilotlight-weights.service"]["ExecStart"]
     assert shlex.split(fetch) == [
@@ -306,6 +351,45 @@ def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> Non
         *("https://models.example/a/main.gguf", "a" * 64),
         *("https://models.example/b/pictures.gguf", "b" * 64),
     ]
+
+
+def test_a_card_gets_its_driver_before_the_model(settings_of: Make) -> None:
+    settings = settings_of(vm={"gpu": "t4"})
+    found = units(settings)
+    gpu, model = found["pilotlight-gpu.service"], found["pilotlight-model.service"]
+    assert gpu["ExecStart"] == [
+        # The newest: the image's CUDA wants 570, and COS' default may be older.
+        "/usr/bin/cos-extensions install gpu -- -version=latest",
+        "/bin/sh -c 'mountpoint -q /var/lib/nvidia || mount --bind /var/lib/nvidia /var/lib/nvidia'",
+        "/bin/mount -o remount,exec /var/lib/nvidia",
+        "/var/lib/nvidia/bin/nvidia-smi",
+    ]
+    assert (gpu["Type"], gpu["RemainAfterExit"], gpu["Restart"]) == (["oneshot"], ["yes"], ["on-failure"])
+    assert model["After"] == ["docker.service pilotlight-weights.service pilotlight-gpu.service"]
+    assert model["Wants"] == ["pilotlight-weights.service pilotlight-gpu.service"]
+    assert "/usr/bin/systemctl is-active --quiet pilotlight-gpu.service" in model["ExecStartPre"]
+    [line] = model["ExecStart"]
+    words = shlex.split(line)
+    start = words.index("/mnt/disks/weights:/models:ro") + 1
+    assert words[start : words.index("--host")] == [
+        *("--volume", "/var/lib/nvidia/lib64:/usr/local/nvidia/lib64"),
+        *("--volume", "/var/lib/nvidia/bin:/usr/local/nvidia/bin"),
+        # On the disk that outlives a boot: the first start compiles.
+        *("--volume", "/mnt/disks/weights/cuda-cache:/cuda-cache"),
+        *("--device", "/dev/nvidia0:/dev/nvidia0"),
+        *("--device", "/dev/nvidia-uvm:/dev/nvidia-uvm"),
+        *("--device", "/dev/nvidiactl:/dev/nvidiactl"),
+        *("--env", "LD_LIBRARY_PATH=/usr/local/nvidia/lib64"),
+        *("--env", "CUDA_CACHE_PATH=/cuda-cache"),
+        "ghcr.io/ggml-org/llama.cpp:server-cuda-b11206",
+    ]
+    assert words[words.index("--n-gpu-layers") + 1] == "all"
+    assert words[words.index("--threads") + 1] == "1"
+    for kind in ({}, ONE):
+        without = units(settings_of(vm=kind))
+        assert "pilotlight-gpu.service" not in without
+        assert "nvidia" not in str(without)
+        assert "--n-gpu-layers" not in str(without)
 
 
 def test_a_text_only_model_has_no_projector(settings_of: Make) -> None:

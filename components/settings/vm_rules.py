@@ -1,0 +1,190 @@
+"""Rules of the VM lane, checked before any resource exists: its numbers, its machine, its card, its memory.
+
+Owns: the rules that hold between `vm`'s values, the stack's region, and the facts about machines (`machines`). Does not
+own: the facts, the choice of the default machine (`machines.choice`), the form of a refusal (`section`).
+"""
+
+from typing import Final
+
+from components.machines.choice import BUDGET_USD, CARD_MACHINE, Choice, known, offered
+from components.machines.memory import CACHE_BYTES, held_gib, needed_gib
+from components.machines.names import shape
+from components.machines.prices import price, regions
+from components.machines.speeds import MACHINES, machine
+from components.machines.zones import CARD_ZONES, zones
+from components.settings.section import Lane, problem
+from components.settings.stack import Settings
+from components.settings.vm import SLOT_TOKENS, VmSettings
+
+BUILT_IN: Final = {"g2-": "l4"}
+"""How the names of machines begin that have a card built in."""
+
+
+def broken(settings: Settings) -> list[str]:
+    """Every rule the settings break, a `problem` line each."""
+    found = _numbers(settings)
+    if Lane.VM in settings.lanes:
+        # One reason is enough: a card in the wrong machine has no row in the table either.
+        found += _card(settings) or _machine(settings) or _memory(settings)
+    return found
+
+
+def _numbers(settings: Settings) -> list[str]:
+    """Values that don't depend on the machine."""
+    found: list[str] = []
+    vm = settings.vm
+    if vm.max_replicas is not None and vm.max_replicas < vm.replicas:
+        found.append(
+            problem("vm.max_replicas", f"at least replicas ({vm.replicas})", "the group could not hold the machines "
+                    + "that always run", "raise it, or leave it out")
+        )  # fmt: skip
+    if vm.large_request_mib > settings.gateway.request_limit_mib:
+        found.append(
+            problem("vm.large_request_mib", f"at most gateway.request_limit_mib ({settings.gateway.request_limit_mib})",
+                    "no request would ever be large: bigger ones are refused anyway", "lower it")
+        )  # fmt: skip
+    if not settings.zone.startswith(f"{settings.region}-"):
+        found.append(
+            problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "
+                    + "network, and Google Cloud would say so half-way", f"leave it out, or set {settings.region}-b")
+        )  # fmt: skip
+    if vm.context_tokens // vm.max_requests < SLOT_TOKENS:
+        found.append(
+            problem("vm.context_tokens", f"at least {SLOT_TOKENS} for each of the {vm.max_requests} requests at a time",
+                    "one picture and its answer would not fit into a slot",
+                    f"set it to {SLOT_TOKENS * vm.max_requests} or more, or lower vm.max_requests")
+        )  # fmt: skip
+    if vm.projector and vm.projector.filename == vm.model.filename:
+        found.append(
+            problem("vm.projector.url", "a file name of its own, it is the model's", "the one would overwrite the "
+                    + "other at every boot", "name another file, or set the projector to null")
+        )  # fmt: skip
+    return found
+
+
+def _card(settings: Settings) -> list[str]:
+    """A card where there is one, in a machine that takes it."""
+    vm, region = settings.vm, settings.region
+    built_in = next((card for series, card in BUILT_IN.items() if vm.machine_type.startswith(series)), None)
+    if built_in and vm.gpu != built_in:
+        return [
+            problem("vm.gpu", f"{built_in}, the card that a {vm.machine_type} has, it is {vm.gpu or 'null'}",
+                    "no driver would be installed for the card, which costs most of the month",
+                    f"set vm.gpu to {built_in}, or vm.machine_type to another")
+        ]  # fmt: skip
+    if vm.gpu is None:
+        return []
+    takes = [row.name for row in MACHINES if row.gpu == vm.gpu]
+    if vm.machine_type and vm.machine_type not in takes:
+        return [
+            problem("vm.machine_type", f"one that takes vm.gpu {vm.gpu} ({', '.join(takes)}), it is {vm.machine_type}",
+                    "Google Cloud would refuse the machine half-way",
+                    f"leave it out, which means {CARD_MACHINE[vm.gpu]}, or set vm.gpu to null")
+        ]  # fmt: skip
+    there = zones(vm.gpu, region)
+    if not there:
+        return [
+            problem("vm.gpu", f"a card of gcp:region, {region} has no {vm.gpu} as far as is known here",
+                    "the machine could stand nowhere", "set vm.gpu to null, or gcp:region to one of "
+                    + ", ".join(CARD_ZONES[vm.gpu]))
+        ]  # fmt: skip
+    if vm.zone and vm.zone not in there:
+        return [
+            problem("vm.zone", f"a zone with {vm.gpu}: {', '.join(there)}; it is {vm.zone}",
+                    "Google Cloud would refuse the machine half-way", f"leave it out, or set {there[0]}")
+        ]  # fmt: skip
+    return []
+
+
+def _machine(settings: Settings) -> list[str]:
+    """A machine that is known, and that the region has."""
+    vm, region = settings.vm, settings.region
+    if not vm.machine_type and not vm.gpu:
+        return _default(settings)
+    name = vm.machine_type or CARD_MACHINE[str(vm.gpu)]
+    told = shape(name)
+    if told is not None and told.is_arm:
+        return [
+            problem("vm.machine_type", f"an x86 machine, {name} is ARM", "it would not start: the system image is x86",
+                    "leave it out, or set another")
+        ]  # fmt: skip
+    row = machine(name, vm.gpu or "")
+    if row is None and vm.speed is None:
+        return [
+            problem("vm.machine_type", f"one of the table in docs/machines.md, or with vm.speed beside it; {name} is "
+                    + "not in the table", "nothing could tell which lane answers sooner", "measure it with `make "
+                    + "bench-vm` and set vm.speed, or take one of " + _next_best(settings))
+        ]  # fmt: skip
+    if row is None and told is None:
+        return [
+            problem("vm.machine_type", f"a name that tells the size, like c3-standard-8; {name} doesn't",
+                    "the model server could not be told its threads and memory", f"take one of {_next_best(settings)}")
+        ]  # fmt: skip
+    if row is None or not known(region):
+        return []
+    there = price(row, region)
+    if there is None or (vm.spot and there.spot is None):
+        return [
+            problem("vm.machine_type" if vm.machine_type else "vm.gpu",
+                    f"a machine that {region} has{' as spot' if there else ''}; the catalogue has no price for "
+                    + f"{row.title} there", "Google Cloud would refuse it half-way",
+                    f"take one of {_next_best(settings)}")
+        ]  # fmt: skip
+    return []
+
+
+def _default(settings: Settings) -> list[str]:
+    """Whether the default machine can be chosen."""
+    vm, region = settings.vm, settings.region
+    if vm.speed:
+        return [
+            problem("vm.speed", "only with vm.machine_type", "the default machine may become another, and the speed "
+                    + "would be the old one's", "name the machine that was measured, or leave vm.speed out")
+        ]  # fmt: skip
+    if not known(region):
+        return [
+            problem("vm.machine_type", f"required in {region}: prices are known here for {', '.join(regions())} only",
+                    "no default could be chosen by price and speed",
+                    f"set it to a type of docs/machines.md that {region} has")
+        ]  # fmt: skip
+    if settings.vm_choice is None:
+        kind = "spot" if vm.spot else "on-demand"
+        return [
+            problem("vm.machine_type", f"required with vm.spot {str(vm.spot).lower()} in {region}: no {kind} machine "
+                    + f"costs at most {BUDGET_USD:g} USD a month there", "the default would be dearer than is said",
+                    f"leave vm.spot out, or name one of {_next_best(settings)}")
+        ]  # fmt: skip
+    return []
+
+
+def _next_best(settings: Settings) -> str:
+    """The region's machines, those with a card only if one is asked for; the fastest first, with prices a month."""
+    vm, region = settings.vm, settings.region
+    if not known(region):
+        return ", ".join(row.title for row in MACHINES if bool(row.gpu) == bool(vm.gpu))
+    rows = [row for row in offered(region) if bool(row.gpu) == bool(vm.gpu)]
+    priced = [(row.title, Choice(row, bool(vm.spot)).month_usd(region)) for row in rows]
+    return ", ".join(f"{title} ({usd:.0f} USD)" for title, usd in priced if usd is not None)
+
+
+def _memory(settings: Settings) -> list[str]:
+    """Room for model, projector and context, where the weights are the default ones: of others nothing is known."""
+    vm, row = settings.vm, settings.vm_machine
+    if row is None or vm.model != VmSettings().model:
+        return []
+    needed, held = needed_gib(row, vm.context_tokens, pictures=vm.projector is not None), held_gib(row)
+    if needed <= held:
+        return []
+    spare = int((held - needed) * 2**30 / CACHE_BYTES) + vm.context_tokens
+    room = max(SLOT_TOKENS * vm.max_requests, spare // 1024 * 1024)
+    where = f"the {row.gpu}" if row.gpu else row.name
+    fix = "set vm.machine_type to one with more memory"
+    if row.gpu:
+        fix = "set vm.gpu to l4" if row.gpu == "t4" else ""
+    if room <= spare:
+        fix = f"set vm.context_tokens to {room}" + (f", or {fix}" if fix else "")
+    return [
+        problem("vm.context_tokens" if room <= spare else "vm.machine_type",
+                f"model, projector and {vm.context_tokens} tokens of context take {needed:.1f} GiB of memory, "
+                + f"{where} has {held:g}", "the model server would be killed in the middle of answers", fix)
+    ]  # fmt: skip
