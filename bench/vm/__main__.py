@@ -19,6 +19,7 @@ import pulumi
 
 from bench.errors import BenchError
 from bench.vm import client, machine, rows, server, weights
+from components.machines.names import WHOLE_CORES, shape
 from lab.errors import LabError
 from lab.read import vm
 from lab.read.cloud import Cloud
@@ -94,7 +95,7 @@ def run(declared: Declared, folder: Path, *, everything: bool) -> None:
     """Writes what is missing, measures, prints."""
     arguments = translated(declared.arguments, folder)
     cpus = machine.cores()
-    counts = [count for count in (1, 2) if count <= len(cpus)]
+    counts = sorted({count for count in (1, 2, len(cpus)) if count <= len(cpus)})
     asked = {count: rows.requests(count, counts[-1], everything=everything) for count in counts}
     _say_what_is_measured(declared, cpus, asked)
     _write_weights(declared, folder)
@@ -106,16 +107,20 @@ def run(declared: Declared, folder: Path, *, everything: bool) -> None:
         f"\nLoad average: {before:.2f} at the start, {os.getloadavg()[0]:.2f} at the end. Reference: {rows.REFERENCE}."
     )
     print("\n" + rows.measured_table(measured, same_kind=machine.cpu().is_reference_kind))
-    cores = machine.physical_cores(declared.machine_type)
-    if cores is None:
+    told = shape(declared.machine_type)
+    if told is None:
         print(f"\nHow many cores a {declared.machine_type} has isn't known here, so nothing is said about it.")
         return
     print(
         "\nThe declared machine, by its physical cores, if each is as fast as one here. Two vCPUs are one core, so\n"
-        + f"one core is an e2-highmem-2; of {', '.join(machine.WHOLE_CORES)} each vCPU is one. Rates grow and times\n"
+        + f"one core is an e2-highmem-2; of {', '.join(WHOLE_CORES)} each vCPU is one. Rates grow and times\n"
         + "shrink in proportion to the cores. For more than were measured that is a bound: memory doesn't get faster."
     )
-    print("\n" + rows.declared_table(declared.machine_type, cores, measured))
+    print("\n" + rows.declared_table(declared.machine_type, told.cores, measured))
+    if found := rows.speed(told.cores, measured):
+        print("\nThe same as a setting, true only if it was measured on such a machine itself:")
+        speed = ", ".join(f"{name}: {figure}" for name, figure in found.items())
+        print(f"  pilotlight:vm: {{machine_type: {declared.machine_type}, speed: {{{speed}}}}}")
 
 
 def _say_what_is_measured(declared: Declared, cpus: Sequence[int], asked: dict[int, list[rows.Request]]) -> None:

@@ -22,6 +22,9 @@ _NIBBLES: Final = 258.0
 _SIX_BITS: Final = 1366.0
 """Standard deviation of a Q6_K block of random bytes whose scale is 1."""
 
+_EIGHT_BITS: Final = 73.9
+"""Standard deviation of a Q8_0 block of random bytes whose scale is 1: 256 / sqrt(12)."""
+
 
 def content(tensor: Tensor) -> NDArray[Any]:
     """The tensor's bytes, as numpy has rows of them."""
@@ -38,16 +41,16 @@ def content(tensor: Tensor) -> NDArray[Any]:
 def _piece(kind: Format, inputs: int) -> NDArray[np.uint8]:
     """Random bytes of one format; its weights have the spread that hands on activations of `inputs` at their size."""
     random, spread = np.random.default_rng(1), inputs**-0.5
-    if kind in (Format.F16, Format.BF16):
-        values = (random.standard_normal(BLOCKS) * spread).astype(np.float32)
-        found = values.astype(np.float16) if kind == Format.F16 else (values.view(np.uint32) >> 16).astype(np.uint16)
-        return found.view(np.uint8)
+    if kind == Format.F16:
+        return (random.standard_normal(BLOCKS) * spread).astype(np.float16).view(np.uint8)
     blocks = random.integers(0, 256, (BLOCKS, GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
     match kind:
         case Format.Q4_K:  # scale, minimum's scale, 12 bytes of both in 6 bits, 128 bytes of nibbles
             blocks[:, 0:4] = np.array([spread / _NIBBLES, 7.5 * spread / _NIBBLES], np.float16).view(np.uint8)
         case Format.Q6_K:  # 128 bytes of low bits, 64 of high ones, 16 of scales, the scale's scale
             blocks[:, 208:210] = np.array([spread / _SIX_BITS], np.float16).view(np.uint8)
+        case Format.Q8_0:  # scale, 32 signed bytes
+            blocks[:, 0:2] = np.array([spread / _EIGHT_BITS], np.float16).view(np.uint8)
         case _:
             raise AssertionError(f"no tensor of the two files is {kind.name}")
     return blocks.reshape(-1)

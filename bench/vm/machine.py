@@ -1,7 +1,7 @@
-"""The hardware that is measured, and what a declared machine type has.
+"""The hardware that is measured.
 
-Owns: processor, cores, memory and disk of this machine, and refusing one that is too small; the physical cores behind a
-type's name. Does not own: what the weights need (`weights`), the figures (`rows`).
+Owns: processor, cores, memory and disk of this machine, and refusing one that is too small. Does not own: what a
+declared machine type has (`components.machines`), what the weights need (`weights`), the figures (`rows`).
 """
 
 import os
@@ -16,8 +16,6 @@ from bench.errors import BenchError
 GIB: Final = 1 << 30
 MEMORY_GIB: Final = 11
 """What must be free: 10.2 GiB were seen with two slots and a picture, and Python takes its share."""
-WHOLE_CORES: Final = ("t2d", "t2a", "c4a", "n4a", "h3")
-"""Series whose vCPU is a whole core (Google, "CPU platforms"); in all others two share one."""
 REFERENCE: Final = ("AuthenticAMD", 25, range(16))
 """Vendor, family and models of the reference's processor, AMD Milan."""
 
@@ -74,14 +72,6 @@ def cores() -> list[int]:
 def _numbers(text: str) -> set[int]:
     ends = [part.split("-") for part in text.strip().split(",")]
     return {number for pair in ends for number in range(int(pair[0]), int(pair[-1]) + 1)}
-
-
-def physical_cores(machine_type: str) -> int | None:
-    """Physical cores of a machine type: half of its vCPUs, or all (`WHOLE_CORES`); None if its name doesn't say."""
-    match = re.fullmatch(r"(?:([a-z]\w*)-)?(?:standard|highmem|highcpu|custom)-(\d+)(?:-.+)?", machine_type)
-    if not match:
-        return None
-    return int(match[2]) if match[1] in WHOLE_CORES else max(1, int(match[2]) // 2)
 
 
 def available_memory(meminfo: str) -> int:

@@ -1,7 +1,7 @@
 """The tensors of Qwen2.5-VL-7B as the default preset's two files hold them.
 
 Owns: names, shapes and formats. Does not own: contents (`blocks`), metadata and the tokenizer (`weights`). Sizes are
-those of the model's published configuration; formats are those that llama.cpp's quantizer gives `Q4_K_M` files.
+those of the model's published configuration; formats are those that llama.cpp's quantizer gives `Q4_K_M` and `Q8_0`.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Format
 
 MODEL: Final = "Qwen_Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf"
-PROJECTOR: Final = "mmproj-Qwen_Qwen2.5-VL-7B-Instruct-bf16.gguf"
+PROJECTOR: Final = "mmproj-Qwen2.5-VL-7B-Instruct-Q8_0.gguf"
 """File names of the declared weights whose shape is known here."""
 
 LAYERS: Final = 28
@@ -72,15 +72,16 @@ def projector() -> Iterator[Tensor]:
         yield Tensor(f"v.patch_embd.weight{frame}", (VISION_EMBEDDING, 3, PATCH, PATCH), Format.F16)
     for layer in range(VISION_LAYERS):
         for part in ("attn_q", "attn_k", "attn_v", "attn_out"):
-            yield from _linear(f"v.blk.{layer}.{part}", VISION_EMBEDDING, VISION_EMBEDDING, Format.BF16, bias=True)
+            yield from _linear(f"v.blk.{layer}.{part}", VISION_EMBEDDING, VISION_EMBEDDING, Format.Q8_0, bias=True)
         for part in ("ffn_gate", "ffn_up"):
-            yield from _linear(f"v.blk.{layer}.{part}", VISION_FEED_FORWARD, VISION_EMBEDDING, Format.BF16, bias=True)
-        yield from _linear(f"v.blk.{layer}.ffn_down", VISION_EMBEDDING, VISION_FEED_FORWARD, Format.BF16, bias=True)
+            yield from _linear(f"v.blk.{layer}.{part}", VISION_FEED_FORWARD, VISION_EMBEDDING, Format.Q8_0, bias=True)
+        # Rows of 3,420 are no multiple of a block's 32 values, so these stay in 16 bits.
+        yield from _linear(f"v.blk.{layer}.ffn_down", VISION_EMBEDDING, VISION_FEED_FORWARD, Format.F16, bias=True)
         for norm in ("ln1", "ln2"):
             yield Tensor(f"v.blk.{layer}.{norm}.weight", (VISION_EMBEDDING,), Format.F32)
     yield Tensor("v.post_ln.weight", (VISION_EMBEDDING,), Format.F32)
-    yield from _linear("mm.0", merged, merged, Format.BF16, bias=True)
-    yield from _linear("mm.2", EMBEDDING, merged, Format.BF16, bias=True)
+    yield from _linear("mm.0", merged, merged, Format.Q8_0, bias=True)
+    yield from _linear("mm.2", EMBEDDING, merged, Format.Q8_0, bias=True)
 
 
 def _is_finer(layer: int) -> bool:

@@ -104,7 +104,7 @@ def _projector(path: Path) -> GGUFWriter:
     writer = GGUFWriter(path, "clip")
     writer.add_type("mmproj")
     writer.add_name("Random projector of Qwen2.5-VL-7B's shape")
-    writer.add_file_type(LlamaFileType.MOSTLY_BF16)
+    writer.add_file_type(LlamaFileType.MOSTLY_Q8_0)
     writer.add_clip_has_vision_encoder(True)
     writer.add_clip_projector_type("qwen2.5vl_merger")
     writer.add_vision_use_silu(True)

@@ -35,6 +35,10 @@ def _password(given: dict[str, Any]) -> str:
 
 OUTPUTS: Final = {
     "gcp:compute/address:Address": {"address": "10.80.1.2"},
+    "gcp:compute/instanceTemplate:InstanceTemplate": {"selfLinkUnique": "https://compute.test/$name?uniqueId=$made"},
+    "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": {
+        "instanceGroup": "https://compute.test/$name"
+    },
     "gcp:serviceaccount/account:Account": {
         "email": f"$accountId@{PROJECT}.iam.gserviceaccount.com",
         "member": f"serviceAccount:$accountId@{PROJECT}.iam.gserviceaccount.com",

@@ -123,11 +123,11 @@ def test_preview_of_a_new_stack_passes_with_unknown_outputs(previewed: list[dict
     inputs = {step["urn"].rsplit("::", 1)[-1]: step["newState"].get("inputs") for step in previewed}
     assert types_and_names(urns(previewed)) == types_and_names([r.urn for r in in_the_lab().resources])
     # Were these known, the program would have built them from an address that nobody assigned yet.
-    assert unknown(inputs["vm-machine"]["networkInterfaces"])
+    assert unknown(inputs["vm-group-template"]["networkInterfaces"])
     caddy = inputs["gateway-service"]["template"]["containers"][0]
     assert unknown({env["name"]: env for env in caddy["envs"]}["NO_PROXY"])
     assert inputs["gateway-caddy-config-version"]["secretData"] == "[secret]"
-    assert "Qwen" in json.dumps(inputs["vm-machine"]["metadata"])
+    assert "Qwen" in json.dumps(inputs["vm-group-template"]["metadata"])
 
 
 def test_up_registers_what_the_lab_serves(deployed: Snapshot) -> None:

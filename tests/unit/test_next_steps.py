@@ -30,6 +30,13 @@ TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
         ({"kubeconfig": KUBECONFIG, "tailnet": {"join": "federated"}}, []),
         ({"kubeconfig": KUBECONFIG}, ["renew it in time with `pulumi up --replace '**::tailnet-gateway-key'`"]),
         ({"lanes": ["vm"]}, []),
+        ({"lanes": ["vm"], "vm": {"gpu": "t4"}}, ["1 of each: `GPUS_ALL_REGIONS`"]),
+        ({"lanes": ["vm"], "vm": {"gpu": "l4"}}, ["`NVIDIA_L4_GPUS` in us-central1"]),
+        (
+            {"lanes": ["vm"], "vm": {"gpu": "t4", "spot": True, "max_replicas": 3}},
+            ["3 of each: `GPUS_ALL_REGIONS`, which is 0 in a new project, and `PREEMPTIBLE_NVIDIA_T4_GPUS`"],
+        ),
+        ({"lanes": ["home"], "kubeconfig": KUBECONFIG, "vm": {"gpu": "t4"}, **TOLD}, []),
         ({"lanes": ["vm"], "home": {"owner": False}, "tailnet": {"policy_owner": False}}, []),
         (TOLD, ["Home is not deployed yet", "as `home`", "kubeconfig"]),
         (

@@ -44,6 +44,22 @@ def test_the_estimate_is_the_reference_s(request_: rows.Request, cores: int, row
     assert rows.expected_s(request_, cores) == pytest.approx(rows.ROWS[row].reference[cores], rel=0.1)
 
 
+def test_more_cores_than_the_reference_has_take_less_in_proportion() -> None:
+    assert rows.expected_s(rows.LARGE_PICTURE, 8) == pytest.approx(rows.expected_s(rows.LARGE_PICTURE, 2) / 4)
+
+
+def test_a_picture_has_no_more_tokens_than_the_lanes_give_it() -> None:
+    assert [rows.picture_tokens(size) for size in (None, rows.SMALL, rows.LARGE)] == [0, 250, 752]
+
+
+def test_the_figures_as_a_setting() -> None:
+    """For a machine that the table doesn't know: its own figures, in the units of `vm.speed`."""
+    figures: rows.Figures = {("prompt", 2): 8.04, ("generation", 2): 4.1, ("small encoding", 2): 20}
+    assert rows.speed(2, figures) == {"prompt": 8.0, "picture": 12.5, "answer": 4.1}
+    assert rows.speed(4, figures) == {"prompt": 16.1, "picture": 25.0, "answer": 8.2}
+    assert rows.speed(2, {("prompt", 2): 8.0}) is None
+
+
 def test_one_answer_gives_the_text_s_rows() -> None:
     assert rows.TEXT.figures([ANSWER]) == {"prompt": 5, "generation": 2.1, "text first": 60, "text whole": 130}
 

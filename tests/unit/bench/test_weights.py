@@ -14,7 +14,7 @@ from bench.vm.shapes import Tensor
 QWEN_TEXT = 7_615_616_512
 QWEN_VISION = 676_550_144
 """Parameters of Qwen/Qwen2.5-VL-7B-Instruct, 8,292,166,656 in all, as published."""
-PUBLISHED_GB = {shapes.MODEL: 4.68, shapes.PROJECTOR: 1.35}
+PUBLISHED_GB = {shapes.MODEL: 4.68, shapes.PROJECTOR: 0.853}
 """Sizes of the declared files, as their repository lists them."""
 
 
@@ -33,7 +33,7 @@ def test_no_tensor_comes_twice() -> None:
         assert len({tensor.name for tensor in tensors}) == len(tensors)
 
 
-@pytest.mark.parametrize("kind", [Format.Q4_K, Format.Q6_K, Format.F16, Format.BF16], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [Format.Q4_K, Format.Q6_K, Format.F16, Format.Q8_0], ids=lambda kind: kind.name)
 def test_contents_hand_on_activations_at_their_size(kind: Format) -> None:
     tensor = Tensor("w.weight", (64, 2048), kind)
     stored = blocks.content(tensor)
