@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.vm import client, machine, rows, server, weights
 from components.machines.names import WHOLE_CORES, shape
 from lab.errors import LabError
-from lab.read import vm
+from lab.read import user_data, vm
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Stack, config_of, render
 
@@ -61,15 +61,21 @@ def main() -> int:
 
 
 def read(stack: Stack) -> Declared:
-    """The declared VM; raises `BenchError` where there is none, or one whose weights have another shape."""
-    instances = stack.of_type(vm.INSTANCE)
-    if len(instances) != 1:
+    """The declared VM, a group's by its template; raises `BenchError` for none, or one whose card does the work."""
+    machines = [*stack.of_type(vm.INSTANCE), *stack.of_type(vm.TEMPLATE)]
+    if len(machines) != 1:
         raise BenchError(
-            f"the stack {stack.name} declares {len(instances)} VMs, exactly one can be measured; nothing was started. "
-            + "Name a stack with `vm` in `lanes` and `vm.replicas` 1: --stack"
+            f"the stack {stack.name} declares {len(machines)} kinds of VM, exactly one can be measured; nothing was "
+            + "started. Name a stack with `vm` in `lanes`: --stack"
         )
-    declared = vm.read(stack, instances[0]).container.args
-    return Declared(instances[0].inputs["machineType"], tuple(declared))
+    [declared] = machines
+    boot = user_data.read(declared.name, declared.inputs["metadata"]["user-data"])
+    if boot.cards:
+        raise BenchError(
+            f"the stack {stack.name} declares a VM with a card, and only processors can be measured here; nothing was "
+            + "started. Name a stack without `vm.gpu`: --stack"
+        )
+    return Declared(declared.inputs["machineType"], boot.arguments)
 
 
 def translated(declared: Sequence[str], folder: Path) -> list[str]:

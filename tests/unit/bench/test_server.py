@@ -16,7 +16,7 @@ Render = Callable[..., Stack]
 
 def test_the_library_gets_all_that_the_default_stack_declares(stack_of: Render, tmp_path: Path) -> None:
     declared = bench.read(stack_of())
-    assert declared.machine_type == "e2-highmem-2"
+    assert declared.machine_type == "t2d-standard-8"
     taken, left = server.split(declared.arguments)
     assert left == []
     assert taken["--model"] == f"/models/{shapes.MODEL}"
@@ -26,6 +26,7 @@ def test_the_library_gets_all_that_the_default_stack_declares(stack_of: Render, 
     assert found.mmproj.path == str(weights.path_of(tmp_path, shapes.PROJECTOR))
     assert found.model_alias == {"Qwen/Qwen2.5-VL-7B-Instruct"}
     assert (found.n_ctx, found.n_parallel, found.endpoint_metrics) == (16384, 2, True)
+    assert (found.n_batch, found.n_ubatch, found.cache_ram_mib, found.image_max_tokens) == (64, 64, 8192, 752)
     assert (found.cpuparams.n_threads, found.cpuparams_batch.n_threads) == (1, 1)
 
 
@@ -72,7 +73,22 @@ def test_weights_of_another_shape_are_refused(stack_of: Render, tmp_path: Path, 
         bench.translated(declared.arguments, tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"lanes": ["home"]}, {"vm": {"replicas": 2}}], ids=json.dumps)
-def test_a_stack_without_one_vm_is_refused(stack_of: Render, change: dict[str, object]) -> None:
-    with pytest.raises(BenchError, match=r"declares 0 VMs, .* nothing was started\. Name a stack with `vm`"):
+@pytest.mark.parametrize("vm", [{"spot": False}, {"replicas": 2}], ids=json.dumps)
+def test_one_machine_and_a_group_of_them_are_read_alike(stack_of: Render, vm: dict[str, object]) -> None:
+    assert "--batch-size" in bench.read(stack_of(vm=vm)).arguments
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"lanes": ["home"]}, r"declares 0 kinds of VM, .* nothing was started\. Name a stack with `vm`"),
+        ({"vm": {"gpu": "t4"}}, r"a VM with a card, .* nothing was started\. Name a stack without `vm\.gpu`"),
+        ({"vm": {"gpu": "l4", "spot": True}}, "a VM with a card"),
+    ],
+    ids=str,
+)
+def test_a_stack_whose_vm_can_not_be_measured_is_refused(
+    stack_of: Render, change: dict[str, object], told: str
+) -> None:
+    with pytest.raises(BenchError, match=told):
         bench.read(stack_of(**change))
