@@ -60,9 +60,10 @@ _MILAN: Final = (
     "EPYC Milan 2.45 GHz, one core: prompt 4.6, answer 2.0, 999 picture tokens in 215 s with a projector of bf16; two: "
     + "7.8, 4.1, 115 s. A projector of q8_0 took 33 s of a core where bf16 took 53"
 )
-_REPORT: Final = (
-    "SpareCores, sc-inspector-data, April 2025, llama.cpp b4753, llama-7b Q4_K_M: {}; answer x 0.87 (4.7 GB)"
-)
+_REPORT: Final = "SpareCores: {}"
+"""github.com/SpareCores/sc-inspector-data, April 2025: llama-bench of llama.cpp b4753 on the machine itself, a thread
+for each core, Llama-7B Q4_K_M of 4.1 GB. `pp` is the prompt, `tg` the answer; the default model's 4.7 GB give 0.87.
+"""
 
 
 def _cores(count: int, *, factor: float = 1.0, told: str = "") -> Speed:

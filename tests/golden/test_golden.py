@@ -10,10 +10,11 @@ from typing import Final
 import pytest
 import yaml
 
+from components.machines.speeds import MACHINES
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
+from tests.golden import machines_table, settings_table
 from tests.golden import rendered as golden
-from tests.golden import settings_table
 
 Render = Callable[[str], Stack]
 MADE_KEY: Final = re.compile(r"\bsk-[A-Za-z0-9]{43}\b")
@@ -71,6 +72,14 @@ def test_the_settings_table_is_made_from_the_settings() -> None:
     assert kept.count(settings_table.START) == 1
     assert kept.count(settings_table.END) == 1
     require_same(kept, settings_table.page(settings_table.kept_effects(kept)), settings_table.PAGE)
+
+
+def test_the_tables_of_machines_are_made_from_the_facts() -> None:
+    kept = machines_table.PAGE.read_text()
+    require_same(kept, machines_table.page(), machines_table.PAGE)
+    assert kept.count(machines_table.START) == kept.count(machines_table.END) == 1
+    for row in MACHINES:
+        assert kept.count(f"\n| {row.title} | ") == 1, "each machine of the table has its row"
 
 
 @pytest.mark.parametrize("name", ["burst", "home-only"])

@@ -1,7 +1,7 @@
 """`python -m tests.golden.update`: accept what the program registers and declares now."""
 
+from tests.golden import machines_table, settings_table
 from tests.golden import rendered as golden
-from tests.golden import settings_table
 from tests.golden.effects import effects
 
 if __name__ == "__main__":
@@ -10,4 +10,5 @@ if __name__ == "__main__":
     for path, text in golden.chart_scenarios().items():
         path.write_text(text)
     golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
+    machines_table.PAGE.write_text(machines_table.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))
