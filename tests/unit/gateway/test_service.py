@@ -176,7 +176,7 @@ def check_way_out(stack: Stack) -> None:
     """Home through the tunnel, the VM through the VPC, all else as usual."""
     environment = env(containers(stack)["caddy"])
     assert environment.get("HTTP_PROXY") == "socks5://127.0.0.1:1055"
-    assert environment["NO_PROXY"] == named(stack, "vm-address").outputs["address"]
+    assert environment["NO_PROXY"] == named(stack, "vm-group-address").outputs["address"]
     assert not {"HTTPS_PROXY", "ALL_PROXY", "http_proxy", "no_proxy"} & set(environment)
     assert template(stack)["vpcAccess"] == {
         "egress": "PRIVATE_RANGES_ONLY",

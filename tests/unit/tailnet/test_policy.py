@@ -157,7 +157,7 @@ def test_every_port_that_listens_in_the_gateway_is_closed_to_the_tailnet(stack_o
 def test_the_vm_is_not_on_the_tailnet(stack_of: Render) -> None:
     """It is reached by its private address: a revoked key must not cost this lane."""
     stack = stack_of()
-    machine = named(stack, "vm-machine")
+    machine = named(stack, "vm-group-template")
     assert not re.search(r"tailscale|tskey|tailnet", str(machine.inputs), re.IGNORECASE)
     assert not [name for name in machine.options["dependsOn"] if name.startswith("tailnet")]
     assert {tag for key in stack.of_type(KEY) for tag in key.inputs["tags"]} == {"tag:gateway", "tag:home"}
