@@ -61,6 +61,15 @@ def test_the_balancer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (dearer.machine.name, dearer.spot) == ("t2d-standard-4", True)
 
 
+def test_no_card_is_chosen_whatever_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new project has quota for none: its first update would fail."""
+    monkeypatch.setattr(choice, "BUDGET_USD", 1000.0)
+    for region in regions():
+        found = fastest(region)
+        assert found is not None
+        assert not found.machine.gpu
+
+
 def test_of_equally_fast_machines_the_cheapest_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     def two(row: Machine, _region: str) -> Price | None:
         return {"c3-highcpu-8": Price(50.0, None), "c3-standard-8": Price(40.0, None)}.get(row.name)
