@@ -1,8 +1,10 @@
 """What a request costs a machine: the sizes that requests are sorted by, and the time to a first token.
 
-Owns: the reference request of each size, and the arithmetic. Does not own: which body has which size (`gateway.caddy`).
+Owns: the borders between the sizes, the reference request of each, and the arithmetic. Does not own: where a border is
+looked at (`gateway.caddy`), what follows from a time (`gateway.pilot`).
 """
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -10,12 +12,17 @@ from components.machines.speeds import Speed
 
 TEXT_TOKENS: Final = 300
 """Tokens of the text that every table here speaks of."""
+LONG_TOKENS: Final = 1200
+"""Tokens of a long text: two pages, or a conversation of some turns."""
 PICTURE_TOKENS: Final = 752
 """Tokens of a picture of 1024 x 768 after the lanes' own cap of 589,824 pixels, 28 x 28 each."""
 ANSWER_TOKENS: Final = 150
 """Tokens of an answer."""
 BYTES_PER_TOKEN: Final = 4
 """Bytes of a body for one token of text: English with Qwen's tokenizer, JSON around it included."""
+SHORT_S: Final = 15
+"""A text that the VM reads in this time is short, seconds."""
+KIB: Final = 1024
 
 
 class Size(StrEnum):
@@ -24,6 +31,38 @@ class Size(StrEnum):
     SHORT = "short"
     LONG = "long"
     PICTURE = "picture"
+
+
+@dataclass(frozen=True)
+class Borders:
+    """The largest body of a short text and of any text, KiB: what is larger holds a picture."""
+
+    short_kib: int
+    text_kib: int
+
+    def reference(self, size: Size) -> tuple[int, int]:
+        """Tokens of text and of pictures in the request that a whole size is judged by."""
+        short, text = (kib * KIB // BYTES_PER_TOKEN for kib in (self.short_kib, self.text_kib))
+        return {
+            Size.SHORT: (min(TEXT_TOKENS, short), 0),
+            Size.LONG: (min(max(LONG_TOKENS, 2 * short), text), 0),
+            Size.PICTURE: (TEXT_TOKENS, PICTURE_TOKENS),
+        }[size]
+
+
+def borders(vm: Speed | None, context: int, limit_kib: int) -> Borders:
+    """Powers of two: any text is what fills `context` (tokens), at most `limit_kib`; a short one is read in `SHORT_S`.
+
+    Of a machine without a known speed nothing but the shortest texts counts as short.
+    """
+    text = min(_power_of_two(-(-context * BYTES_PER_TOKEN // KIB), up=True), _power_of_two(limit_kib, up=False))
+    read_kib = int(vm.prompt * SHORT_S * BYTES_PER_TOKEN) // KIB if vm else 1
+    return Borders(min(_power_of_two(read_kib, up=False), text // 2), text)
+
+
+def _power_of_two(number: int, *, up: bool) -> int:
+    below = 1 << (max(1, number).bit_length() - 1)
+    return below * 2 if up and below < number else below
 
 
 def first_token_s(speed: Speed, text: int, picture: int = 0) -> float:

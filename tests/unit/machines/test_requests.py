@@ -1,0 +1,47 @@
+"""The sizes of requests: borders follow from the VM's speed and the lanes' contexts, references lie between."""
+
+import pytest
+
+from components.machines.requests import Borders, Size, borders, first_token_s
+from components.machines.speeds import MACHINES, Machine, Speed, machine
+
+
+def speed(name: str, gpu: str = "") -> Speed:
+    row = machine(name, gpu)
+    assert row
+    return row.speed
+
+
+@pytest.mark.parametrize(
+    ("vm", "context", "limit_kib", "found"),
+    [
+        # 4.6 tokens a second: not even 300 bytes in 15 s.
+        (speed("e2-highmem-2"), 16384, 4096, Borders(1, 64)),
+        (speed("c3-highcpu-8"), 16384, 4096, Borders(2, 64)),
+        (speed("n1-standard-2", "t4"), 16384, 4096, Borders(16, 64)),
+        # It would read 76 KiB.
+        (speed("g2-standard-4", "l4"), 16384, 4096, Borders(32, 64)),
+        (None, 16384, 4096, Borders(1, 64)),
+        (speed("c3-highcpu-8"), 16385, 4096, Borders(2, 128)),
+        (speed("c3-highcpu-8"), 2048, 4096, Borders(2, 8)),
+        (speed("g2-standard-4", "l4"), 1_048_576, 3072, Borders(64, 2048)),
+    ],
+)
+def test_borders_follow_from_speed_and_context(vm: Speed | None, context: int, limit_kib: int, found: Borders) -> None:
+    assert borders(vm, context, limit_kib) == found
+
+
+@pytest.mark.parametrize("row", MACHINES, ids=lambda row: row.title)
+def test_a_reference_is_a_request_of_its_size(row: Machine) -> None:
+    for found in (borders(row.speed, 16384, 4096), Borders(1, 2), Borders(3, 4)):
+        (short, _), (long, _), (_, picture) = (found.reference(size) for size in Size)
+        assert 0 < short * 4 <= found.short_kib * 1024 < long * 4 <= found.text_kib * 1024
+        assert [found.reference(size)[1] for size in (Size.SHORT, Size.LONG)] == [0, 0]
+        assert picture > 0
+
+
+def test_a_short_text_begins_in_a_quarter_of_a_minute_where_the_machine_can() -> None:
+    for row in MACHINES:
+        found = borders(row.speed, 16384, 4096)
+        if found.short_kib > 1:
+            assert first_token_s(row.speed, found.short_kib * 1024 // 4) <= 15
