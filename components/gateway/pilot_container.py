@@ -21,6 +21,9 @@ from components.gateway import tunnel
 from components.gateway.caddy import pilot_routes
 from components.gateway.caddy.config import SECRET_LIMIT
 from components.gateway.sidecar import kept_running
+from components.gateway.speeds import first_tokens_s, speed
+from components.machines.requests import answer_s
+from components.machines.speeds import BURST_START_S
 from components.settings import Lane, Settings
 
 FOLDER: Final = "/etc/pilotlight/pilot"
@@ -88,6 +91,7 @@ def environment(
     """
     burst = settings.burst
     home = dials.get(Lane.HOME, "")
+    vm = speed(settings, Lane.VM) if Lane.VM in settings.lanes else None
     return {
         "PILOT_LISTEN": pilot_routes.PILOT,
         "PILOT_CHECKS": ports.loopback(ports.CHECKS),
@@ -97,6 +101,7 @@ def environment(
         "PILOT_IDLE_S": str(burst.idle_s),
         "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),
         "PILOT_RETRY_S": str(burst.retry_s),
+        "PILOT_TIMEOUT_S": str(settings.gateway.timeout_s),
         "PILOT_SLOW_S": str(burst.slow_s),
         "PILOT_RECOVERED_S": str(burst.recovered_s),
         "BURST_URL": burst_url,
@@ -105,8 +110,22 @@ def environment(
         "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
+        "BURST_CAPACITY": str(burst.max_requests) if Lane.BURST in settings.lanes else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
+        **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
+        "BURST_START_S": f"{BURST_START_S:g}",
+        # Of several machines behind a balancer each look would find another one's counters.
+        "VM_PROMPT": f"{vm.prompt:g}" if vm and max(settings.vm.replicas, settings.vm.max_replicas or 1) == 1 else "",
         "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _seconds(settings: Settings, lane: Lane) -> str:
+    """What the table of machines says of a lane; empty without the lane, or if it says nothing."""
+    known = speed(settings, lane) if lane in settings.lanes else None
+    if known is None:
+        return ""
+    times = {**first_tokens_s(settings, lane), "answer": answer_s(known)}
+    return " ".join(f"{name}={seconds:.3g}" for name, seconds in times.items())

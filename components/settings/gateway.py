@@ -59,6 +59,17 @@ class GatewaySettings(Section):
         description="Largest body that is kept in memory and repeated on the next lane, MiB; a larger "
         + "one streams through once.",
     )
+    short_kib: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest body of a short text, KiB. None: what the VM reads in about 15 s.",
+    )
+    text_kib: int | None = Field(
+        default=None,
+        ge=2,
+        description="Largest body of any text, KiB; a larger one holds a picture. None: what the largest context of a "
+        + "lane takes, 4 bytes a token.",
+    )
     memory_mib: int = Field(
         default=1024,
         ge=512,

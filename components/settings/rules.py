@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 import yaml
 
+from components.machines.requests import KIB
 from components.settings.burst import BURST_REVISION, BURST_WEIGHTS
 from components.settings.gateway import CADDY_MOST_MIB
 from components.settings.section import EXACT_IMAGE, Lane, problem
@@ -77,6 +78,19 @@ def _gateway(settings: Settings) -> list[str]:
         found.append(
             problem("gateway.replay_limit_mib", "at most request_limit_mib", "memory is set aside for bodies that "
                     + "are refused anyway", "lower it")
+        )  # fmt: skip
+    borders = settings.borders
+    if borders.text_kib > gateway.replay_limit_mib * KIB:
+        found.append(
+            problem("gateway.text_kib", f"at most replay_limit_mib ({gateway.replay_limit_mib} MiB), is "
+                    + f"{borders.text_kib} KiB", "a text could be too large to be repeated on the next lane",
+                    "lower text_kib or raise replay_limit_mib")
+        )  # fmt: skip
+    if borders.short_kib >= borders.text_kib:
+        found.append(
+            problem("gateway.short_kib", f"below text_kib ({borders.text_kib}), is {borders.short_kib}",
+                    "no text would be long, and long ones would be sent where only short ones are answered in time",
+                    "lower short_kib or raise text_kib; left out, both follow from the table of machines")
         )  # fmt: skip
     if gateway.wait_s >= gateway.timeout_s:
         found.append(

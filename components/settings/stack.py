@@ -10,6 +10,7 @@ from typing import Final
 from pydantic import Field, SecretStr, field_validator
 
 from components.machines.choice import Choice, chosen
+from components.machines.requests import KIB, Borders, borders
 from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
 from components.settings.burst import BurstSettings
@@ -152,3 +153,12 @@ class Settings(Section):
     def vm_grouped(self) -> bool:
         """Whether the VM lane is a managed instance group, which makes a stopped machine again, and not one machine."""
         return self.vm_spot or max(self.vm.replicas, self.vm.max_replicas or 1) > 1
+
+    @property
+    def borders(self) -> Borders:
+        """The borders between short texts, long ones and pictures."""
+        gateway, vm = self.gateway, self.vm_machine
+        context = max(self.burst.max_model_len, self.vm.context_tokens // self.vm.max_requests)
+        derived = borders(vm.speed if vm else None, context, gateway.replay_limit_mib * KIB)
+        text = gateway.text_kib or derived.text_kib
+        return Borders(gateway.short_kib or max(1, min(derived.short_kib, text // 2)), text)

@@ -96,11 +96,6 @@ class VmSettings(Section):
         le=64,
         description="Requests that the VM answers at a time (llama.cpp's slots); further ones wait.",
     )
-    large_request_mib: int = Field(
-        default=1,
-        ge=1,
-        description="Largest body that goes to the VM while another lane can come up, MiB. A 1024 px picture has 0.4.",
-    )
     replicas: int = Field(
         default=1,
         ge=1,

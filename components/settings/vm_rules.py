@@ -38,11 +38,6 @@ def _numbers(settings: Settings) -> list[str]:
             problem("vm.max_replicas", f"at least replicas ({vm.replicas})", "the group could not hold the machines "
                     + "that always run", "raise it, or leave it out")
         )  # fmt: skip
-    if vm.large_request_mib > settings.gateway.request_limit_mib:
-        found.append(
-            problem("vm.large_request_mib", f"at most gateway.request_limit_mib ({settings.gateway.request_limit_mib})",
-                    "no request would ever be large: bigger ones are refused anyway", "lower it")
-        )  # fmt: skip
     if not settings.zone.startswith(f"{settings.region}-"):
         found.append(
             problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "

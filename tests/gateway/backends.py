@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from components.machines.requests import Size
 from tests.kit import close
 
 CHUNK = 64 * 1024
@@ -196,7 +197,8 @@ class Pilot(Lane):
     def reset(self) -> None:
         super().reset()
         self.asked: list[str] = []
-        self.says = {"/ready": 200, "/lane/burst": 503, "/lane/vm-large": 503, "/status": 200}
+        self.says = {"/ready": 200, "/lane/burst": 503, "/status": 200}
+        self.says |= {f"/lane/vm/{size}": 200 for size in Size} | {f"/lane/refuse/{size}": 503 for size in Size}
 
     def checked(self, path: str) -> tuple[int, bytes]:
         self.asked.append(path)

@@ -21,16 +21,19 @@ from tests.gateway.routing import settings as plain
 from tests.gateway.world import KEY, TOKEN, VM_ADDRESS, Answer, World
 from tests.kit import happens, until
 
+TEXT = LARGE[:500_000]
+"""Longer than `gateway.short_kib`, as `SMALL` is not."""
 REPLAYED = LARGE[:2_000_000]
-"""Larger than `vm.large_request_mib`, small enough to be replayed."""
+"""Larger than `gateway.text_kib`, small enough to be replayed."""
 STREAMED = LARGE[:5_000_000]
+SIZES = {"short": [SMALL], "long": [TEXT], "picture": [REPLAYED, STREAMED]}
 HTML = {"Content-Type": "text/html; charset=UTF-8"}
 
 
 def settings() -> Settings:
-    vm = {"max_requests": 2, "large_request_mib": 1}
+    vm = {"max_requests": 2}
     # Who waits for burst does so until Caddy has asked the pilot, which takes a moment on a busy machine.
-    gateway = {"wait_s": 5, "timeout_s": 60, "request_limit_mib": 24}
+    gateway = {"wait_s": 5, "timeout_s": 60, "request_limit_mib": 24, "short_kib": 200, "text_kib": 1024}
     return plain(gateway=gateway, lanes=["home", "burst", "vm"], burst={"max_requests": 4}, vm=vm)
 
 
@@ -86,10 +89,10 @@ def vm_answers(here: World) -> bool:
     return True
 
 
-def vm_large_asked(here: World) -> None:
-    """Until each of Caddy's two handlers of large requests has asked twice: both have the first answer by then."""
-    count = here.pilot.asked.count("/lane/vm-large")
-    until(lambda: here.pilot.asked.count("/lane/vm-large") >= count + 5, "Caddy asks for the VM and large requests")
+def asked_again(here: World, path: str) -> None:
+    """Until each of Caddy's handlers (pictures have two) has asked twice: they have the first answer by then."""
+    count = here.pilot.asked.count(path) + (5 if path.endswith("picture") else 2)
+    until(lambda: here.pilot.asked.count(path) >= count, f"Caddy asks for {path}")
 
 
 # --- checks ----------------------------------------------------------------------------------------------------------
@@ -165,25 +168,80 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
         here.pilot.behaviour.check_delay = 0
 
 
-def large_requests_skip_the_vm(here: World) -> None:
-    """While the pilot says so. Small ones don't, and with burst or home up large ones have somewhere to go."""
-    for body in (REPLAYED, STREAMED):
-        vm_large_asked(here)
-        waiting, answers = later(here, body)
-        time.sleep(0.5)
-        assert (here.call().lane, answers, here.burst.begun) == ("vm", [], 0)
-        here.pilot.says["/lane/vm-large"] = 200
-        waiting.join(30)
-        assert [(a.status, a.lane) for a in answers] == [(200, "vm")], "burst could not come up"
-        assert here.vm.received[-1].sha256 == sha256(body)
-        here.pilot.says["/lane/vm-large"] = 503
-    warm(here)
-    assert {here.call(body=body).lane for body in (REPLAYED, STREAMED)} == {"burst"}
+def a_size_skips_the_vm_while_it_would_be_later(here: World) -> None:
+    """While the pilot says so, and it alone; who waits goes there once the pilot says otherwise."""
+    for size, bodies in SIZES.items():
+        for body in bodies:
+            here.pilot.says[f"/lane/vm/{size}"] = 503
+            asked_again(here, f"/lane/vm/{size}")
+            waiting, answers = later(here, body)
+            others = [other for name, found in SIZES.items() if name != size for other in found]
+            assert {here.call(body=other).lane for other in others} == {"vm"}
+            assert (answers, here.burst.begun) == ([], 0)
+            here.pilot.says[f"/lane/vm/{size}"] = 200
+            waiting.join(30)
+            assert [(a.status, a.lane) for a in answers] == [(200, "vm")], size
+            assert here.vm.received[-1].sha256 == sha256(body)
+
+
+def who_is_spared_the_vm_gets_the_next_lane_that_is_up(here: World) -> None:
+    here.pilot.says |= {f"/lane/vm/{size}": 503 for size in SIZES}
+    for size in SIZES:
+        asked_again(here, f"/lane/vm/{size}")
+    callers = [later(here, body) for bodies in SIZES.values() for body in bodies]
+    time.sleep(0.5)
+    assert (here.vm.begun, here.burst.begun) == (0, 0)
+    here.pilot.says["/lane/burst"] = 200
+    for caller, _ in callers:
+        caller.join(30)
+    assert {(a.status, a.lane) for _, answers in callers for a in answers} == {(200, "burst")}
     here.vm.down()
-    here.pilot.says |= {"/lane/vm-large": 200, "/lane/burst": 503}
-    vm_large_asked(here)
-    # At first, burst may answer yet: it is left only when its own check has asked.
-    until(lambda: here.call(body=STREAMED).error["code"] == "no_lane", "a dead VM is dead for large ones, too")
+    here.pilot.says |= {"/lane/burst": 503} | {f"/lane/vm/{size}": 200 for size in SIZES}
+    asked_again(here, "/lane/vm/picture")
+    assert here.call(body=STREAMED).error["code"] == "no_lane", "a dead VM is dead, whatever the pilot says"
+
+
+def too_slow(answer: Answer) -> bool:
+    return (answer.status, answer.lane, answer.error["code"]) == (503, "gateway", "too_slow")
+
+
+def what_comes_too_late_is_refused_at_once(here: World) -> None:
+    """One size, in a second, with a reason; also those of it who wait. Nothing is blamed for it."""
+    for size, bodies in SIZES.items():
+        here.pilot.says[f"/lane/vm/{size}"] = 503
+        asked_again(here, f"/lane/vm/{size}")
+        callers = [later(here, body) for body in bodies]
+        here.pilot.says[f"/lane/refuse/{size}"] = 200
+        asked_again(here, f"/lane/refuse/{size}")
+        for body in bodies:
+            answer = here.call(body=body)
+            assert too_slow(answer), (size, answer)
+            assert (answer.headers["retry-after"], answer.headers["x-should-retry"]) == ("60", "false")
+            assert answer.seconds < AT_ONCE_S
+            assert "begins after more than 60 s;" in answer.error["message"]
+        for caller, answers in callers:
+            caller.join(30)
+            assert [too_slow(answer) for answer in answers] == [True], "who waits is told, too"
+        others = [other for name, found in SIZES.items() if name != size for other in found]
+        assert {here.call(body=other).lane for other in others} == {"vm"}
+        here.pilot.says |= {f"/lane/vm/{size}": 200, f"/lane/refuse/{size}": 503}
+        asked_again(here, f"/lane/refuse/{size}")
+        assert {here.call(body=body).lane for body in bodies} == {"vm"}
+    assert here.burst.begun == 0
+
+
+def nothing_is_refused_that_a_lane_takes(here: World) -> None:
+    """Not even if the pilot is late: a lane comes first, and without a pilot nobody is refused."""
+    here.pilot.says |= {f"/lane/refuse/{size}": 200 for size in SIZES}
+    asked_again(here, "/lane/refuse/picture")
+    assert {here.call(body=body).lane for bodies in SIZES.values() for body in bodies} == {"vm"}
+    here.home.up()
+    assert happens(lambda: here.call().lane == "home")
+    here.home.down()
+    here.vm.behaviour.healthy = False
+    assert happens(lambda: too_slow(here.call()))
+    here.pilot.down()
+    assert happens(lambda: here.call().error["code"] == "no_lane")
 
 
 def only_burst_sees_the_token(here: World) -> None:
@@ -270,6 +328,8 @@ def admin_is_for_the_pilot_alone(here: World) -> None:
 
 CHECKS: list[Check] = [
     cold_burst_gets_nothing, warm_burst_is_first_and_the_vm_its_backup, cloud_run_s_own_answers_are_never_seen,
-    broken_after_it_began_is_visible, gone_caller_frees_burst, large_requests_skip_the_vm, only_burst_sees_the_token,
-    status_is_the_pilot_s, waiting_can_be_counted, admin_is_for_the_pilot_alone,
+    broken_after_it_began_is_visible, gone_caller_frees_burst, a_size_skips_the_vm_while_it_would_be_later,
+    who_is_spared_the_vm_gets_the_next_lane_that_is_up, what_comes_too_late_is_refused_at_once,
+    nothing_is_refused_that_a_lane_takes, only_burst_sees_the_token, status_is_the_pilot_s, waiting_can_be_counted,
+    admin_is_for_the_pilot_alone,
 ]  # fmt: skip

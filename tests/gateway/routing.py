@@ -32,7 +32,7 @@ def settings(**changes: object) -> Settings:
         "clients": [{"name": "demo"}, {"name": "ghost"}],
         "gateway": {"wait_s": WAIT_S, "timeout_s": 60, "request_limit_mib": 24},
         "home": {"max_requests": 2},
-        "vm": {"max_requests": 2},
+        "vm": {"max_requests": 2, "machine_type": "c3-highcpu-8"},
         **changes,
     }
     config = {"gcp:project": "my-project", "gcp:region": "europe-west4"}
@@ -62,8 +62,8 @@ def environment(chosen: Settings) -> dict[str, str]:
     return {name: str(value) for name, value in declared.items()} | {routes.key_variable("demo"): KEY}
 
 
-def ask(client: openai.OpenAI) -> str | None:
-    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hello"}])
+def ask(client: openai.OpenAI, text: str = "hello") -> str | None:
+    answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": text}])
     return answer.choices[0].message.content
 
 

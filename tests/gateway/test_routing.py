@@ -12,7 +12,7 @@ import pytest
 
 from components.gateway.caddy import walk as declared
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import LARGE, SMALL, Check, ask, environment, patient, rendered, settings
+from tests.gateway.routing import AT_ONCE_S, LARGE, SMALL, Check, ask, environment, patient, rendered, settings
 from tests.gateway.routing_checks import CHECKS, black_holed_home_is_found_by_checks
 from tests.gateway.world import KEY, Answer, World, world
 from tests.kit import until
@@ -73,6 +73,26 @@ def test_lane_alone(lanes: World, lane: str) -> None:
         (lanes.home if lane == "home" else lanes.vm).down()
         answer = lanes.call()
         assert (answer.status, answer.error["code"]) == (503, "no_lane")
+
+
+def test_what_the_vm_alone_never_answers_in_time_is_refused_at_once(lanes: World) -> None:
+    chosen = settings(
+        lanes=["vm"],
+        vm={"machine_type": "e2-highmem-2", "speed": {"prompt": 4.6, "picture": 4.65, "answer": 2}},
+        gateway={"timeout_s": 300},
+    )
+    with lanes.caddy(rendered(chosen), environment(chosen), first="vm"):
+        for body in (SMALL, LARGE):
+            answer = lanes.call(body=body)
+            assert (answer.status, answer.lane, answer.error["code"]) == (503, "gateway", "too_slow")
+            assert "begins after about 390 s; a request may take 300 s" in answer.error["message"]
+            assert (answer.headers["retry-after"], answer.seconds < AT_ONCE_S) == ("60", True)
+        assert lanes.vm.begun == 0
+        assert lanes.call(body=SMALL[:60_000]).lane == "vm", "a text"
+        asked = lanes.vm.begun
+        with pytest.raises(openai.InternalServerError) as caught:
+            ask(lanes.sdk().with_options(max_retries=2), "x" * 70_000)
+        assert (caught.value.code, lanes.vm.begun) == ("too_slow", asked), "the stock client tells it at once"
 
 
 def test_shutdown_lets_streams_end_and_the_log_tells_no_secret(lanes: World) -> None:

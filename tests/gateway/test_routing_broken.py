@@ -17,8 +17,13 @@ def lanes() -> Iterator[World]:
         yield all_toys
 
 
+def to_lanes(part: dict[str, Any]) -> bool:
+    """Whether it is a handler in front of the lanes."""
+    return "load_balancing" in part and "flush_interval" in part
+
+
 def proxies(config: dict[str, Any], *, replay: bool) -> list[dict[str, Any]]:
-    return find(config, lambda x: "load_balancing" in x and ("request_buffers" in x) == replay)
+    return find(config, lambda x: to_lanes(x) and ("request_buffers" in x) == replay)
 
 
 def api(config: dict[str, Any]) -> dict[str, Any]:
@@ -66,7 +71,7 @@ def large_failures_counted(config: dict[str, Any]) -> None:
 
 
 def no_active_checks(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "load_balancing" in x):
+    for proxy in find(config, to_lanes):
         del proxy["health_checks"]["active"]
 
 
@@ -86,12 +91,12 @@ def no_waiting(config: dict[str, Any]) -> None:
 
 
 def responses_buffered(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "load_balancing" in x):
+    for proxy in find(config, to_lanes):
         proxy["response_buffers"] = 65536
 
 
 def response_header_timeout(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "load_balancing" in x):
+    for proxy in find(config, to_lanes):
         proxy["transport"]["response_header_timeout"] = "500ms"
 
 
@@ -137,7 +142,7 @@ def paths_as_sent(config: dict[str, Any]) -> None:
 
 
 def refusals_pass(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "load_balancing" in x):
+    for proxy in find(config, to_lanes):
         del proxy["handle_response"]
 
 

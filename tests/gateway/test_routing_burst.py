@@ -94,10 +94,21 @@ def without_a_pilot_it_starts(here: World) -> None:
     until(lambda: probed(here, 200) < 0.9, "it doesn't wait for the pilot any more")
 
 
+def nobody_is_refused_before_the_pilot_was_asked(here: World) -> None:
+    """The VM is spared, so all that come wait, though Caddy takes whatever it has not checked yet for healthy."""
+    assert happens(lambda: here.call("GET", "/ready", None).status == 200)
+    with ThreadPoolExecutor(16) as callers:
+        calls = [callers.submit(here.call) for _ in range(16)]
+    assert {call.result().error["code"] for call in calls} == {"no_lane"}
+    assert here.vm.begun == 0
+
+
 def begun(here: World, config: dict[str, Any], check: Check, *, pilot: str = "alive") -> None:
     """The check on a Caddy that has just been started."""
     here.heal()
     here.home.down()
+    if check is nobody_is_refused_before_the_pilot_was_asked:
+        here.pilot.says["/lane/vm/short"] = 503
     if pilot == "dead":
         here.pilot.down()
     if pilot == "wedged":
@@ -106,7 +117,14 @@ def begun(here: World, config: dict[str, Any], check: Check, *, pilot: str = "al
         check(here)
 
 
-@pytest.mark.parametrize("check", [first_requests_find_burst_cold, the_probe_waits_for_the_pilot])
+@pytest.mark.parametrize(
+    "check",
+    [
+        first_requests_find_burst_cold,
+        the_probe_waits_for_the_pilot,
+        nobody_is_refused_before_the_pilot_was_asked,
+    ],
+)
 def test_start(toys: World, check: Check) -> None:
     begun(toys, patient(rendered(toys)), check)
 
@@ -186,12 +204,34 @@ def platform_s_answers_pass(config: dict[str, Any]) -> None:
         del proxy["handle_response"]
 
 
-def large_ones_ask_nobody(config: dict[str, Any]) -> None:
+def sizes_ask_nobody(config: dict[str, Any]) -> None:
     routes = servers(config)["checks"]["routes"]
-    routes[:] = [route for route in routes if "X-Handler" not in str(route)]
+    routes[:] = [route for route in routes if "X-Size" not in str(route.get("match", ""))]
 
 
-def large_ones_need_the_pilot(config: dict[str, Any]) -> None:
+def sizes_are_one(config: dict[str, Any]) -> None:
+    for check in find(servers(config)["api"], lambda x: "X-Size" in x.get("headers", ())):
+        check["headers"]["X-Size"] = ["long"]
+
+
+def refusals_come_first(config: dict[str, Any]) -> None:
+    for proxy in find(servers(config)["api"], lambda x: "load_balancing" in x):
+        proxy["upstreams"].insert(0, proxy["upstreams"].pop())
+
+
+def refusals_ask_nobody(config: dict[str, Any]) -> None:
+    for route in servers(config)["checks"]["routes"]:
+        if "9183" in str(route.get("match")):
+            route["handle"] = [{"handler": "static_response", "status_code": 200}]
+
+
+def refusals_are_a_lane_s(config: dict[str, Any]) -> None:
+    """As 503, on which the next lane is tried, and whose giver is left alone."""
+    for response in find(servers(config)["refusal"], lambda x: x.get("handler") == "static_response"):
+        response["status_code"] = 503
+
+
+def sizes_need_the_pilot(config: dict[str, Any]) -> None:
     for handler in find(servers(config)["checks"], lambda x: "errors" in x):
         del handler["errors"]
 
@@ -208,8 +248,12 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (token_for_every_lane, seen.only_burst_sees_the_token),
     (no_token_needed, seen.only_burst_sees_the_token),
     (platform_s_answers_pass, seen.cloud_run_s_own_answers_are_never_seen),
-    (large_ones_ask_nobody, seen.large_requests_skip_the_vm),
-    (large_ones_need_the_pilot, seen.without_a_pilot_home_and_vm_serve),
+    (sizes_ask_nobody, seen.a_size_skips_the_vm_while_it_would_be_later),
+    (sizes_are_one, seen.a_size_skips_the_vm_while_it_would_be_later),
+    (sizes_need_the_pilot, seen.without_a_pilot_home_and_vm_serve),
+    (refusals_come_first, seen.nothing_is_refused_that_a_lane_takes),
+    (refusals_ask_nobody, seen.cold_burst_gets_nothing),
+    (refusals_are_a_lane_s, seen.what_comes_too_late_is_refused_at_once),
     (lanes_in_a_subroute, seen.waiting_can_be_counted),
 ]
 
@@ -230,6 +274,7 @@ def test_a_burst_lane_without_one_of_its_rules_is_seen(toys: World, mutation: Mu
 
 BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
     (no_active_checks, first_requests_find_burst_cold, "alive"),
+    (refusals_ask_nobody, nobody_is_refused_before_the_pilot_was_asked, "alive"),
     (ready_without_asking, the_probe_waits_for_the_pilot, "alive"),
     (ready_needs_the_pilot, without_a_pilot_it_starts, "dead"),
 ]

@@ -236,7 +236,7 @@ def health_of_nobody(config: dict[str, Any]) -> None:
 
 
 def shortest_path_first(config: dict[str, Any]) -> None:
-    for node in find(config, lambda x: "routes" in x and "path_regexp" in str(x["routes"][0])):
+    for node in find(config, lambda x: "routes" in x and "path_regexp" in str(x["routes"][:1])):
         services = [route for route in node["routes"] if "path_regexp" in str(route.get("match"))]
         node["routes"][: len(services)] = reversed(services)
 

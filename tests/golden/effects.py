@@ -127,6 +127,8 @@ OTHER: Final[Mapping[str, Patch]] = {
     "burst.weights": {"burst.weights": "Qwen/Other", "burst.revision": "0" * 40},
     "burst.revision": {"burst.revision": "0" * 40},
     "burst.memory_gib": {"burst.memory_gib": 24, "burst.cpu": 8},
+    "gateway.short_kib": {"gateway.short_kib": 8},
+    "gateway.text_kib": {"gateway.text_kib": 128},
     "vm.zone": {"vm.zone": "us-central1-c"},
     "vm.machine_type": {"vm.machine_type": "t2d-standard-4"},
     "vm.spot": {"vm.spot": False},

@@ -50,7 +50,7 @@ def test_the_table_tells_the_settings_that_replace_the_machine(kept: dict[str, s
     replacing = {name for name, effect in kept.items() if "**replaces** `vm-group-template`" in effect}
     assert {"vm.max_requests", "vm.image", "vm.gpu", "model.name"} <= replacing
     assert "adds `vm-address`, `vm-weights`, `vm-machine`" in kept["vm.spot"]
-    assert "vm-" not in kept["vm.large_request_mib"]
+    assert "vm-" not in kept["gateway.short_kib"]
 
 
 # --- each kind of change ----------------------------------------------------------------------------------------------

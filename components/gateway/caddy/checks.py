@@ -5,25 +5,40 @@ answers (`pilot`).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from components import ports
-from components.gateway.caddy import answers, pilot_routes
+from components.gateway.caddy import answers, pilot_routes, refusal
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import CHECK_TIMEOUT, IDLE_CONNECTION, LARGE, Upstream
+from components.gateway.caddy.upstreams import (
+    CHECK_TIMEOUT,
+    IDLE_CONNECTION,
+    SIZE_HEADER,
+    Upstream,
+    judged,
+    steered,
+)
 from components.settings import Lane
+
+_SIZE: Final = f"{{http.request.header.{SIZE_HEADER}}}"
+"""Caddy's placeholder: who asks is its own handler, and nobody else reaches the listener."""
 
 
 def server(lanes: Sequence[Upstream]) -> Json:
-    """Caddy's server. `X-Lane` names a lane or service by its dial address, `X-Handler` the handler that asks."""
-    steered = any(upstream.lane is Lane.BURST for upstream in lanes)
+    """Caddy's server. `X-Lane` names a lane or service by its dial address, `X-Size` what the asking handler takes."""
     own: list[Json] = []
-    if steered:
+    if steered(lanes):
         own = [
             {
                 "match": [{"path": [pilot_routes.READY_PATH]}],
                 "handle": [{"handler": "static_response", "status_code": 200}],
-            },
-            *(_when_large(upstream) for upstream in lanes if upstream.lane is Lane.VM),
+            }
+        ]
+    if judged(lanes):
+        own += [
+            *(_unless_later(upstream) for upstream in lanes if upstream.lane is Lane.VM),
+            # No answer of the pilot's is no refusal.
+            {"match": [{"header": {"X-Lane": [refusal.DIAL]}}], "handle": [pilot_routes.ask(f"/lane/refuse/{_SIZE}")]},
         ]
     return {
         "listen": [ports.loopback(ports.CHECKS)],
@@ -65,15 +80,15 @@ def _check(upstream: Upstream) -> Json:
     }
 
 
-def _when_large(vm: Upstream) -> Json:
-    """Large requests skip the VM while the pilot says 503. Any other answer of it, or none: the VM's own decides."""
+def _unless_later(vm: Upstream) -> Json:
+    """A size skips the VM while the pilot says 503. Any other answer of it, or none: the VM's own decides."""
     refuse: Json = {"handler": "static_response", "status_code": 503}
     ask = pilot_routes.ask(
-        "/lane/vm-large",
+        f"/lane/vm/{_SIZE}",
         # No routes: goes on to the next handler.
         handle_response=[{"match": {"status_code": [503]}, "routes": [{"handle": [refuse]}]}, {"routes": []}],
     )
     return {
-        "match": [{"header": {"X-Lane": [vm.dial], "X-Handler": [LARGE]}}],
+        "match": [{"header": {"X-Lane": [vm.dial], SIZE_HEADER: ["*"]}}],
         "handle": [answers.subroute([{"handle": [ask, _check(vm)]}], on_error=[{"handle": [_check(vm)]}])],
     }

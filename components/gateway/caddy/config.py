@@ -12,10 +12,10 @@ from typing import Final
 import pulumi
 
 from components import ports
-from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, routes
+from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, refusal, routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
-from components.gateway.caddy.upstreams import Upstream, service_upstreams, upstreams
+from components.gateway.caddy.upstreams import Upstream, judged, service_upstreams, steered, upstreams
 from components.gateway.caddy.walk import walks
 from components.settings import Lane, Settings
 from components.settings.section import SettingsError, problem
@@ -80,6 +80,8 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}
+    if judged(lanes):
+        servers["refusal"] = refusal.server()
     if Lane.BURST in settings.lanes:
         servers["burst"] = burst_hop.server(burst_url, routes.COMPLETIONS)
     if settings.piloted:
@@ -96,9 +98,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
     sizes = walks(settings, lanes)
     # The probe in a subroute, and the lanes' handlers in routes of the server itself: Caddy's gauge of running requests
     # goes by the first handler of such a route, and `reverse_proxy` must count callers who have or want a lane.
-    ready = (
-        pilot_routes.ready() if Lane.BURST in settings.lanes else [{"handler": "static_response", "status_code": 200}]
-    )
+    ready = pilot_routes.ready() if steered(lanes) else [{"handler": "static_response", "status_code": 200}]
     own = answers.headers({"X-Request-Id": "{request_id}", "X-Served-By": "gateway"})
     inside = answers.subroute(routes.authenticated(settings, sizes))
     proxies = [{"match": [{"vars": {"size": [walk.name]}}], "handle": [walk.handler]} for walk in sizes]

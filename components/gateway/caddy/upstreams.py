@@ -7,6 +7,7 @@ A service that lives at home only has an address of its own, home's in another s
 the model's slots, and its failures don't mark home.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,10 +23,8 @@ CHECK_TIMEOUT: Final = "1s"
 IDLE_CONNECTION: Final = "4s"
 """Below the 5 s after which llama.cpp closes an idle connection: a large body sent into a closing connection is lost,
 for it can't be replayed. Home's Traefik (`home.traefik`) and vLLM (`vllm.KEEP_ALIVE_S`) keep theirs longer."""
-
-
-LARGE: Final = "large"
-"""Value of the check's header `X-Handler` in the handlers of large requests."""
+SIZE_HEADER: Final = "X-Size"
+"""Names, in a check, the size of the requests that the asking handler takes."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,16 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
         Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.vm.capacity, "/health"),
     }
     return [known[lane] for lane in settings.lanes]
+
+
+def judged(lanes: Sequence[Upstream]) -> bool:
+    """Whether there is a VM and another lane, so that the one may be later than the other."""
+    return len(lanes) > 1 and any(upstream.lane is Lane.VM for upstream in lanes)
+
+
+def steered(lanes: Sequence[Upstream]) -> bool:
+    """Whether a check asks the pilot."""
+    return judged(lanes) or any(upstream.lane is Lane.BURST for upstream in lanes)
 
 
 def dials(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[Lane, pulumi.Input[str]]:

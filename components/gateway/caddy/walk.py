@@ -4,24 +4,31 @@ Owns: one handler for each size of request, what is repeated on the next lane, h
 headers of the caller's a lane gets. Does not own: the lanes themselves (`upstreams`), what a check asks (`checks`),
 which requests get here (`routes`).
 
+Where there is a VM and another lane, a handler takes requests of one size: short text, long text, picture. Size stands
+for how much later the VM would be, and is known from the length alone.
+
 All handlers of the model share each lane's capacity and failures, because Caddy keeps both per dial address. What a
 check found is each handler's own.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from components import ports
+from components.gateway.caddy import refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_INTERVAL,
     CHECK_TIMEOUT,
     IDLE_CONNECTION,
-    LARGE,
+    SIZE_HEADER,
     Upstream,
+    judged,
 )
+from components.gateway.speeds import first_tokens_s
+from components.machines.requests import KIB, Size
 from components.settings import Lane, Settings
 
 MIB: Final = 1024 * 1024
@@ -65,28 +72,51 @@ def service_walks(settings: Settings, home: Upstream) -> list[Walk]:
     wait_s = min(SERVICE_WAIT_S, settings.gateway.wait_s)
     limit = settings.gateway.replay_limit_mib * MIB
     return [
-        Walk("streamed", limit, _proxy(settings, [home], replay=False, large=False, wait_s=wait_s)),
-        Walk("replayed", None, _proxy(settings, [home], replay=True, large=False, wait_s=wait_s)),
+        Walk("streamed", limit, _proxy(settings, [home], replay=False, wait_s=wait_s)),
+        Walk("replayed", None, _proxy(settings, [home], replay=True, wait_s=wait_s)),
     ]
 
 
 def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
     """One handler for each size of request for the model, the largest first."""
-    wait_s = settings.gateway.wait_s
-    replay_limit = settings.gateway.replay_limit_mib * MIB
-    large_limit = settings.vm.large_request_mib * MIB if Lane.BURST in settings.lanes else None
+    wait_s, limit = settings.gateway.wait_s, settings.gateway.replay_limit_mib * KIB
+    never = _never_in_time(settings)
+    if not judged(lanes) and not never:
+        return [
+            Walk("streamed", limit * KIB, _proxy(settings, lanes, replay=False, wait_s=wait_s)),
+            Walk("replayed", None, _proxy(settings, lanes, replay=True, wait_s=wait_s)),
+        ]
     found: list[Walk] = []
-    for limit in sorted({replay_limit, large_limit or replay_limit}, reverse=True):
-        large = large_limit is not None and limit >= large_limit
-        replay = limit < replay_limit
-        name = f"{LARGE if large else 'small'}-{'replayed' if replay else 'streamed'}"
-        found.append(Walk(name, limit, _proxy(settings, lanes, replay=replay, large=large, wait_s=wait_s)))
-    last = _proxy(settings, lanes, replay=True, large=False, wait_s=wait_s)
-    return [*found, Walk("small-replayed", None, last)]
+    short, text = settings.borders.short_kib, settings.borders.text_kib
+    # Where every body that is kept can be a text, the two borders are one.
+    sizes = {limit: Size.PICTURE, text: Size.PICTURE, short: Size.LONG, None: Size.SHORT}
+    if Size.PICTURE in never and text < limit:
+        del sizes[limit]
+    for above, size in sizes.items():
+        bytes_above = above and above * KIB
+        if size in never:
+            refuse = refusal.too_slow(settings.gateway.timeout_s, never[size])
+            found.append(Walk(f"{size}-refused", bytes_above, refuse))
+            continue
+        replay = above != limit
+        asks = size if judged(lanes) else None
+        proxy = _proxy(settings, lanes, replay=replay, wait_s=wait_s, size=asks)
+        found.append(Walk(f"{size}-{'replayed' if replay else 'streamed'}", bytes_above, proxy))
+    return found
 
 
-def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large: bool, wait_s: int) -> Json:
-    """The walk over the lanes.
+def _never_in_time(settings: Settings) -> Mapping[Size, float]:
+    """Sizes that the VM alone can't begin to answer before the request's end, with the seconds that it would take."""
+    if settings.lanes != (Lane.VM,):
+        return {}
+    known = first_tokens_s(settings, Lane.VM)
+    return {size: seconds for size, seconds in known.items() if seconds > settings.gateway.timeout_s}
+
+
+def _proxy(
+    settings: Settings, lanes: Sequence[Upstream], *, replay: bool, wait_s: int, size: Size | None = None
+) -> Json:
+    """The walk over the lanes; with a `size`, the VM is up for it only where it isn't later, and a refusal comes last.
 
     `replay`: the body is in memory, so any failure before the answer's headers is repeated on the next lane, and counts
     against the one that failed. Otherwise the body streams through once: nothing but a refused dial is repeated, and
@@ -99,16 +129,20 @@ def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large
     }
     passive: Json = {"max_fails": 1}
     asks: Json = {"X-Lane": ["{http.reverse_proxy.active.target_upstream}"]}
+    slots: list[Json] = [{"dial": upstream.dial, "max_requests": upstream.max_requests} for upstream in lanes]
+    if size:
+        asks[SIZE_HEADER] = [size.value]
+        slots.append({"dial": refusal.DIAL})
     handler: Json = {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": upstream.dial, "max_requests": upstream.max_requests} for upstream in lanes],
+        "upstreams": slots,
         "load_balancing": balancing,
         "health_checks": {
             "passive": passive,
             "active": {
                 "upstream": ports.loopback(ports.CHECKS),
                 "uri": "/",
-                "headers": {**asks, "X-Handler": [LARGE]} if large else asks,
+                "headers": asks,
                 "interval": CHECK_INTERVAL,
                 "timeout": CHECK_TIMEOUT,
             },
@@ -129,6 +163,9 @@ def _proxy(settings: Settings, lanes: Sequence[Upstream], *, replay: bool, large
             }
         ],
     }
+    if size:
+        refused = [{"handle": [refusal.too_slow(settings.gateway.timeout_s)]}]
+        handler["handle_response"].append({"match": {"status_code": [refusal.STATUS]}, "routes": refused})
     if replay:
         # One byte more than the largest body that comes here: Caddy takes a full buffer for an incomplete body.
         handler["request_buffers"] = settings.gateway.replay_limit_mib * MIB + 1

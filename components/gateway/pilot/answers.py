@@ -1,6 +1,6 @@
-"""What others may ask the pilot: Caddy whether to send requests to burst, people how the lanes are.
+"""What others may ask the pilot: Caddy whether to send requests to burst and the VM, people how the lanes are.
 
-Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`burst`, `status`).
+Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`burst`, `expect`, `status`).
 """
 
 import asyncio
@@ -9,15 +9,17 @@ import json
 import re
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, TypeAlias
 
-from .burst import sends, spares_vm
+from .burst import sends
+from .expect import SIZES, Declared, Scene, allows_vm, refuses
 from .net import FAILURES
 from .pilot import Pilot
 from .status import metrics, status
 
 READY_AFTER_S: Final = 0.2
-"""All of Caddy's proxy handlers for the lanes (three with burst) ask within this time of the first."""
+"""All of Caddy's proxy handlers for the lanes (one for each size) ask within this time of the first."""
 KEEP_ALIVE_S: Final = 75.0
 Reply: TypeAlias = tuple[int, str, str]
 """Status, content type, body."""
@@ -29,10 +31,11 @@ class Answers:
     def __init__(self, pilot: Pilot) -> None:
         self._pilot = pilot
         self._asked: float | None = None
-        """When Caddy first asked about burst, by the monotonic clock."""
+        """When Caddy first asked about a lane, by the monotonic clock."""
         self._known: dict[str, Callable[[], Reply]] = {
-            "/lane/burst": self._lane_burst,
-            "/lane/vm-large": lambda: _plain(not spares_vm(pilot.burst, pilot.settings.policy)),
+            "/lane/burst": lambda: self._lane(sends(pilot.burst)),
+            **{f"/lane/vm/{size}": partial(self._judged, allows_vm, size) for size in SIZES},
+            **{f"/lane/refuse/{size}": partial(self._judged, refuses, size) for size in SIZES},
             "/ready": self._ready,
             "/status": lambda: (200, "application/json", json.dumps(status(pilot))),
             "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics(pilot)),
@@ -60,10 +63,13 @@ class Answers:
                 await writer.drain()
         writer.close()
 
-    def _lane_burst(self) -> Reply:
+    def _judged(self, verdict: Callable[[str, Declared, Scene], bool], size: str) -> Reply:
+        return self._lane(verdict(size, self._pilot.settings.declared, self._pilot.scene()))
+
+    def _lane(self, yes: bool) -> Reply:
         if self._asked is None:
             self._asked = time.monotonic()
-        return _plain(sends(self._pilot.burst))
+        return _plain(yes)
 
     def _ready(self) -> Reply:
         return _plain(self._asked is not None and time.monotonic() - self._asked >= READY_AFTER_S)

@@ -22,6 +22,10 @@ known to be cold before Caddy sends it the next request."""
 STRIKES: Final = 3
 """Failures in a row, none long ago, that end warmth. A failed request is one, unanswered metrics are two."""
 STRIKE_MEMORY_S: Final = 30.0
+COLD_START_S: Final = 10.0
+"""A wake that takes less found an instance still there."""
+STARTS: Final = 5
+"""Cold starts that are remembered."""
 SLOW_SAMPLES: Final = 2
 RECOVERED_SAMPLES: Final = 3
 SLOW_AT_LEAST_S: Final = 5.0
@@ -30,16 +34,6 @@ SLOW_AT_LEAST_S: Final = 5.0
 def sends(state: Burst) -> bool:
     """Whether Caddy should send requests to burst."""
     return state.phase is Phase.WARM
-
-
-def spares_vm(state: Burst, policy: Policy) -> bool:
-    """Whether large requests should skip the VM, because burst takes them or can still come up.
-
-    After a failed wake the VM takes them until burst has been warm again: waiting for nothing would lose them.
-    """
-    if state.phase is Phase.WARM:
-        return True
-    return state.phase in (Phase.COLD, Phase.WARMING) and policy.wake != "never" and not state.unproven
 
 
 def step(state: Burst, event: Event, now: float, policy: Policy) -> tuple[Burst, tuple[Action, ...]]:
@@ -117,7 +111,8 @@ def _moved(state: Burst, woken: bool, policy: Policy) -> Burst:
             return replace(_enter(state, Phase.WARMING, "demand that home does not take"), wakes=state.wakes + 1)
         case Phase.WARMING if woken:
             state = _enter(state, Phase.WARM, "burst answered")
-            return replace(state, used=now, warmed=now, wake_s=age, error="")
+            starts = (*state.starts, age)[-STARTS:] if age >= COLD_START_S else state.starts
+            return replace(state, used=now, warmed=now, wake_s=age, starts=starts, error="")
         case Phase.WARMING if age >= policy.deadline_s:
             why = f": {state.error}" if state.error else ""
             return replace(_enter(state, Phase.DOWN, f"no answer within {policy.deadline_s:g} s{why}"), unproven=True)

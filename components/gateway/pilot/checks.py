@@ -27,6 +27,11 @@ class Lane:
         self._name, self._dial, self._checks, self._moves = name, settings.dials[name], settings.checks, moves
 
     @property
+    def up(self) -> bool:
+        """Whether it answered the last time."""
+        return self.phase is Phase.WARM and not self.failures
+
+    @property
     def down(self) -> bool:
         """Whether it failed often enough in a row."""
         return self.failures >= DOWN_AFTER

@@ -15,6 +15,7 @@ _CADDY: Final = {"caddy_http_requests_in_flight": "", "caddy_http_requests_total
 _LANES: Final = {'handler="reverse_proxy"', 'server="api"'}
 """Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
 _HOP: Final = {'handler="reverse_proxy"', 'server="burst"'}
+_REFUSAL: Final = {'server="refusal"'}
 
 
 @dataclass(frozen=True)
@@ -31,12 +32,14 @@ class Traffic:
     twice is waiting."""
     fails: int = 0
     """Burst's failed requests that Caddy still remembers."""
-    ended: tuple[float, float] | None = None
-    """Answers by burst, and by the other lanes."""
+    failing: frozenset[str] = frozenset()
+    """Lanes that a request failed on a moment ago."""
+    ended: tuple[float, float, float] | None = None
+    """Answers by burst, by the other lanes, and by none: refused, because they would come too late."""
 
     def unseen(self) -> "Traffic":
         """What is left of it where Caddy does not answer."""
-        return replace(self, in_flight={}, at_home=0, waiting=0)
+        return replace(self, in_flight={}, at_home=0, waiting=0, failing=frozenset())
 
 
 def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, settings: Settings) -> Traffic:
@@ -47,21 +50,24 @@ def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, setti
         before,
         in_flight=in_flight,
         at_home=sum(row["num_requests"] for row in rows if _leads_to(row["address"], settings.home)),
+        failing=frozenset(lane for lane, dial in settings.dials.items() if seen.get(dial, {}).get("fails")),
         fails=seen.get(settings.dials.get("burst", ""), {}).get("fails", 0),
     )
     if not text:
         return after
-    counted, served, elsewhere = -sum(in_flight.values()), 0.0, 0.0
+    counted, served, elsewhere, refused = -sum(in_flight.values()), 0.0, 0.0, 0.0
     for name, labels, value in samples(text, _CADDY):
         known = set(labels.split(","))
         if name == "caddy_http_requests_in_flight":
             counted += int(value) if known >= _LANES else 0
         elif known >= _HOP:
             served, elsewhere = served + value, elsewhere - value
+        elif known >= _REFUSAL:
+            refused, elsewhere = refused + value, elsewhere - value
         elif known >= _LANES:
             elsewhere += value
     waiting = max(0, min(counted, before.counted))
-    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere))
+    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere, refused))
 
 
 def load(before: Traffic, after: Traffic, settings: Settings, *, home_up: bool, homeless: bool) -> Load:
@@ -69,12 +75,20 @@ def load(before: Traffic, after: Traffic, settings: Settings, *, home_up: bool, 
 
     Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have.
     """
-    old, new = before.ended or after.ended or (0.0, 0.0), after.ended or (0.0, 0.0)
+    new = after.ended or (0.0, 0.0, 0.0)
+    old = before.ended or new
     running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and new[1] > old[1]))
     home_free = home_up and after.in_flight.get("home", 0) < settings.home_capacity
     return Load(
         in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),
-        wanted=demand(settings.policy, running_on_vm, settings.vm_capacity, after.waiting, home_free=home_free),
+        # Who was refused would have waited.
+        wanted=demand(
+            settings.policy,
+            running_on_vm,
+            settings.vm_capacity,
+            after.waiting + int(new[2] > old[2]),
+            home_free=home_free,
+        ),
         failures=max(0, after.fails - before.fails),
     )
 

@@ -8,10 +8,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from .expect import SIZES, Declared, Pace
 from .state import Policy
+
+_PACE: Final = (*SIZES, "answer")
 
 
 class SettingsError(Exception):
@@ -33,6 +36,9 @@ class Settings:
     home_capacity: int
     vm_capacity: int
     policy: Policy
+    declared: Declared
+    vm_prompt: float
+    """Tokens a second that the VM reads, as declared; 0 where its metrics don't tell."""
     tailscaled: str
     metadata: tuple[str, int]
     checks: tuple[str, int]
@@ -61,7 +67,21 @@ def settings(env: Mapping[str, str]) -> Settings:
         slow_s=take("PILOT_SLOW_S", _positive, seconds),
         recovered_s=take("PILOT_RECOVERED_S", _positive, seconds),
     )
-    dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in ("home", "burst", "vm")}
+    lanes = ("home", "burst", "vm")
+    capacities = {
+        lane: take(f"{lane.upper()}_CAPACITY", _count, "a whole number, 0 without the lane") for lane in lanes
+    }
+    paces = {
+        lane: take(f"{lane.upper()}_SECONDS", _seconds, f"name=seconds for each of {', '.join(_PACE)}, or empty")
+        for lane in lanes
+    }
+    declared = Declared(
+        paces={lane: Pace(pace, pace["answer"], capacities[lane] or 1) for lane, pace in paces.items() if pace},
+        start_s=take("BURST_START_S", _positive, seconds),
+        timeout_s=take("PILOT_TIMEOUT_S", _positive, seconds),
+        policy=policy,
+    )
+    dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in lanes}
     found = Settings(
         listen=take("PILOT_LISTEN", address, "host:port"),
         admin=take("PILOT_ADMIN_SOCKET", _placed, in_folder),
@@ -70,9 +90,11 @@ def settings(env: Mapping[str, str]) -> Settings:
         home=take("HOME_ADDRESS", lambda text: address(text) if text else None, "host:port, or empty"),
         socks=take("SOCKS5", address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
-        home_capacity=take("HOME_CAPACITY", _count, "a whole number, 0 without a home lane"),
-        vm_capacity=take("VM_CAPACITY", _count, "a whole number, 0 without a VM"),
+        home_capacity=capacities["home"],
+        vm_capacity=capacities["vm"],
         policy=policy,
+        declared=declared,
+        vm_prompt=take("VM_PROMPT", lambda text: _positive(text) if text else 0.0, "tokens a second, or empty"),
         tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
         metadata=address(env.get("GCE_METADATA_HOST") or "metadata.google.internal", 80),
         checks=take("PILOT_CHECKS", address, "host:port"),
@@ -91,6 +113,14 @@ def _positive(text: str) -> float:
     if not 0 < number < math.inf:
         raise ValueError(text)
     return number
+
+
+def _seconds(text: str) -> dict[str, float]:
+    """`short=0.1 ...`, every name once; nothing of an empty text."""
+    found = {name: _positive(number) for name, _, number in (part.partition("=") for part in text.split())}
+    if found and sorted(found) != sorted(_PACE):
+        raise ValueError(text)
+    return found
 
 
 def _count(text: str) -> int:

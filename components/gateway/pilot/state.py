@@ -117,5 +117,7 @@ class Burst:
     """The last wake failed, or warmth did not last."""
     wakes: int = 0
     wake_s: float | None = None
+    starts: tuple[float, ...] = ()
+    """How long the latest cold starts took."""
     first_token_s: float | None = None
     error: str = ""

@@ -3,9 +3,11 @@
 Owns: the words and names of `/status` and `/metrics`. Does not own: who may ask (`components.gateway`), any number.
 """
 
+import math
 import time
 from typing import Any
 
+from .expect import SIZES, expected
 from .pilot import Pilot
 from .prometheus import exposition
 from .state import Phase
@@ -29,6 +31,9 @@ def status(pilot: Pilot) -> dict[str, Any]:
         "wake_s": None if burst.wake_s is None else round(burst.wake_s, 3),
         "wakes": burst.wakes,
     }
+    for name, seconds in _expected(pilot).items():
+        rounded = {size: None if value is None else round(value, 2) for size, value in seconds.items()}
+        lanes[name] |= {"expected_first_token_s": rounded}
     return {
         "time": round(wall, 3),
         "lanes": {name: lanes[name] for name in pilot.settings.dials},
@@ -53,6 +58,12 @@ def metrics(pilot: Pilot) -> str:
         ),
         *((f'lane_in_flight{{lane="{lane}"}}', "gauge", count) for lane, count in traffic.in_flight.items()),
         ("requests_waiting", "gauge", traffic.waiting),
+        *(
+            (f'expected_first_token_seconds{{lane="{lane}",size="{size}"}}', "gauge", value)
+            for lane, seconds in _expected(pilot).items()
+            for size, value in seconds.items()
+        ),
+        ("vm_correction", "gauge", pilot.vm.correction if pilot.vm else None),
         ("burst_first_token_seconds", "gauge", burst.first_token_s),
         ("burst_wake_seconds", "gauge", burst.wake_s),
         ("burst_wakes_total", "counter", burst.wakes if "burst" in lanes else None),
@@ -68,3 +79,13 @@ def metrics(pilot: Pilot) -> str:
 
 def _shutdowns(pilot: Pilot) -> int:
     return pilot.tunnel.shutdowns if pilot.tunnel else 0
+
+
+def _expected(pilot: Pilot) -> dict[str, dict[str, float | None]]:
+    """Seconds to a first token, by lane and size of request; None on a lane that can't come."""
+    scene, declared = pilot.scene(), pilot.settings.declared
+    by_size = {size: expected(size, declared, scene) for size in SIZES}
+    return {
+        lane: {size: seconds[lane] if seconds[lane] < math.inf else None for size, seconds in by_size.items()}
+        for lane in declared.paces
+    }

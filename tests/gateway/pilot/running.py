@@ -23,6 +23,7 @@ from tests.gateway.pilot.world import DIALS, World
 
 LEAVES_S = 8
 """Within this the pilot is gone: below the 10 s after which Cloud Run kills, above what a busy machine takes."""
+HOME_SECONDS = "short=0.1 long=0.5 picture=0.6 answer=1.9"
 
 
 @dataclass
@@ -77,7 +78,14 @@ def environment(world: World, port: int, **changes: object) -> dict[str, str]:
         "SOCKS5": f"127.0.0.1:{world.socks_port}",
         **{f"{lane.upper()}_DIAL": dial for lane, dial in DIALS.items()},
         "HOME_CAPACITY": 0,
+        "BURST_CAPACITY": 4,
         "VM_CAPACITY": 2,
+        "HOME_SECONDS": "",
+        "BURST_SECONDS": "short=0.2 long=0.6 picture=1 answer=4",
+        "VM_SECONDS": "short=6 long=30 picture=400 answer=20",
+        "BURST_START_S": 20,
+        "VM_PROMPT": "",
+        "PILOT_TIMEOUT_S": 300,
         "PILOT_WAKE": "pressure",
         "PILOT_IDLE_S": 60,
         "PILOT_WAKE_DEADLINE_S": 30,

@@ -54,7 +54,7 @@ def test_setting_says_which_load_wakes(world: World, wake: str, load: dict[str, 
         world.looked()
         assert pilot_.state == ("warm" if load else "cold")
         assert len(world.burst.asked) == (1 if load else 0)
-        assert pilot_.get("/lane/vm-large")[0] == (503 if load else 200)
+        assert pilot_.get("/lane/vm/long")[0] == (503 if load else 200)
 
 
 def test_answers_of_the_vm_too_short_to_be_seen_are_demand(world: World) -> None:
@@ -78,13 +78,17 @@ def test_wake_ends_at_its_deadline_and_is_tried_again(world: World) -> None:
     with piloted(world, PILOT_WAKE_DEADLINE_S=3, PILOT_RETRY_S=3) as pilot_:
         world.in_flight["vm"] = 2
         pilot_.reaches("warming")
-        assert pilot_.get("/lane/vm-large")[0] == 503
+        assert pilot_.get("/lane/vm/long")[0] == 503
+        assert (pilot_.get("/lane/vm/picture")[0], pilot_.get("/lane/refuse/picture")[0]) == (503, 503), (
+            "burst may come"
+        )
         pilot_.reaches("down")
         until(lambda: world.burst.running == 0, what="the wake was not given up")
-        assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm-large")[0]) == (503, 200)
+        assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm/long")[0]) == (503, 200)
+        assert (pilot_.get("/lane/vm/picture")[0], pilot_.get("/lane/refuse/picture")[0]) == (503, 200), "none can"
         world.health_delay = 0
         pilot_.reaches("warm")
-        assert pilot_.get("/lane/vm-large")[0] == 503
+        assert pilot_.get("/lane/vm/long")[0] == 503
         assert pilot_.moves() == [
             ("cold", "warming"), ("warming", "down"), ("down", "cold"), ("cold", "warming"), ("warming", "warm")
         ]  # fmt: skip
@@ -133,7 +137,7 @@ def test_slow_burst_is_left_and_taken_again(world: World) -> None:
         assert 0.7 < pilot_.status()["lanes"]["burst"]["first_token_s"] < 0.9
         world.one_token_s = 0.8
         serve(3.0, lambda: pilot_.state == "slow")
-        assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm-large")[0]) == (503, 200)
+        assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm/long")[0]) == (503, 200)
         world.in_flight |= {"vm": 2, "burst": 0}
         until(lambda: world.burst.paths().count("/v1/completions") >= 4)
         until(lambda: pilot_.status()["lanes"]["burst"]["seconds"] > 5.5, what="it is slow no more")

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import time
 
-from tests.gateway.pilot.running import environment, piloted, program
+import pytest
+
+from tests.gateway.pilot.running import HOME_SECONDS, environment, piloted, program
 from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import DIALS, Toy, World
 
@@ -20,7 +22,7 @@ def test_wedged_neighbours_delay_no_answer(world: World) -> None:
         def answers_beside(wedged: Toy) -> bool:
             """While one and the same question to the neighbour stays open."""
             asked = len(wedged.asked)
-            for path in ("/lane/burst", "/lane/vm-large", "/ready", "/status", "/metrics"):
+            for path in ("/lane/burst", "/lane/vm/short", "/lane/refuse/picture", "/ready", "/status", "/metrics"):
                 pilot_.get(path)
             return wedged.running > 0 and len(wedged.asked) == asked
 
@@ -34,19 +36,20 @@ def test_wedged_neighbours_delay_no_answer(world: World) -> None:
         pilot_.reaches("warm")
 
 
-def test_it_is_ready_once_all_of_caddy_s_handlers_asked(world: World) -> None:
+@pytest.mark.parametrize("question", ["/lane/burst", "/lane/vm/long", "/lane/refuse/short"])
+def test_it_is_ready_once_all_of_caddy_s_handlers_asked(world: World, question: str) -> None:
     with piloted(world) as pilot_:
         world.looked(2)
         assert pilot_.get("/ready")[0] == 503
         asked = time.monotonic()
-        pilot_.get("/lane/burst")
+        pilot_.get(question)
         until(lambda: pilot_.get("/ready")[0] == 200)
         assert time.monotonic() - asked > 0.2, "Caddy's other handlers have not asked yet"
 
 
 def test_status_and_metrics_show_every_lane(world: World) -> None:
     world.checked = {DIALS["home"]: 503}
-    with piloted(world) as pilot_:
+    with piloted(world, HOME_SECONDS=HOME_SECONDS) as pilot_:
         world.in_flight |= {"home": 1, "vm": 2}
         pilot_.reaches("warm")
         until(lambda: pilot_.status()["lanes"]["vm"]["state"] == "warm")
@@ -65,6 +68,11 @@ def test_status_and_metrics_show_every_lane(world: World) -> None:
         assert 'pilotlight_lane_state{lane="burst",state="warm"} 1\n' in text
         assert 'pilotlight_lane_state{lane="home",state="warm"} 0\n' in text
         assert 'pilotlight_lane_in_flight{lane="vm"} 2\n' in text
+        assert vm["expected_first_token_s"] == {"short": 9.36, "long": 46.8, "picture": 624}
+        assert burst["expected_first_token_s"] == {"short": 0.2, "long": 0.6, "picture": 1}
+        assert set(home["expected_first_token_s"].values()) == {None}, "it can't come"
+        assert 'pilotlight_expected_first_token_seconds{lane="vm",size="long"} 46.8' in text
+        assert 'pilotlight_expected_first_token_seconds{lane="home"' not in text
         assert 'pilotlight_lane_transitions_total{lane="burst",from="cold",to="warming"} 1\n' in text
         kinds = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
         assert len(kinds) == len(set(kinds))

@@ -103,6 +103,7 @@ class World:
         self.metadata_wedged = self.caddy_wedged = False
         self.in_flight = {"home": 0, "burst": 0, "vm": 0}
         self.waiting = self.fails = self.spoken = 0
+        self.fails_at = "burst"
         """`spoken`: requests to another service at home."""
         self.done = {"api": 5, "burst": 3}
         """Requests ended so far, by Caddy's server."""
@@ -165,7 +166,7 @@ class World:
             return None
         if asked.path == "/reverse_proxy/upstreams":
             rows = [
-                {"address": DIALS[lane], "num_requests": count, "fails": self.fails if lane == "burst" else 0}
+                {"address": DIALS[lane], "num_requests": count, "fails": self.fails if lane == self.fails_at else 0}
                 for lane, count in self.in_flight.items()
             ]
             # The checks' own upstreams and the hop's show up, too.

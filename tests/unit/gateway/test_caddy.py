@@ -19,6 +19,8 @@ from components.settings.section import SettingsError
 
 CADDY = Path(sys.executable).parent / "caddy"
 VM = "10.20.0.5"
+NONE = "127.0.0.1:9183"
+"""In the place of a lane, for what none can answer in time."""
 BURST_URL = "https://pilotlight-burst-abc-ew.a.run.app"
 ALL = ["home", "burst", "vm"]
 SERVICES = [{"name": preset.partition(".")[0], "preset": preset} for preset in PRESETS]
@@ -62,7 +64,7 @@ def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
         {"lanes": ["home"]},
         {"lanes": ["vm", "home"]},
         {"lanes": ALL},
-        {"lanes": ["burst", "vm"], "vm": {"large_request_mib": 8}},
+        {"lanes": ["burst", "vm"], "gateway": {"short_kib": 8, "text_kib": 4096}},
         {"lanes": ["burst"]},
         {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
         {"services": SERVICES},
@@ -88,16 +90,16 @@ def test_caddy_accepts_it(values: dict[str, object], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lanes", "dials", "environment"),
     [
-        (["home", "vm"], ["home:80", f"{VM}:9931"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
-        (["vm", "home"], [f"{VM}:9931", "home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["home", "vm"], ["home:80", f"{VM}:9931", NONE], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
+        (["vm", "home"], [f"{VM}:9931", "home:80", NONE], {"HTTP_PROXY": "socks5://127.0.0.1:1055", "NO_PROXY": VM}),
         (["vm"], [f"{VM}:9931"], {"NO_PROXY": VM}),
         (["home"], ["home:80"], {"HTTP_PROXY": "socks5://127.0.0.1:1055"}),
     ],
 )
 def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environment: dict[str, str]) -> None:
-    chosen = settings(lanes=lanes)
+    chosen = settings(lanes=lanes, vm={"machine_type": "t2d-standard-4"})
     handlers = proxies(chosen)
-    assert len(handlers) == 2
+    assert len(handlers) == (4 if len(lanes) > 1 else 2)
     for handler in handlers:
         assert [upstream["dial"] for upstream in handler["upstreams"]] == dials
     assert caddy_config.environment(chosen, vm_address=VM) == environment
@@ -106,10 +108,13 @@ def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environme
 def test_handlers_share_capacity_and_failures() -> None:
     """Caddy keeps both per dial address; only the handler that can tell a lane's fault from a caller's adds any."""
     chosen = settings(home={"max_requests": 5}, vm={"max_requests": 3}, gateway={"replay_limit_mib": 2})
-    large, small = proxies(chosen)
-    assert large["upstreams"] == small["upstreams"]
-    assert [upstream["max_requests"] for upstream in small["upstreams"]] == [5, 3]
-    assert large["health_checks"]["active"] == small["health_checks"]["active"]
+    large, *replayed = proxies(chosen)
+    assert [upstream["max_requests"] for upstream in large["upstreams"][:2]] == [5, 3]
+    for handler in replayed:
+        assert handler["upstreams"] == large["upstreams"]
+        asked = {**handler["health_checks"]["active"], "headers": large["health_checks"]["active"]["headers"]}
+        assert asked == large["health_checks"]["active"], "but the size"
+    small = replayed[-1]
     assert large["health_checks"]["passive"] == {"max_fails": 1}
     assert small["health_checks"]["passive"] == {
         "max_fails": 1,
@@ -233,28 +238,69 @@ def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
             {"dial": "home:80", "max_requests": 8},
             {"dial": "127.0.0.1:9181", "max_requests": 7},
             {"dial": f"{VM}:9931", "max_requests": 6},
+            {"dial": NONE},
         ]
 
 
+KIB = 1024
+SLOW = {"machine_type": "e2-highmem-2", "speed": {"prompt": 4.6, "picture": 4.65, "answer": 2.0}}
+FAST = {"machine_type": "c3-highcpu-8", "speed": {"prompt": 50, "picture": 29, "answer": 8}}
+
+
 @pytest.mark.parametrize(
-    ("large", "replay", "sizes"),
+    ("gateway", "sizes"),
     [
-        (1, 4, [("large-streamed", 4), ("large-replayed", 1), ("small-replayed", None)]),
-        (4, 4, [("large-streamed", 4), ("small-replayed", None)]),
-        (8, 4, [("large-streamed", 8), ("small-streamed", 4), ("small-replayed", None)]),
+        ({}, [("picture-streamed", 4096), ("picture-replayed", 64), ("long-replayed", 2), ("short-replayed", None)]),
+        (
+            {"short_kib": 3, "text_kib": 100, "replay_limit_mib": 1},
+            [("picture-streamed", 1024), ("picture-replayed", 100), ("long-replayed", 3), ("short-replayed", None)],
+        ),
+        ({"text_kib": 4096}, [("picture-streamed", 4096), ("long-replayed", 2), ("short-replayed", None)]),
     ],
 )
-def test_size_decides_on_replay_and_on_the_vm(large: int, replay: int, sizes: list[tuple[str, int | None]]) -> None:
-    chosen = settings(lanes=ALL, vm={"large_request_mib": large}, gateway={"replay_limit_mib": replay})
+@pytest.mark.parametrize("lanes", [ALL, ["home", "vm"], ["burst", "vm"]])
+def test_size_decides_on_replay_and_on_the_vm(
+    lanes: list[str], gateway: dict[str, int], sizes: list[tuple[str, int | None]]
+) -> None:
+    chosen = settings(lanes=lanes, gateway=gateway, vm=FAST)
     found = walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
-    mib = 1024 * 1024
-    assert [(walk.name, walk.above and walk.above // mib) for walk in found] == sizes
+    assert [(walk.name, walk.above and walk.above // KIB) for walk in found] == sizes
     for walk in found:
         size, handling = walk.name.split("-")
-        asked = walk.handler["health_checks"]["active"]["headers"]
-        assert asked.get("X-Handler") == (["large"] if size == "large" else None)
+        assert walk.handler["health_checks"]["active"]["headers"]["X-Size"] == [size]
         assert ("request_buffers" in walk.handler) == ("retry_match" in walk.handler["load_balancing"])
         assert ("request_buffers" in walk.handler) == (handling == "replayed")
+
+
+@pytest.mark.parametrize("lanes", [["home"], ["burst"], ["home", "burst"], ["vm"]])
+def test_without_a_choice_a_size_means_nothing(lanes: list[str]) -> None:
+    chosen = settings(lanes=lanes, vm=FAST)
+    found = walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
+    assert [(walk.name, walk.above and walk.above // KIB) for walk in found] == [("streamed", 4096), ("replayed", None)]
+    text = caddy_config.document(chosen, vm_address=VM, burst_url=BURST_URL)
+    assert not {NONE, "X-Size", "/lane/vm"} & set(text.split('"'))
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "sizes"),
+    [
+        (300, ["picture-refused", "long-replayed", "short-replayed"]),
+        (200, ["picture-refused", "long-refused", "short-replayed"]),
+        (600, ["streamed", "replayed"]),
+    ],
+)
+def test_what_the_vm_alone_never_answers_in_time_is_refused_with_the_seconds(timeout_s: int, sizes: list[str]) -> None:
+    gateway = {"timeout_s": timeout_s, "wait_s": timeout_s - 1}
+    chosen = settings(lanes=["vm"], gateway=gateway, vm=SLOW)
+    found = walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
+    assert [walk.name for walk in found] == sizes
+    for walk in found:
+        if walk.name.endswith("refused"):
+            assert walk.handler["status_code"] == 503
+            assert walk.handler["headers"]["Retry-After"] == ["60"]
+            error = json.loads(walk.handler["body"])["error"]
+            seconds = {"picture-refused": 390, "long-refused": 261}[walk.name]
+            assert (error["code"], f"begins after about {seconds} s;" in error["message"]) == ("too_slow", True), error
 
 
 def test_the_hop_alone_knows_token_and_tls() -> None:
@@ -290,19 +336,19 @@ def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
     assert config["admin"] == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
     assert config["apps"]["http"]["metrics"] == {}
     assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
-        "api": [":{env.PORT}"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
+        "api": [":{env.PORT}"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"], "refusal": [NONE],
     }  # fmt: skip
 
 
 def test_without_burst_nothing_leads_to_it() -> None:
     text = caddy_config.document(settings(), vm_address=VM, burst_url=BURST_URL)
-    for word in ("9181", "run.app", "id-token", "/lane/burst", "X-Handler"):
+    for word in ("9181", "run.app", "id-token", "/lane/burst"):
         assert word not in text
 
 
 def test_the_vm_alone_has_no_pilot() -> None:
     text = caddy_config.document(settings(lanes=["vm"]), vm_address=VM)
-    for word in ("9182", "admin.sock", "metrics", "/v1/lanes"):
+    for word in ("9182", "9183", "admin.sock", "metrics", "/v1/lanes", "X-Size"):
         assert word not in text
 
 

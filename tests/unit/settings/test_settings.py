@@ -80,6 +80,22 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"gateway": {"wait_s": 300}}, ("gateway.wait_s: below timeout_s (300)", "503", "lower wait_s or raise timeout_s")),
     ({"gateway": {"wait_s": 0}}, ("gateway.wait_s: is refused",)),
+    (
+        {"gateway": {"short_kib": 64}},
+        ("gateway.short_kib: below text_kib (64), is 64", "sent where only short ones", "lower short_kib"),
+    ),
+    ({"gateway": {"short_kib": 2, "text_kib": 2}}, ("gateway.short_kib: below text_kib (2)", "raise text_kib")),
+    (
+        {"gateway": {"text_kib": 4097}},
+        (
+            "gateway.text_kib: at most replay_limit_mib (4 MiB), is 4097 KiB",
+            "too large to be repeated",
+            "lower text_kib",
+        ),
+    ),
+    ({"gateway": {"short_kib": 0}}, ("gateway.short_kib: is refused",)),
+    ({"gateway": {"text_kib": 1}}, ("gateway.text_kib: is refused",)),
+    ({"vm": {"large_request_mib": 1}}, ("vm.large_request_mib: is no setting",)),
     ({"gateway": {"wait_s": "long"}}, ("gateway.wait_s: is refused", "valid integer")),
     ({"gateway": {"timeout_s": 3601}}, ("gateway.timeout_s: is refused", "3600")),
     (

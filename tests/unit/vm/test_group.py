@@ -254,11 +254,6 @@ def test_the_gateway_counts_on_the_machines_that_always_run(
             {"vm": {"replicas": 3, "max_replicas": 2}},
             ("vm.max_replicas: at least replicas (3)", "could not hold", "leave it out"),
         ),
-        ({"vm": {"large_request_mib": 0}}, ("vm.large_request_mib: is refused", "goes to the VM")),
-        (
-            {"vm": {"large_request_mib": 9}, "gateway": {"request_limit_mib": 8}},
-            ("vm.large_request_mib: at most gateway.request_limit_mib (8)", "refused anyway", "lower it"),
-        ),
     ],
 )
 def test_a_bad_value_is_refused_by_name_rule_consequence_and_fix(

@@ -234,28 +234,20 @@ def failures_end_warmth(rules: Rules) -> None:
     gone.answer(200)
     gone.load(in_flight=1, failures=3)
     assert gone.phase == "down"
-    assert not rules.spares_vm(gone.state, gone.policy)
     gone.tick(31)
-    assert gone.phase == "cold"
-    assert not rules.spares_vm(gone.state, gone.policy), "it has not been warm since"
+    assert (gone.phase, gone.state.unproven) == ("cold", True), "it has not been warm since"
 
 
-def large_requests_spare_the_vm_while_burst_can_come(rules: Rules) -> None:
-    for wake, spared in (("pressure", True), ("first-fallback", True), ("never", False)):
-        history = History(rules, wake=wake)
-        assert rules.spares_vm(history.state, history.policy) is spared
+def only_true_cold_starts_are_learned(rules: Rules) -> None:
     history = History(rules)
-    history.load(wanted=True)
-    assert rules.spares_vm(history.state, history.policy)
-    history.tick(46)
-    assert history.phase == "down"
-    assert not rules.spares_vm(history.state, history.policy)
-    history.load(wanted=True, after=31)
-    history.load(wanted=True)
-    assert (history.phase, rules.spares_vm(history.state, history.policy)) == ("warming", False)
-    history.answer(200)
-    assert rules.spares_vm(history.state, history.policy)
-    assert not rules.spares_vm(History(rules).slow().state, history.policy)
+    for seconds in (30, 40, 25, 4, 26, 27, 28):
+        history.load(wanted=True)
+        history.answer(200, after=seconds)
+        assert history.phase == "warm"
+        for _ in range(61):
+            history.load(after=1)
+        assert history.phase == "cold"
+    assert history.state.starts == (40, 25, 26, 27, 28), "the latest five, and none that found an instance"
 
 
 def refused_token_is_renewed(rules: Rules) -> None:
@@ -299,7 +291,7 @@ PROPERTIES: list[Check] = [
     idle_ends_warmth,
     time_never_runs_backwards,
     failures_end_warmth,
-    large_requests_spare_the_vm_while_burst_can_come,
+    only_true_cold_starts_are_learned,
     refused_token_is_renewed,
     slow_burst_is_tried_only_in_demand,
 ]
@@ -333,7 +325,8 @@ BROKEN: list[tuple[Check, str, str]] = [
     (failures_end_warmth, "return _struck(state, 2) if gone", "return _struck(state, 1) if gone"),
     (failures_end_warmth, "state = replace(state, ask_at=now)", "pass"),
     (failures_end_warmth, " and state.unproven:\n", " and state.doubt:\n"),
-    (large_requests_spare_the_vm_while_burst_can_come, " and not state.unproven", ""),
+    (only_true_cold_starts_are_learned, " if age >= COLD_START_S else state.starts", ""),
+    (only_true_cold_starts_are_learned, "(*state.starts, age)[-STARTS:]", "(*state.starts, age)"),
     (refused_token_is_renewed, "in (401, 403):\n            actions", "in (401,):\n            actions"),
     (slow_burst_is_tried_only_in_demand, "case Phase.SLOW if busy or wanted:", "case Phase.SLOW:"),
     (slow_burst_is_tried_only_in_demand, "gone = not (asked is Ask.TRY and answer.late)", "gone = True"),

@@ -47,7 +47,7 @@ def test_a_slow_upload_wakes_nothing_while_home_has_a_free_slot() -> None:
     assert demand(policy, 4, 4, 0, home_free=True)
 
 
-def counted(open_: int, api: int = 0, burst: int = 0) -> str:
+def counted(open_: int, api: int = 0, burst: int = 0, refused: int = 0) -> str:
     """Caddy's metrics: requests under way at the lanes' routes, and answers given so far."""
     label = '{handler="reverse_proxy",server="%s"}'
     lines = [
@@ -56,6 +56,7 @@ def counted(open_: int, api: int = 0, burst: int = 0) -> str:
         'caddy_http_requests_in_flight{handler="map",server="api"} 90',
         'caddy_http_requests_total{code="200",handler="reverse_proxy",method="POST",server="api"}' + f" {api}",
         "caddy_http_requests_total" + label % "burst" + f" {burst}",
+        f'caddy_http_requests_total{{code="599",handler="static_response",server="refusal"}} {refused}',
     ]
     return "\n".join(lines)
 
@@ -79,7 +80,7 @@ def test_requests_wait_once_two_counts_say_so() -> None:
 def test_nothing_is_known_of_a_caddy_that_does_not_answer() -> None:
     seen = traffic(traffic(Traffic(), ROWS, counted(10), SETTINGS), ROWS, counted(10), SETTINGS)
     assert seen.waiting == 4
-    assert seen.unseen() == Traffic(counted=4, fails=4, ended=(0, 0))
+    assert seen.unseen() == Traffic(counted=4, fails=4, ended=(0, 0, 0))
 
 
 def meant(api: int, burst: int, *, homeless: bool, wake: str = "first-fallback") -> Load:
@@ -115,3 +116,21 @@ def test_only_new_failures_of_burst_are_told() -> None:
     for fails, new in ((4, 0), (6, 2), (1, 0)):
         after = dataclasses.replace(before, fails=fails)
         assert load(before, after, SETTINGS, home_up=True, homeless=False).failures == new
+
+
+@pytest.mark.parametrize("wake", ["first-fallback", "pressure", "never"])
+def test_who_was_refused_wanted_burst(wake: str) -> None:
+    """It is one of the lanes' answers, too, and was none of the VM's."""
+    chosen = dataclasses.replace(SETTINGS, policy=dataclasses.replace(SETTINGS.policy, wake=wake))
+    before = traffic(Traffic(), [], counted(0, 5, 3, 1), chosen)
+    for refused, wanted in ((1, False), (2, wake != "never")):
+        after = traffic(before, [], counted(0, 4 + refused, 3, refused), chosen)
+        found = load(before, after, chosen, home_up=False, homeless=True)
+        assert found == Load(0, wanted=wanted)
+
+
+def test_lanes_that_caddy_leaves_alone_are_known() -> None:
+    failed = [{**row, "fails": 1} if row["address"] == "home:80" else row for row in ROWS]
+    assert traffic(Traffic(), failed, "", SETTINGS).failing == {"home", "burst"}
+    assert traffic(Traffic(), ROWS, "", SETTINGS).failing == {"burst"}
+    assert traffic(Traffic(), ROWS, "", SETTINGS).unseen().failing == frozenset()

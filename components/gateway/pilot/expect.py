@@ -1,0 +1,136 @@
+"""How long a first token would take on each lane, and what follows for the VM: sooner than waiting, or out of time.
+
+Owns: the arithmetic and both verdicts. Does not own: the declared seconds (`environment`), whom they are told
+(`answers`). Pure.
+
+A size of request is judged by one request, its reference (`components.machines.requests`): the gateway knows lengths
+and reads no body. What is expected is the mean: Caddy's line has no order.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from .state import Burst, Phase, Policy
+
+SIZES: Final = ("short", "long", "picture")
+CONTENTION: Final = 0.56
+"""Each request that runs on the VM makes the next one so much later: two at once were measured 1.56 times as late."""
+OVERDUE: Final = 0.1
+"""A start that takes longer than it should is expected to take this share of its age more."""
+SLACK_S: Final = 0.75
+"""The VM may be later by so much: it is the backup of a lane that fails this very moment, which is known later."""
+SETTLED_S: Final = 10.0
+"""Home must have been away for so long before anything is refused: a tunnel that starts needs some seconds."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What is declared of a lane: seconds to the first token by size, alone on it, and to the last; its slots."""
+
+    first_s: Mapping[str, float]
+    answer_s: float
+    capacity: int
+
+    def turn_s(self, size: str) -> float:
+        """From one slot that becomes free to the next, while all are taken by such requests."""
+        return (self.first_s[size] + self.answer_s) / self.capacity
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is there at one moment."""
+
+    now: float
+    home: Phase = Phase.DOWN
+    home_since: float = -math.inf
+    burst: Burst = field(default_factory=Burst)
+    in_flight: Mapping[str, int] = field(default_factory=dict[str, int])
+    waiting: int = 0
+    failing: frozenset[str] = frozenset()
+    """Lanes that Caddy leaves alone, because a request failed there a moment ago."""
+    correction: float = 1.0
+    """How many times as long as declared the VM takes."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the table of machines says, and what the settings do."""
+
+    paces: Mapping[str, Pace]
+    """By lane. A VM that nobody knows is missing, and nothing is said of it."""
+    start_s: float
+    """Burst's cold start, until one was seen."""
+    timeout_s: float
+    """Longest time of a request."""
+    policy: Policy
+
+
+def expected(size: str, declared: Declared, scene: Scene) -> dict[str, float]:
+    """Seconds to a first token on each lane; infinite for one that can't come."""
+    found: dict[str, float] = {}
+    up = {"home": scene.home is Phase.WARM, "burst": scene.burst.phase is Phase.WARM}
+    serving = [lane for lane in declared.paces if up.get(lane) and lane not in scene.failing]
+    full = [lane for lane in serving if scene.in_flight.get(lane, 0) >= declared.paces[lane].capacity]
+    # All full lanes serve one line.
+    served = sum(1 / declared.paces[lane].turn_s(size) for lane in full)
+    for lane, pace in declared.paces.items():
+        first = pace.first_s[size]
+        if lane == "vm":
+            found[lane] = first * scene.correction * _crowded(min(scene.in_flight.get(lane, 0), pace.capacity - 1))
+        elif lane in full:
+            found[lane] = scene.waiting / served + first
+        elif lane in serving:
+            found[lane] = first
+        elif lane == "burst":
+            start = _start(declared, scene)
+            # Who still waits then, and has no slot at once.
+            left = max(0.0, scene.waiting - start * served - pace.capacity) if start < math.inf else 0.0
+            found[lane] = start + left / (served + 1 / pace.turn_s(size)) + first
+        else:
+            found[lane] = math.inf
+    return found
+
+
+def _crowded(running: int) -> float:
+    return 1 + CONTENTION * running
+
+
+def _start(declared: Declared, scene: Scene) -> float:
+    """Seconds until burst is warm; infinite if it may never be, as after a start that failed."""
+    burst = scene.burst
+    if declared.policy.wake == "never" or burst.unproven:
+        return math.inf
+    start = sum(burst.starts) / len(burst.starts) if burst.starts else declared.start_s
+    match burst.phase:
+        case Phase.COLD:
+            return start
+        case Phase.WARMING:
+            age = scene.now - burst.since
+            return start - age if age < start else OVERDUE * age
+        case _:
+            return math.inf
+
+
+def allows_vm(size: str, declared: Declared, scene: Scene) -> bool:
+    """Whether the VM's first token comes in time, and not later than another lane's would."""
+    found = expected(size, declared, scene)
+    if "vm" not in found:
+        return True
+    others = min((seconds for lane, seconds in found.items() if lane != "vm"), default=math.inf)
+    return found["vm"] <= min(others + SLACK_S, declared.timeout_s)
+
+
+def refuses(size: str, declared: Declared, scene: Scene) -> bool:
+    """Whether the VM alone is left, and can't begin in time, not even for the next in line."""
+    found = expected(size, declared, scene)
+    if "vm" not in found or any(seconds < math.inf for lane, seconds in found.items() if lane != "vm"):
+        return False
+    if "home" in found and (scene.home is not Phase.DOWN or scene.now - scene.home_since < SETTLED_S):
+        return False
+    pace = declared.paces["vm"]
+    full = scene.in_flight.get("vm", 0) >= pace.capacity
+    # Nobody's place in the line counts: all who wait would be refused with the last.
+    turn = (found["vm"] + pace.answer_s) / pace.capacity if full else 0.0
+    return found["vm"] + turn > declared.timeout_s
