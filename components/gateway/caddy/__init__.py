@@ -9,9 +9,10 @@ A request's journey, with the file that each step stands in:
     2. Its key is matched with the clients' (`routes`). Without a known key it ends here: 401 (`answers`).
     3. Its path leads to the model, to a service at home, to the static list of models, or to 404 (`routes`).
     4. Method, length and size are checked before a lane can be blamed: 405, 411, 413 (`routes`, `answers`).
-    5. The size of its body chooses one of the proxy handlers (`routes`, `walk`).
+    5. The size of its body chooses one of the proxy handlers: short text, long text, picture (`routes`, `walk`).
     6. The handler takes the first lane that its checks found up (`checks`), that did not just fail and that has a free
-       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`).
+       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). The VM is up for a
+       size only while the pilot doesn't say that another lane's first token comes sooner (`checks`, `pilot_routes`).
     7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`).
 
 **Home up.** Step 6 takes home, the first of `lanes`. Caddy dials `home:80` through the tunnel's SOCKS5 listener, for
@@ -28,7 +29,12 @@ ends the tunnel's daemon (`gateway.pilot`), which breaks the hanging connection,
 `SERVICE_WAIT_S`. The pilot counts who waits, and wakes burst for them.
 
 **Burst cold.** Caddy's check of burst asks the pilot and never burst (`checks`, `pilot_routes`), and the pilot says no:
-step 6 skips burst, the VM takes what home does not, the rest waits as above. Large bodies skip the VM, too, while burst
-can still come up (`checks`). Once the pilot says yes, requests go through a loopback listener of the same Caddy, which
-alone adds TLS, Host and Google's ID token (`burst_hop`).
+step 6 skips burst, the VM takes what it answers sooner than burst could come up, the rest waits as above. Once the
+pilot says yes, requests go through a loopback listener of the same Caddy, which alone adds TLS, Host and Google's ID
+token (`burst_hop`).
+
+**The VM alone, and too slow.** After all lanes stands a place that is none (`refusal`). Its check asks the pilot, and it
+is up only for a size that nobody can begin to answer within `timeout_s`: then step 6 ends there, in 503 with the reason.
+With the VM as the only lane there is no pilot; what its machine can't do is known from the start, and refused in step 5
+(`walk`).
 """

@@ -49,7 +49,7 @@ def ready() -> list[Json]:
     """Handlers of the startup probe: the pilot's answer, held for half a second if it is no; 200 without a pilot.
 
     Caddy takes every lane for healthy until its first check. So Cloud Run sends no request before the pilot was asked
-    about burst. `fails` counts from Caddy's start on, whoever asks and however often.
+    about the lanes. `fails` counts from Caddy's start on, whoever asks and however often.
     """
     # Anybody may call this: one request at a time reaches the pilot, the rest is told 200. `tcp/` is another name for
     # the same address, so that checks and status requests don't count.
