@@ -33,8 +33,8 @@ step 6 skips burst, the VM takes what it answers sooner than burst could come up
 pilot says yes, requests go through a loopback listener of the same Caddy, which alone adds TLS, Host and Google's ID
 token (`burst_hop`).
 
-**The VM alone, and too slow.** After all lanes stands a place that is none (`refusal`). Its check asks the pilot, and it
-is up only for a size that nobody can begin to answer within `timeout_s`: then step 6 ends there, in 503 with the reason.
-With the VM as the only lane there is no pilot; what its machine can't do is known from the start, and refused in step 5
-(`walk`).
+**The VM alone, and too slow.** After all lanes stands a place that is none (`refusal`). Its check asks the pilot, and
+it is up only for a size that nobody can begin to answer within `timeout_s`: then step 6 ends there, in 503 with the
+reason. With the VM as the only lane there is no pilot; what its machine can't do is known from the start, and refused
+in step 5 (`walk`).
 """

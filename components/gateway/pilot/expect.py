@@ -127,6 +127,9 @@ def refuses(size: str, declared: Declared, scene: Scene) -> bool:
     found = expected(size, declared, scene)
     if "vm" not in found or any(seconds < math.inf for lane, seconds in found.items() if lane != "vm"):
         return False
+    # A lane that just failed, or is slow, gets nothing now, and may the next moment.
+    if "burst" in found and scene.burst.phase in (Phase.WARM, Phase.SLOW):
+        return False
     if "home" in found and (scene.home is not Phase.DOWN or scene.now - scene.home_since < SETTLED_S):
         return False
     pace = declared.paces["vm"]

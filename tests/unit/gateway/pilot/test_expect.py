@@ -113,8 +113,14 @@ def refused_is_what_nobody_can_answer_in_time(rules: Rules) -> None:
     assert told(one, replace(away, waiting=99)) == (True, False), "not for the line: those in it would go, too"
     for can_come in (at(rules), at(rules, "warming", 300), at(rules, "warm"), at(rules, "down", home=True)):
         assert told(never, can_come) == (False, False), can_come
-    for can_not in (at(rules, "slow"), at(rules, unproven=True)):
-        assert told(never, can_not) == (False, True)
+    failing = frozenset({"home", "burst"})
+    for may_come in (
+        at(rules, "slow"),
+        at(rules, "warm", failing=failing),
+        at(rules, "down", home=True, failing=failing),
+    ):
+        assert told(never, may_come) == (False, False), may_come
+    assert told(never, at(rules, unproven=True)) == (False, True)
     just = replace(away, home_since=995.0)
     assert told(never, just) == (False, False), "its tunnel may be starting"
     assert told(known(rules, vm=(301.0, 20.0, 2), home=None), just) == (False, True), "there is no home"
@@ -152,6 +158,9 @@ BROKEN: list[tuple[Check, str, str]] = [
     (refused_is_what_nobody_can_answer_in_time, "if full else 0.0", "if False else 0.0"),
     (refused_is_what_nobody_can_answer_in_time, "/ pace.capacity if full", "* scene.waiting if True"),
     (refused_is_what_nobody_can_answer_in_time, 'if "home" in found and', "if"),
+    (refused_is_what_nobody_can_answer_in_time, "burst.phase in (Phase.WARM, Phase.SLOW)", "burst.phase is Phase.WARM"),
+    (refused_is_what_nobody_can_answer_in_time, "burst.phase in (Phase.WARM, Phase.SLOW)", "burst.phase is Phase.SLOW"),
+    (refused_is_what_nobody_can_answer_in_time, "scene.home is not Phase.DOWN or ", ""),
 ]
 
 
