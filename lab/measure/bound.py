@@ -5,11 +5,12 @@ the samples (`load`). Pure.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from components.machines.requests import first_token_s
+from lab.measure.load import Sample
 from lab.measure.requests import Request
 from lab.programs.prompt import most_picture_tokens, work
 from lab.read import images
@@ -46,6 +47,21 @@ def lanes(plan: Plan, request: Request, model: str) -> dict[str, Lane]:
         kwargs = json.loads(images.value_of(container.args, "--mm-processor-kwargs") or "{}")
         asked = work(raw, json.loads(raw), most_picture_tokens(int(cap) if cap else None, kwargs))
         found[name] = Lane(first_token_s(plan.paces[title].speed, asked.text, sum(asked.pictures)))
+    return found
+
+
+def in_line(burst: Lane, samples: Sequence[Sample]) -> list[Lane]:
+    """Burst, as each of the samples (in the order they were sent) finds it.
+
+    Those who waited for its start begin together, and on one card prompts take turns: who was sent later begins after
+    the others.
+    """
+    found: list[Lane] = []
+    ahead = 0
+    for sample in samples:
+        waits = sample.lane == "burst" and sample.sent < burst.ready_s
+        found.append(replace(burst, first_token_s=burst.first_token_s * (1 + ahead * waits)))
+        ahead += waits
     return found
 
 

@@ -42,8 +42,8 @@ ROOM: Final = 1.2
 """A tier gets a request at most every so many times what one takes there: what is measured is the way, not a queue."""
 MOST_S: Final = 20.0
 """Longest time between two requests while another lane is on its way."""
-GONE_S: Final = 1.0
-"""How long home is gone before anybody asks: checks have found it."""
+GONE_S: Final = 12.0
+"""How long home is gone before anybody asks. In the first 10 s the pilot refuses nobody: a tunnel may be starting."""
 
 
 def every_s(cell: Cell, possible: dict[str, Lane], answer_s: float, cold_start_s: float) -> float:
@@ -73,10 +73,13 @@ async def run(cell: Cell, cold_start_s: float) -> Seen:
         seen.samples = sorted(load.samples, key=lambda sample: sample.sent)
         if "burst" in possible:
             ready = testbed.burst_start_s() or cold_start_s
-            possible["burst"] = Lane(possible["burst"].first_token_s, ready)
-            seen.burst_s = [possible["burst"].alone_s(sample.sent) for sample in seen.samples]
+            bursts = bound.in_line(Lane(possible["burst"].first_token_s, ready), seen.samples)
+            seen.burst_s = [burst.alone_s(sample.sent) for burst, sample in zip(bursts, seen.samples, strict=True)]
             seen.marks = [ready, *seen.marks]
-        seen.bounds = [bound.latest_s(sample.sent, possible) for sample in seen.samples]
+            lanes = [{**possible, "burst": burst} for burst in bursts]
+        else:
+            lanes = [possible for _ in seen.samples]
+        seen.bounds = [bound.latest_s(one.sent, there) for one, there in zip(seen.samples, lanes, strict=True)]
         seen.evidence = broken_promises(
             seen.samples,
             testbed.received(),

@@ -40,6 +40,13 @@ def test_the_bound_is_the_better_lane_s_time_alone(sent: float, latest: float) -
     assert bound.latest_s(90, {"vm": BOTH["vm"]}) == pytest.approx(23.0)
 
 
+def test_who_waits_for_the_same_start_begins_in_turn() -> None:
+    sent = [sample(0, 70.5, lane="burst"), sample(5, 20), sample(30, 41.5, lane="burst"), sample(71, 0.5, lane="burst")]
+    assert [lane.alone_s(one.sent) for lane, one in zip(bound.in_line(BOTH["burst"], sent), sent, strict=True)] == [
+        70.5, 65.5, 41.0, 0.5
+    ]  # fmt: skip
+
+
 def test_each_lane_counts_a_request_as_its_own_stand_in_does(stack_of: Callable[..., Stack]) -> None:
     found = plan.read(stack_of(lanes=["home", "burst", "vm"], vm={"machine_type": "e2-highmem-2"}))
     raw = PICTURE_AND_TEXT.body(MODEL, streamed=True)
