@@ -22,8 +22,8 @@ from components.gateway.caddy import pilot_routes
 from components.gateway.caddy.config import SECRET_LIMIT
 from components.gateway.sidecar import kept_running
 from components.gateway.speeds import first_tokens_s, speed
-from components.machines.requests import answer_s
-from components.machines.speeds import BURST_START_S
+from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, answer_s, first_token_s
+from components.machines.speeds import BURST_START_S, Speed
 from components.settings import Lane, Settings
 
 FOLDER: Final = "/etc/pilotlight/pilot"
@@ -115,11 +115,17 @@ def environment(
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
         # Of several machines behind a balancer each look would find another one's counters.
-        "VM_PROMPT": f"{vm.prompt:g}" if vm and max(settings.vm.replicas, settings.vm.max_replicas or 1) == 1 else "",
+        "VM_PROMPT": _prompt(vm) if vm and max(settings.vm.replicas, settings.vm.max_replicas or 1) == 1 else "",
         "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _prompt(vm: Speed) -> str:
+    """Tokens a second, as the VM's counters will have them: of a text, and of a picture with a text."""
+    picture = (TEXT_TOKENS + PICTURE_TOKENS) / first_token_s(vm, TEXT_TOKENS, PICTURE_TOKENS)
+    return f"{vm.prompt:.4g} {picture:.4g}"
 
 
 def _seconds(settings: Settings, lane: Lane) -> str:

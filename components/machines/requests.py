@@ -22,6 +22,8 @@ BYTES_PER_TOKEN: Final = 4
 """Bytes of a body for one token of text: English with Qwen's tokenizer, JSON around it included."""
 SHORT_S: Final = 15
 """A text that the VM reads in this time is short, seconds."""
+SHORT_LEAST_KIB: Final = 2
+"""A body with a text of `TEXT_TOKENS` fits."""
 KIB: Final = 1024
 
 
@@ -53,11 +55,11 @@ class Borders:
 def borders(vm: Speed | None, context: int, limit_kib: int) -> Borders:
     """Powers of two: any text is what fills `context` (tokens), at most `limit_kib`; a short one is read in `SHORT_S`.
 
-    Of a machine without a known speed nothing but the shortest texts counts as short.
+    The text that every table speaks of is short on any machine, and nothing longer on one whose speed nobody knows.
     """
     text = min(_power_of_two(-(-context * BYTES_PER_TOKEN // KIB), up=True), _power_of_two(limit_kib, up=False))
     read_kib = int(vm.prompt * SHORT_S * BYTES_PER_TOKEN) // KIB if vm else 1
-    return Borders(min(_power_of_two(read_kib, up=False), text // 2), text)
+    return Borders(min(max(SHORT_LEAST_KIB, _power_of_two(read_kib, up=False)), text // 2), text)
 
 
 def _power_of_two(number: int, *, up: bool) -> int:

@@ -37,7 +37,7 @@ class Settings:
     vm_capacity: int
     policy: Policy
     declared: Declared
-    vm_prompt: float
+    vm_prompt: tuple[float, float] | None
     """Tokens a second that the VM reads, as declared; 0 where its metrics don't tell."""
     tailscaled: str
     metadata: tuple[str, int]
@@ -94,7 +94,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         vm_capacity=capacities["vm"],
         policy=policy,
         declared=declared,
-        vm_prompt=take("VM_PROMPT", lambda text: _positive(text) if text else 0.0, "tokens a second, or empty"),
+        vm_prompt=take("VM_PROMPT", _two_speeds, "tokens a second of texts and of pictures with texts, or empty"),
         tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
         metadata=address(env.get("GCE_METADATA_HOST") or "metadata.google.internal", 80),
         checks=take("PILOT_CHECKS", address, "host:port"),
@@ -121,6 +121,13 @@ def _seconds(text: str) -> dict[str, float]:
     if found and sorted(found) != sorted(_PACE):
         raise ValueError(text)
     return found
+
+
+def _two_speeds(text: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    first, second = map(_positive, text.split())
+    return first, second
 
 
 def _count(text: str) -> int:

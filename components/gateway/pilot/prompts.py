@@ -12,8 +12,8 @@ _COUNTERS: Final = {"llamacpp:prompt_tokens_total": "", "llamacpp:prompt_seconds
 TOKENS: Final = 50
 """Fewer in a sample say more about the start of a request than about reading."""
 KEPT: Final = 5
-"""Samples that are looked at. The fastest counts: a picture's encoding stands in the same counter as reading, and so
-does the wait for another slot's work; a text that nothing delays is the machine's own speed."""
+"""Samples that are looked at. The fastest counts: waiting for another slot stands in the same counter as reading;
+a request that nothing delays is the machine's own speed."""
 LEAST: Final = 0.5
 MOST: Final = 4.0
 
@@ -26,9 +26,16 @@ class Prompts:
     seconds: float = 0.0
     speeds: tuple[float, ...] = ()
 
-    def correction(self, declared: float) -> float:
-        """How many times as long as with `declared` tokens a second it takes; 1 while nothing is known."""
-        return min(MOST, max(LEAST, declared / max(self.speeds))) if self.speeds else 1.0
+    def correction(self, text: float, picture: float) -> float:
+        """How many times as long as declared it takes; 1 while nothing is known.
+
+        Declared are the tokens a second of a text, and of a picture with a text, whose encoding counts as reading. The
+        counters don't tell the two apart, so a speed between them says nothing.
+        """
+        if not self.speeds:
+            return 1.0
+        speed = max(self.speeds)
+        return min(MOST, max(LEAST, min(text, max(picture, speed)) / speed))
 
 
 def prompts(before: Prompts, text: str) -> Prompts:

@@ -25,7 +25,7 @@ class Vm:
     @property
     def correction(self) -> float:
         """How many times as long as declared it takes."""
-        return self._prompts.correction(self._declared) if self._declared else 1.0
+        return self._prompts.correction(*self._declared) if self._declared else 1.0
 
     async def look(self) -> None:
         """Once."""

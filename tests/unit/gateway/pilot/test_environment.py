@@ -22,7 +22,7 @@ ENV = {
     "BURST_SECONDS": "short=0.15 long=0.6 picture=1.03 answer=3.75",
     "VM_SECONDS": "short=23 long=91 picture=113 answer=23.1",
     "BURST_START_S": "70",
-    "VM_PROMPT": "13.2",
+    "VM_PROMPT": "13.2 7.1",
     "PILOT_TIMEOUT_S": "300",
     "PILOT_WAKE": "pressure",
     "PILOT_IDLE_S": "600",
@@ -42,9 +42,9 @@ def test_environment_is_read() -> None:
     assert found.dials == {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
     assert found.declared.paces["vm"].first_s["long"] == 91
     assert (found.declared.paces["home"].capacity, found.declared.paces["home"].answer_s) == (8, 1.88)
-    assert found.vm_prompt == 13.2
+    assert found.vm_prompt == (13.2, 7.1)
     unknown = settings(ENV | {"VM_SECONDS": "", "VM_PROMPT": ""})
-    assert (list(unknown.declared.paces), unknown.vm_prompt) == (["home", "burst"], 0)
+    assert (list(unknown.declared.paces), unknown.vm_prompt) == (["home", "burst"], None)
     assert settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
     assert settings(ENV | {"GCE_METADATA_HOST": "127.0.0.1:81"}).metadata == ("127.0.0.1", 81)
 
@@ -71,6 +71,8 @@ def test_missing_setting_is_named(name: str) -> None:
         ("BURST_SECONDS", "short=0.1 long=0.4 picture=0 answer=1"),
         ("VM_SECONDS", "23"),
         ("VM_PROMPT", "fast"),
+        ("VM_PROMPT", "13.2"),
+        ("VM_PROMPT", "13.2 0"),
         ("PILOT_WAKE", "always"),
         ("PILOT_IDLE_S", "0"),
         ("PILOT_IDLE_S", "nan"),
