@@ -96,8 +96,9 @@ class Load:
             async with client.post(self._url, data=body, headers=headers) as answer:
                 lane = answer.headers.get("X-Served-By", "")
                 if answer.status != 200:
-                    detail = f"HTTP {answer.status} after {self.now() - sent:.1f} s: {(await answer.text())[:200]}"
-                    outcome = "refused" if REFUSAL in detail else "lost"
+                    text = await answer.text()
+                    detail = f"HTTP {answer.status} after {self.now() - sent:.1f} s: {text[:200]}"
+                    outcome = "refused" if REFUSAL in text else "lost"
                 else:
                     outcome = "broken"
                     first, detail = await (self._stream(answer, sent) if streamed else self._plain(answer, sent))
