@@ -17,8 +17,6 @@ from .state import Burst, Phase, Policy
 SIZES: Final = ("short", "long", "picture")
 CONTENTION: Final = 0.56
 """Each request that runs on the VM makes the next one so much later: two at once were measured 1.56 times as late."""
-OVERDUE: Final = 0.1
-"""A start that takes longer than it should is expected to take this share of its age more."""
 SLACK_S: Final = 0.75
 """The VM may be later by so much: it is the backup of a lane that fails this very moment, which is known later."""
 SETTLED_S: Final = 10.0
@@ -107,8 +105,8 @@ def _start(declared: Declared, scene: Scene) -> float:
         case Phase.COLD:
             return start
         case Phase.WARMING:
-            age = scene.now - burst.since
-            return start - age if age < start else OVERDUE * age
+            # One that takes longer than it should is expected to be late by as much again.
+            return abs(start - (scene.now - burst.since))
         case _:
             return math.inf
 
