@@ -115,7 +115,7 @@ def _once(samples: Iterable[Sample], received: Iterable[Arrival], cut_off: str) 
     for sample in samples:
         reached = [arrival for arrival in by_request[sample.request] if arrival.lane != cut_off]
         begun = [arrival for arrival in reached if arrival.begun]
-        told = [sample.lane] if sample.outcome != "lost" and sample.lane != cut_off else []
+        told = [sample.lane] if sample.outcome not in ("lost", "refused") and sample.lane != cut_off else []
         lanes = [arrival.lane for arrival in begun]
         if lanes != told:
             found.append(

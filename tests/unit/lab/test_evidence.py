@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,13 @@ def test_promises(told: str, received: list[Arrival], at_burst: list[BurstReques
     found = broken_promises([sample(told)], received, at_burst, key=KEY)
     assert len(found) == bool(words)
     assert words in "".join(found)
+
+
+def test_who_was_refused_by_the_gateway_reached_no_lane() -> None:
+    refused_one = replace(sample("gateway"), outcome="refused")
+    assert broken_promises([refused_one], [], [], key=KEY) == []
+    [found] = broken_promises([refused_one], [at("vm", 1)], [], key=KEY)
+    assert "begun by ['vm'], its caller was told nothing" in found
 
 
 @pytest.mark.parametrize("told", ["vm", "home"])
