@@ -34,8 +34,8 @@ def error_in(line: str) -> str:
     if str(entry.get("severity", "")).lower() not in _SEVERE:
         return ""
     request = cast(dict[str, Any], entry.get("request") or {})
-    if str(request.get("uri", "")).endswith("/lanes"):
-        # Asked by the lab itself, while the pilot may still be starting.
+    if str(request.get("uri", "")).endswith(("/lanes", "/ready")):
+        # Asked by the lab itself, and by the startup probe, while the pilot may still be starting.
         return ""
     # An access log's message is the same for every request.
     asked = f"{request.get('method')} {request.get('uri')}: {entry.get('status')}" if request else ""

@@ -24,6 +24,7 @@ CADDY = '{"severity":"%s","time":"2026-11-28T15:08:03.202153428Z","logger":"x","
             "2026-11-28T15:08:03Z handled request: POST /v1/completions: 503",
         ),
         (CADDY % ("error", "handled request", ',"request":{"method":"GET","uri":"/v1/lanes"},"status":503'), ""),
+        (CADDY % ("error", "handled request", ',"request":{"method":"GET","uri":"/ready"},"status":503'), ""),
         (
             '{"severity": "ERROR", "time": "2026-11-28T15:08:03.110Z", "message": "no new ID token", "lane": "burst"}',
             "2026-11-28T15:08:03Z no new ID token",
