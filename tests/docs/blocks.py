@@ -3,6 +3,7 @@
 Owns: finding blocks, and the mark `<!-- not run: REASON -->` above one. Does not own: running them (`test_blocks`).
 """
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator
@@ -28,9 +29,10 @@ class Command:
     @property
     def is_outside(self) -> bool:
         """Whether one of its parts is a program of `OUTSIDE`."""
-        parts = re.split(r"&&|\||;", self.text)
-        words = (word for part in parts for word in shlex.split(part)[:1])
-        return any(word in OUTSIDE for word in words)
+        lexer = shlex.shlex(self.text, posix=True, punctuation_chars="|&;")
+        lexer.whitespace_split = True
+        words = ["&&", *lexer]
+        return any(word in OUTSIDE for before, word in itertools.pairwise(words) if before in ("|", "&&", ";"))
 
 
 @dataclass(frozen=True)
