@@ -58,7 +58,7 @@ MISTAKES: list[tuple[Plant, Check, str]] = [
     (key_as_it_came, joining.key_with_a_newline, "the gateway has joined"),
     (no_loop, joining.wrong_key, "the container ended"),
     (state_on_disk, joining.sigterm, "^0 requests to log out"),
-    (no_delay, joining.sigterm_without_control_server, "RemoteDisconnected"),
+    (no_delay, joining.sigterm_without_control_server, r"the request at home: Answer\(status=(0|503)"),
     (nobody_waits, joining.cold_start_without_another_lane, r"\d gateway;"),
     (daemon_can_t_be_ended, troubles.home_black_holed, "is rescued"),
 ]
