@@ -53,7 +53,7 @@ lint: .venv/ready
 golden: .venv/ready         ## accept what the program registers now
 	$(RUN) -m tests.golden.update
 
-scenarios: .venv/ready      ## at the speeds of the real machines: the VM's under text and pictures, then every fault; 25 minutes
+scenarios: .venv/ready      ## at the speeds of the real machines: the VM's under text and pictures, then every fault; 15 minutes
 	$(RUN) -m lab.measure.matrix; matrix=$$?; $(RUN) -m lab.measure.scenarios && exit $$matrix
 
 bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row
