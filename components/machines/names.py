@@ -15,6 +15,8 @@ HYPERDISK_ONLY: Final = ("c4", "c4a", "c4d", "n4", "n4a", "n4d")
 WHOLE_CORES: Final = ("t2d", "t2a", "c4a", "n4a", "h3")
 """Series whose vCPU is a whole core (Google, "CPU platforms"); in all others two share one."""
 ARM: Final = ("t2a", "c4a", "n4a")
+BUILT_IN: Final = {"g2": "l4"}
+"""Series -> the card that is part of every machine of it."""
 _GIB: Final = {"standard": 3.75, "highmem": 6.5, "highcpu": 0.9}
 """Memory of a vCPU, GiB: N1's, which has the least."""
 _HIGHCPU_GIB: Final = {"c2d": 2.0, "c3": 2.0, "c3d": 1.96, "c4": 2.0, "c4d": 1.87, "n4": 2.0, "n4d": 2.0}

@@ -4,20 +4,15 @@ Owns: the rules that hold between `vm`'s values, the stack's region, and the fac
 own: the facts, the choice of the default machine (`machines.choice`), the form of a refusal (`section`).
 """
 
-from typing import Final
-
 from components.machines.choice import BUDGET_USD, CARD_MACHINE, Choice, known, offered
 from components.machines.memory import CACHE_BYTES, held_gib, needed_gib
-from components.machines.names import shape
+from components.machines.names import BUILT_IN, shape
 from components.machines.prices import price, regions
 from components.machines.speeds import MACHINES, machine
 from components.machines.zones import CARD_ZONES, zones
 from components.settings.section import Lane, problem
 from components.settings.stack import Settings
 from components.settings.vm import SLOT_TOKENS, VmSettings
-
-BUILT_IN: Final = {"g2-": "l4"}
-"""How the names of machines begin that have a card built in."""
 
 
 def broken(settings: Settings) -> list[str]:
@@ -60,7 +55,7 @@ def _numbers(settings: Settings) -> list[str]:
 def _card(settings: Settings) -> list[str]:
     """A card where there is one, in a machine that takes it."""
     vm, region = settings.vm, settings.region
-    built_in = next((card for series, card in BUILT_IN.items() if vm.machine_type.startswith(series)), None)
+    built_in = BUILT_IN.get(vm.machine_type.partition("-")[0])
     if built_in and vm.gpu != built_in:
         return [
             problem("vm.gpu", f"{built_in}, the card that a {vm.machine_type} has, it is {vm.gpu or 'null'}",

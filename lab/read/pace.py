@@ -8,15 +8,14 @@ themselves, the stand-ins that take this long (`programs.engine`). A machine tha
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from components.machines.names import BUILT_IN
 from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, first_token_s
-from components.machines.speeds import CARDS, MACHINES, Machine, Speed
+from components.machines.speeds import CARDS, Machine, Speed, machine
 from lab.errors import LabError
 
 _TABLE: Final = "components/machines/speeds.py"
 _ACCELERATORS: Final = {"nvidia-tesla-t4": "t4", "nvidia-l4": "l4"}
 """Compute Engine's name of a card -> the table's."""
-_BUILT_IN: Final = {"g2": "l4"}
-"""Series -> the card that is part of every machine of it."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,13 @@ def of_machine(name: str, resource: dict[str, Any]) -> tuple[Machine, Pace]:
     if len(cards) > 1 or any(card["count"] != 1 for card in cards):
         raise LabError(f"{name}: the lab knows machines with one card at most")
     told = cast(str, cards[0]["type"]) if cards else ""
-    gpu = _ACCELERATORS.get(told, told) or _BUILT_IN.get(kind.partition("-")[0], "")
-    found = [row for row in MACHINES if (row.name, row.gpu) == (kind, gpu)]
-    if not found:
+    gpu = _ACCELERATORS.get(told, told) or BUILT_IN.get(kind.partition("-")[0], "")
+    row = machine(kind, gpu)
+    if row is None:
         what = f"{kind} with {gpu}" if gpu else kind
         raise LabError(
             f"{name}: {_TABLE} has no machine {what}, so nobody knows how late its answers come; add its row"
         )
-    row = found[0]
     # On processors two prompts at once took 1.56 times as long as one, two answers 1.64 times (measured, `bench-vm`).
     # A card computes prompts at its limit already, so there they take turns.
     return row, Pace(row.title, "llama.cpp", row.speed, prompts=1.0 if row.gpu else 0.7, answers=0.7)
