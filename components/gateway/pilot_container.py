@@ -115,7 +115,7 @@ def environment(
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
         # Of several machines behind a balancer each look would find another one's counters.
-        "VM_PROMPT": _prompt(vm) if vm and max(settings.vm.replicas, settings.vm.max_replicas or 1) == 1 else "",
+        "VM_PROMPT": _prompt(vm) if vm and settings.vm.most_replicas == 1 else "",
         "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",

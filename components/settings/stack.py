@@ -152,7 +152,7 @@ class Settings(Section):
     @property
     def vm_grouped(self) -> bool:
         """Whether the VM lane is a managed instance group, which makes a stopped machine again, and not one machine."""
-        return self.vm_spot or max(self.vm.replicas, self.vm.max_replicas or 1) > 1
+        return self.vm_spot or self.vm.most_replicas > 1
 
     @property
     def borders(self) -> Borders:

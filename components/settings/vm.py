@@ -133,6 +133,11 @@ class VmSettings(Section):
         return self.image or (CUDA_IMAGE if self.gpu else IMAGE)
 
     @property
+    def most_replicas(self) -> int:
+        """Machines when they are busy."""
+        return self.max_replicas or self.replicas
+
+    @property
     def capacity(self) -> int:
         """Requests that all machines which always run answer at a time."""
         return self.max_requests * self.replicas

@@ -77,15 +77,11 @@ class ReplicaGroup(pulumi.ComponentResource):
             opts=self._own,
         )
         group = self._group(self._template(subnet, account))
-        if self._most > settings.vm.replicas:
+        if settings.vm.most_replicas > settings.vm.replicas:
             self._autoscaler(group)
         self._balancer(group, address, network, subnet)
         self.address = address.address
         self.register_outputs({"address": self.address})
-
-    @property
-    def _most(self) -> int:
-        return self._settings.vm.max_replicas or self._settings.vm.replicas
 
     def _template(self, subnet: pulumi.Input[str], account: pulumi.Input[str]) -> compute.InstanceTemplate:
         settings = self._settings
@@ -130,7 +126,7 @@ class ReplicaGroup(pulumi.ComponentResource):
         settings, zones = self._settings, sorted(self._settings.vm_zones)
         # Slower to judge than the balancer's check: that one only sends requests elsewhere, this one ends a machine.
         healing = self._health_check("healing", interval_s=30, failures=10)
-        scaled = self._most > settings.vm.replicas
+        scaled = self._settings.vm.most_replicas > settings.vm.replicas
         # A group's zones are fixed when it is made: other zones are another group, which needs a name of its own.
         suffix = "-" + "".join(zone[-1] for zone in zones) if zones else ""
         return compute.RegionInstanceGroupManager(
@@ -185,7 +181,7 @@ class ReplicaGroup(pulumi.ComponentResource):
             autoscaling_policy={
                 "mode": "ON",
                 "min_replicas": vm.replicas,
-                "max_replicas": self._most,
+                "max_replicas": vm.most_replicas,
                 "cooldown_period": SCALING_START_S,
                 "cpu_utilization": {"target": busy_share(self._machine)},
             },
