@@ -1,8 +1,8 @@
 """What the VM does at boot, as cloud-init user data for Container-Optimized OS.
 
-Owns: the systemd units: weights, then the model server, and before it the driver of a card. Does not own: what the
-server is told (`server`). COS mounts `/etc` fresh at every boot and applies user data again, so nothing here may assume
-a first boot. Pure: text in, text out.
+Owns: the systemd units: weights, then the model server, and before it the driver of a card; that the server reaches
+nobody (`close_egress.sh`). Does not own: what the server is told (`server`). COS mounts `/etc` fresh at every boot and
+applies user data again, so nothing here may assume a first boot. Pure: text in, text out.
 
 A failed fetch must not end the lane. `Requires=` would do that: systemd drops the model's start together with the
 failed one and restarts only the latter. So the model merely wants the weights, looks for them, and tries again.
@@ -24,6 +24,7 @@ DIRECTORY: Final = "/mnt/disks/weights"
 BOOT_IMAGE: Final = "cos-cloud/cos-stable"
 BOOT_GIB: Final = 20
 _FETCH: Final = "/etc/pilotlight/fetch_weights.sh"
+_CLOSE: Final = "/etc/pilotlight/close_egress.sh"
 _DRIVER: Final = "/var/lib/nvidia"
 _COMPILED: Final = "/cuda-cache"
 """Where the container keeps what CUDA compiled: the image has no code for a T4, so its first start compiles it."""
@@ -45,11 +46,14 @@ def user_data(settings: Settings) -> str:
     files = [weights for weights in (settings.vm.model, settings.vm.projector) if weights]
     document: dict[str, Any] = {
         "write_files": [
-            {
-                "path": _FETCH,
-                "permissions": "0644",
-                "content": (Path(__file__).parent / "fetch_weights.sh").read_text(),
-            },
+            *(
+                {
+                    "path": path,
+                    "permissions": "0644",
+                    "content": (Path(__file__).parent / Path(path).name).read_text(),
+                }
+                for path in (_FETCH, _CLOSE)
+            ),
             {
                 "path": "/etc/systemd/system/pilotlight-weights.service",
                 "permissions": "0644",
@@ -139,6 +143,8 @@ def _model_unit(settings: Settings) -> str:
     run = [
         "/usr/bin/docker", "run", "--rm", "--name", "model",
         "--publish", f"{ports.VM}:{ports.VM}",
+        # Nobody answers there, so a name that a caller sends is not found, at once and without a packet.
+        "--dns", "127.0.0.1",
         "--volume", f"{DIRECTORY}:/models:ro",
         *(_card_options() if gpu else []),
         settings.vm.server_image,
@@ -156,6 +162,7 @@ StartLimitIntervalSec=0
 [Service]
 {ready}
 ExecStartPre=-/usr/bin/docker rm --force model
+ExecStartPre=/bin/bash {_CLOSE}
 ExecStart={_line(run)}
 ExecStop=/usr/bin/docker stop model
 Restart=always

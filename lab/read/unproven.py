@@ -60,11 +60,12 @@ BY_TYPE: Final[dict[str, Row]] = {
     ),
     "gcp:compute/instance:Instance": (
         Group.MACHINES,
-        "booting Container-Optimized OS, cloud-init, docker, the machine's speed, spot stops",
+        "booting Container-Optimized OS, cloud-init, docker, its closed way out, the machine's speed, spot stops",
     ),
     "gcp:compute/instanceTemplate:InstanceTemplate": (
         Group.MACHINES,
-        "booting Container-Optimized OS, cloud-init, docker, a card's driver, the machine's speed, spot stops",
+        "booting Container-Optimized OS, cloud-init, docker, its closed way out, a card's driver, the machine's speed, "
+        "spot stops",
     ),
     vm.MANAGERS[0]: (Group.GOOGLE, "making, healing and replacing machines"),
     vm.AUTOSCALERS[0]: (Group.GOOGLE, "adding machines; the lab runs those that always run"),

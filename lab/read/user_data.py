@@ -18,6 +18,9 @@ from lab.read.container import Mount
 _RUN: Final = "ExecStart=/usr/bin/docker run "
 _DRIVER: Final = re.compile(r"\bcos-extensions install gpu\b")
 _CARD: Final = re.compile(r"/dev/nvidia\d+")
+_BEFORE: Final = re.compile(r"^ExecStartPre=/bin/(?:ba)?sh (\S+)$", re.MULTILINE)
+_CLOSING: Final = ("DOCKER-USER", "INPUT", "REJECT")
+"""What the container's packets pass on their way out and to the machine, and what becomes of them there."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,15 @@ class Boot:
     """Devices of graphics cards that docker hands on."""
     driver: bool
     """A unit installs the cards' driver."""
+    closed: bool
+    """Before the container starts, its unit refuses the connections that it would open, to the machine and beyond."""
 
 
 def read(name: str, user_data: str) -> Boot:
     """The boot of the machine `name`; raises `LabError` on an option of docker's that the lab would pass over."""
     document = cast(dict[str, Any], yaml.safe_load(user_data))
-    units = [file["content"] for file in document["write_files"] if file["path"].endswith(".service")]
+    files = {file["path"]: file["content"] for file in document["write_files"]}
+    units = [content for path, content in files.items() if path.endswith(".service")]
     run = [line.partition("=")[2] for unit in units for line in unit.splitlines() if line.startswith(_RUN)]
     if len(run) != 1:
         raise LabError(f"{name}: {len(run)} units start a container, the lab runs exactly one")
@@ -51,7 +57,7 @@ def read(name: str, user_data: str) -> Boot:
         if not equals:
             value = words.pop(0) if words else ""
         match option:
-            case "--name":
+            case "--name" | "--dns":
                 pass
             case "--publish":
                 published.append(value)
@@ -75,7 +81,13 @@ def read(name: str, user_data: str) -> Boot:
         port=_port(name, published, arguments),
         cards=cards,
         driver=any(_DRIVER.search(unit) for unit in units),
+        closed=any(_closes(unit, files) for unit in units if f"\n{_RUN}" in unit),
     )
+
+
+def _closes(unit: str, files: dict[str, str]) -> bool:
+    scripts = [files.get(path, "") for path in _BEFORE.findall(unit.partition(f"\n{_RUN}")[0])]
+    return any(all(word in script for word in _CLOSING) for script in scripts)
 
 
 def _port(name: str, published: list[str], arguments: list[str]) -> int:

@@ -40,6 +40,8 @@ class Vm:
     grouped: bool = False
     card: str = ""
     """The machine's graphics card; empty: none."""
+    closed: bool = False
+    """The container can open no connection, so the server fetches nothing that a caller names."""
 
 
 def resources(stack: Stack) -> list[Resource]:
@@ -66,7 +68,7 @@ def _of_machine(stack: Stack, machine: Resource, address: str, *, machines: int,
     container = Container(
         group=LANE, name="model", image=boot.image, command=(), args=boot.arguments, env=boot.env, mounts=boot.mounts
     )
-    return Vm(container, address, boot.port, its_pace, machines, grouped, row.gpu)
+    return Vm(container, address, boot.port, its_pace, machines, grouped, row.gpu, boot.closed)
 
 
 def _require_card(name: str, card: str, boot: user_data.Boot) -> None:

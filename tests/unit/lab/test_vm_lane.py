@@ -17,6 +17,7 @@ from lab.run.models import Models
 Render = Callable[..., Stack]
 Change = Callable[[Stack], None]
 TEMPLATE = "vm-group-template"
+CLOSING = "/bin/bash /etc/pilotlight/close_egress.sh"
 TWO = {"machine_type": "e2-highmem-2", "replicas": 2, "max_replicas": 4}
 
 
@@ -187,6 +188,39 @@ def test_a_card_is_read_with_its_driver_and_devices(two: Stack, machine: str, ca
 def test_a_card_that_the_model_would_not_use_is_refused(two: Stack, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(LabError, match=message):
         plan.read(with_card(two, **changes))
+
+
+# --- the container's way out -----------------------------------------------------------------------------------------
+
+
+def test_a_closed_way_out_is_told(two: Stack) -> None:
+    text = tables.tables(plan.read(two), {})
+    assert "its way out is closed on the machine, by its unit; nothing closes it here" in text
+
+
+@pytest.mark.parametrize(
+    ("declared", "instead"),
+    [
+        (f"Pre={CLOSING}", "Pre=/bin/true"),
+        # It would start whether the script succeeds or not.
+        (f"Pre={CLOSING}", f"Pre=-{CLOSING}"),
+        (f"Pre={CLOSING}", f"Post={CLOSING}"),
+        (f"Pre={CLOSING}", f"Pre={CLOSING}.old"),
+        ("REJECT", "ACCEPT"),
+        ("DOCKER-USER", "FORWARD"),
+        ("INPUT", "OUTPUT"),
+    ],
+)
+def test_an_open_way_out_is_told(two: Stack, declared: str, instead: str) -> None:
+    metadata = one(two, TEMPLATE).inputs["metadata"]
+    document = yaml.safe_load(metadata["user-data"])
+    for file in document["write_files"]:
+        file["content"] = file["content"].replace(declared, instead)
+    changed = "#cloud-config\n" + yaml.safe_dump(document)
+    assert yaml.safe_load(changed) != yaml.safe_load(metadata["user-data"])
+    metadata["user-data"] = changed
+    text = tables.tables(plan.read(two), {})
+    assert "its way out is open: the server fetches what a caller names as a picture's address" in text
 
 
 # --- home and burst --------------------------------------------------------------------------------------------------

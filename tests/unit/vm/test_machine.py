@@ -32,6 +32,7 @@ MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "updat
 ONE: dict[str, Any] = {"spot": False}
 """One plain machine: by default it is spot capacity, which is a group."""
 SCRIPT = Path(at_boot.__file__).parent / "fetch_weights.sh"
+CLOSING = SCRIPT.with_name("close_egress.sh")
 
 
 def named(stack: Stack, name: str) -> Resource:
@@ -260,10 +261,12 @@ def test_boot_writes_script_and_units_and_starts_the_model(settings_of: Make) ->
     files = {file["path"]: file for file in document["write_files"]}
     assert list(files) == [
         "/etc/pilotlight/fetch_weights.sh",
+        "/etc/pilotlight/close_egress.sh",
         "/etc/systemd/system/pilotlight-weights.service",
         "/etc/systemd/system/pilotlight-model.service",
     ]
     assert files["/etc/pilotlight/fetch_weights.sh"]["content"] == SCRIPT.read_text()
+    assert files["/etc/pilotlight/close_egress.sh"]["content"] == CLOSING.read_text()
     assert document["runcmd"] == [
         "systemctl daemon-reload",
         # Blocking, cloud-init would stand there until gigabytes are fetched.
@@ -271,18 +274,22 @@ def test_boot_writes_script_and_units_and_starts_the_model(settings_of: Make) ->
     ]
 
 
+BEFORE = [
+    "/usr/bin/systemctl is-active --quiet pilotlight-weights.service",
+    "-/usr/bin/docker rm --force model",
+    "/bin/bash /etc/pilotlight/close_egress.sh",
+]
+
+
 def check_model_unit(unit: dict[str, list[str]]) -> None:
-    """Restarted whatever happens, and never with weights that weren't checked."""
+    """Restarted whatever happens, and never with weights that weren't checked or a way out that isn't closed."""
     assert unit["Restart"] == ["always"]
     assert unit["StartLimitIntervalSec"] == ["0"]
     assert unit["TimeoutStartSec"] == ["infinity"]
     assert unit["After"] == ["docker.service pilotlight-weights.service"]
     assert unit["Wants"] == ["pilotlight-weights.service"]
     assert unit["Requires"] == ["docker.service"]
-    assert unit["ExecStartPre"] == [
-        "/usr/bin/systemctl is-active --quiet pilotlight-weights.service",
-        "-/usr/bin/docker rm --force model",
-    ]
+    assert unit["ExecStartPre"] == BEFORE
 
 
 def check_weights_unit(unit: dict[str, list[str]]) -> None:
@@ -309,6 +316,9 @@ def test_units_survive_what_can_happen(settings_of: Make) -> None:
         # systemd drops a start whose requirement failed and does not repeat it: the lane would stay dead.
         ("model", check_model_unit, "Requires", ["docker.service pilotlight-weights.service"]),
         ("model", check_model_unit, "ExecStartPre", ["-/usr/bin/docker rm --force model"]),
+        # The container would start whether its way out is closed or not.
+        ("model", check_model_unit, "ExecStartPre", [*BEFORE[:-1], f"-{BEFORE[-1]}"]),
+        ("model", check_model_unit, "ExecStartPre", BEFORE[:-1]),
         ("model", check_model_unit, "Restart", ["on-failure"]),
         ("weights", check_weights_unit, "Restart", ["no"]),
         ("weights", check_weights_unit, "ExecStartPre", ["/bin/sh -c 'mkfs.ext4 /dev/disk/by-id/google-weights'"]),
@@ -337,7 +347,7 @@ def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> Non
     assert shlex.split(line) == [
         *("/usr/bin/docker", "run", "--rm", "--name", "model"),
         # Published, not on the host's network: COS' own firewall admits SSH only.
-        *("--publish", "9931:9931", "--volume", "/mnt/disks/weights:/models:ro"),
+        *("--publish", "9931:9931", "--dns", "127.0.0.1", "--volume", "/mnt/disks/weights:/models:ro"),
         "ghcr.io/ggml-org/llama.cpp:server-b7000",
         *("--host", "0.0.0.0", "--port", "9931"),
         *("--model", "/models/main.gguf", "--alias", "some/name"),
@@ -649,7 +659,8 @@ def test_a_planted_mistake_in_the_script_is_seen(
         check(fetcher, mutated)
 
 
-def test_the_script_is_clean() -> None:
-    subprocess.run(["/bin/bash", "-n", str(SCRIPT)], check=True, timeout=10)
+@pytest.mark.parametrize("script", [SCRIPT, CLOSING], ids=lambda script: script.name)
+def test_the_script_is_clean(script: Path) -> None:
+    subprocess.run(["/bin/bash", "-n", str(script)], check=True, timeout=10)
     if shellcheck := shutil.which("shellcheck"):
-        subprocess.run([shellcheck, str(SCRIPT)], check=True, timeout=30)
+        subprocess.run([shellcheck, str(script)], check=True, timeout=30)
