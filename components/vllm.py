@@ -64,6 +64,8 @@ def arguments(
         # engine/arg_utils.py, SchedulerConfig: no more than is ever sent, so graphs and buffers aren't sized for 256.
         "--max-num-seqs", str(max_requests),
         # engine/arg_utils.py, ModelConfig.allowed_media_domains: else callers make the home machine fetch any URL.
+        # multimodal/media/connector.py compares it before the first fetch, so nobody is there to redirect it, for
+        # pictures, video and audio alike; file:// needs an argument of its own.
         "--allowed-media-domains", NO_REMOTE_MEDIA,
         # engine/arg_utils.py (since 0.18): on SIGTERM running requests are finished; the default 0 aborts them.
         "--shutdown-timeout", str(drain_s),
