@@ -170,7 +170,7 @@ class Front:
                     await response.write(data)
                 await response.write_eof()
         except aiohttp.ClientError as error:
-            # A dead llama-server closes its connections; a 500 from here would tell the gateway not to try elsewhere.
+            # A dead llama-server closes its connections; a 500 from here would not make the gateway leave it alone.
             log.warning("engine: %s", error)
             if request.transport is not None:
                 request.transport.abort()

@@ -18,6 +18,7 @@ from components.settings import Settings
 from tests.gateway.backends import Behaviour
 from tests.gateway.routing import AT_ONCE_S, LARGE, SMALL, Check, environment, sha256
 from tests.gateway.routing import settings as plain
+from tests.gateway.routing_checks import TOLD
 from tests.gateway.world import KEY, TOKEN, VM_ADDRESS, Answer, World
 from tests.kit import happens, until
 
@@ -127,8 +128,63 @@ def cloud_run_s_own_answers_are_never_seen(here: World) -> None:
         count = here.burst.begun
         assert happens(lambda seen=count: vm_answers(here) and here.burst.begun > seen), "burst is tried again"
         assert here.vm.received[-1].sha256 == sha256(SMALL)
-    here.burst.behaviour = Behaviour(status=500, body=b'{"error":{"message":"the engine failed"}}')
-    assert happens(lambda: here.call().status == 500), "the engine's own words pass"
+    here.burst.behaviour = Behaviour(status=500, body=TOLD)
+    assert happens(lambda: here.call(body=STREAMED).body == TOLD), "the engine's own words pass"
+
+
+def all_at_home_and_warm(here: World) -> None:
+    warm(here)
+    here.home.up()
+    assert happens(lambda: {here.call(body=body).lane for body in (SMALL, REPLAYED, STREAMED)} == {"home"})
+    for toy in (here.home, here.burst, here.vm):
+        toy.reset()
+
+
+def attempts(here: World) -> tuple[int, int, int]:
+    return here.home.begun, here.burst.begun, here.vm.begun
+
+
+def a_500_goes_on_to_the_next_lane_that_is_up(here: World) -> None:
+    all_at_home_and_warm(here)
+    walk = {"home": (1, 0, 0), "burst": (1, 1, 0), "vm": (1, 1, 1)}
+    for body in (SMALL, REPLAYED):
+        for toy in (here.home, here.burst, here.vm):
+            answer = here.call(body=body)
+            assert (answer.status, answer.lane, attempts(here)) == (200, toy.name, walk[toy.name]), (
+                "nobody is left alone"
+            )
+            assert toy.received[-1].sha256 == sha256(body)
+            toy.behaviour = Behaviour(status=500, body=toy.name.encode())
+            for other in (here.home, here.burst, here.vm):
+                other.begun = 0
+        answer = here.call(body=body)
+        assert (answer.status, answer.lane, answer.body, attempts(here)) == (500, "vm", b"vm", walk["vm"])
+        for toy in (here.home, here.burst, here.vm):
+            toy.reset()
+    here.pilot.says["/lane/burst"] = 503
+    here.home.behaviour = Behaviour(status=500)
+    assert happens(lambda: here.call().lane == "vm")
+    here.burst.reset()
+    assert (here.call().lane, here.burst.begun) == ("vm", 0), "a cold burst is passed over"
+
+
+def a_500_walks_in_no_circle(here: World) -> None:
+    all_at_home_and_warm(here)
+    with here.held(here.home, 2), here.held(here.burst, 4), here.held(here.vm, 2):
+        here.burst.behaviour = Behaviour(status=500, body=TOLD)
+        here.burst.release()
+        until(lambda: here.burst.running == 0, "burst is free again")
+        begun = attempts(here)
+        answer = here.call()
+        assert (answer.status, answer.lane, answer.body) == (500, "burst", TOLD)
+        assert (attempts(here), answer.seconds < AT_ONCE_S) == ((begun[0], begun[1] + 2, begun[2]), True)
+        here.home.behaviour = Behaviour(status=500, body=b"home's")
+        here.home.release()
+        until(lambda: here.home.running == 0, "home is free again")
+        begun = attempts(here)
+        answer = here.call()
+        assert (answer.status, answer.lane, answer.body) == (500, "home", b"home's")
+        assert attempts(here) == (begun[0] + 2, begun[1] + 1, begun[2])
 
 
 def broken_after_it_began_is_visible(here: World) -> None:
@@ -328,6 +384,7 @@ def admin_is_for_the_pilot_alone(here: World) -> None:
 
 CHECKS: list[Check] = [
     cold_burst_gets_nothing, warm_burst_is_first_and_the_vm_its_backup, cloud_run_s_own_answers_are_never_seen,
+    a_500_goes_on_to_the_next_lane_that_is_up, a_500_walks_in_no_circle,
     broken_after_it_began_is_visible, gone_caller_frees_burst, a_size_skips_the_vm_while_it_would_be_later,
     who_is_spared_the_vm_gets_the_next_lane_that_is_up, what_comes_too_late_is_refused_at_once,
     nothing_is_refused_that_a_lane_takes, only_burst_sees_the_token, status_is_the_pilot_s, waiting_can_be_counted,

@@ -84,3 +84,9 @@ def find(tree: object, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[st
     for child in children:
         found += find(child, wanted)
     return found
+
+
+def retried(config: dict[str, Any], rule: str, instead: str) -> None:
+    """Change what is repeated on the next lane."""
+    for retry in find(config, lambda x: "is_transport_error" in str(x.get("expression"))):
+        retry["expression"] = retry["expression"].replace(rule, instead)

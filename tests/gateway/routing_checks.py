@@ -4,16 +4,19 @@
 safety rule taken out.
 """
 
+import json
 import threading
 import time
 
 import openai
 import pytest
 
+from components.gateway.caddy import next_lane
+from components.gateway.caddy.upstreams import upstreams
 from components.gateway.caddy.walk import FAIL_DURATION
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import AT_ONCE_S, LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, sha256
-from tests.gateway.world import KEY, Answer, World
+from tests.gateway.routing import AT_ONCE_S, LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, settings, sha256
+from tests.gateway.world import KEY, VM_ADDRESS, Answer, World
 from tests.kit import happens, until
 
 # --- lanes -----------------------------------------------------------------------------------------------------------
@@ -57,15 +60,24 @@ def refusal_by_status_goes_to_the_next_lane(here: World) -> None:
 
 
 def failed_home_is_left_alone(here: World) -> None:
-    """Its checks pass, but every request breaks: one attempt, then the next lane, for this caller and the next ones."""
     here.home.behaviour = Behaviour(die_after=0)
+    left_alone(here, SMALL)
+
+
+def refusing_home_is_left_alone(here: World) -> None:
+    here.home.behaviour = Behaviour(status=503)
+    left_alone(here, LARGEST_REPLAYED)
+
+
+def left_alone(here: World, body: bytes) -> None:
+    """Its checks pass, but every request fails: one attempt, then the next lane, for this caller and the next ones."""
     start = time.monotonic()
     for _ in range(10):
-        answer = here.call(body=SMALL)
+        answer = here.call(body=body)
         assert (answer.status, answer.lane, answer.seconds < AT_ONCE_S) == (200, "vm", True)
     rests = (time.monotonic() - start) / float(FAIL_DURATION.removesuffix("s"))
     assert here.home.begun <= 1 + rests, "a quiet machine is done before the first rest is over"
-    assert {r.sha256 for r in here.vm.received} == {sha256(SMALL)}
+    assert {r.sha256 for r in here.vm.received} == {sha256(body)}
 
 
 def black_holed_home_is_found_by_checks(here: World) -> None:
@@ -78,7 +90,7 @@ def black_holed_home_is_found_by_checks(here: World) -> None:
 
 def a_lane_s_own_errors_pass(here: World) -> None:
     body = b'{"error":{"message":"max_tokens is too large","type":"BadRequestError","param":null,"code":400}}'
-    for status in (400, 404, 429, 500):
+    for status in (400, 404, 429):
         here.home.behaviour = Behaviour(status=status, body=body)
         answer = here.call()
         assert (answer.status, answer.lane, answer.body) == (status, "home", body)
@@ -110,6 +122,81 @@ def refused_large_body_is_visible(here: World) -> None:
     answer = here.call(body=LARGE)
     assert (answer.status, answer.lane, answer.error["code"]) == (503, "gateway", "no_lane")
     assert here.vm.begun == 0
+
+
+# --- 500, which may be the request's own fault -----------------------------------------------------------------------
+
+POISON = "/v1/completions"
+"""Every request for it is one, where a check says so."""
+TOLD = b'{"error":{"message":"the engine failed","type":"InternalServerError","param":null,"code":500}}'
+
+
+def a_500_is_repeated_on_the_next_lane(here: World) -> None:
+    """Whatever the size is that is kept, and nobody is left alone for it."""
+    for body in (b'{"model":"m"}', SMALL, LARGEST_REPLAYED):
+        here.home.reset()
+        here.home.behaviour = Behaviour(status=500, body=TOLD)
+        answer = here.call(body=body)
+        assert (answer.status, answer.lane, answer.seconds < AT_ONCE_S) == (200, "vm", True)
+        assert [(r.length, r.sha256) for r in (*here.home.received, *here.vm.received[-1:])] == [
+            (len(body), sha256(body))
+        ] * 2
+        here.home.behaviour = Behaviour()
+        assert here.call(body=body).lane == "home"
+
+
+def the_last_lane_s_500_stands(here: World) -> None:
+    here.home.behaviour = Behaviour(status=500, body=b'{"error":"home\'s"}')
+    here.vm.behaviour = Behaviour(status=500, body=TOLD, headers={"X-Engine": "llama.cpp"})
+    answer = here.call(body=SMALL)
+    assert (answer.status, answer.lane, answer.body, answer.headers.get("x-engine")) == (500, "vm", TOLD, "llama.cpp")
+    assert (here.home.begun, here.vm.begun) == (1, 1)
+    with here.held(here.home, 2):
+        here.vm.reset()
+        here.vm.behaviour = Behaviour(status=500, body=TOLD)
+        answer = here.call(body=SMALL)
+        assert (answer.status, answer.lane, here.vm.begun) == (500, "vm", 1), "nobody comes after it"
+
+
+def a_500_beside_full_lanes_ends(here: World) -> None:
+    with here.held(here.home, 2), here.held(here.vm, 2):
+        here.home.behaviour = Behaviour(status=500, body=TOLD)
+        here.home.release()
+        until(lambda: here.home.running == 0, "home is free again")
+        begun = here.home.begun
+        answer = here.call(body=SMALL)
+        assert (answer.status, answer.lane, answer.body) == (500, "home", TOLD)
+        assert (here.home.begun - begun, answer.seconds < AT_ONCE_S) == (2, True)
+
+
+def poison_is_nobody_else_s_trouble(here: World) -> None:
+    for lane in (here.home, here.vm):
+        lane.by_path = {POISON: Behaviour(status=500, body=TOLD)}
+    for _ in range(40):
+        assert here.call(path=POISON).status == 500
+        assert {row["fails"] for row in json.loads(here.admin("/reverse_proxy/upstreams"))} == {0}
+        answer = here.call(body=SMALL)
+        assert (answer.status, answer.lane, answer.seconds < AT_ONCE_S) == (200, "home", True)
+    assert (here.home.begun, here.vm.begun) == (80, 40)
+
+
+def a_large_request_s_500_stands(here: World) -> None:
+    here.home.behaviour = Behaviour(status=500, body=TOLD)
+    answer = here.call(body=LARGE)
+    assert (answer.status, answer.lane, answer.body) == (500, "home", TOLD)
+    assert (here.home.begun, here.vm.begun) == (1, 0)
+
+
+def no_caller_chooses_his_lane(here: World) -> None:
+    """Not by the mark with which Caddy itself goes on from home, in its header or one that could have been it."""
+    for mark in next_lane.marks(upstreams(settings(), vm_address=VM_ADDRESS)).values():
+        for lines in (
+            f"{next_lane.FIELD}: {mark}",
+            f"Connection: x\r\n{next_lane.FIELD}: {mark}",
+            f"X-Next-Lane: {mark}",
+        ):
+            here.raw(f"POST /v1/completions HTTP/1.1\r\nContent-Length: {len(SMALL)}\r\n{lines}", SMALL)
+    assert (here.home.begun, here.vm.begun) == (6, 0)
 
 
 # --- capacity and waiting --------------------------------------------------------------------------------------------
@@ -269,7 +356,7 @@ def lanes_see_only_what_they_need(here: World) -> None:
     sent = {"Server": "uvicorn", "Via": "1.1 x", "Set-Cookie": "a=b", "X-Served-By": "me", "X-Request-Id": "mine"}
     here.home.behaviour = Behaviour(headers=sent)
     answer = here.call(
-        Cookie="session=1", X_Serverless_Authorization="Bearer t", Proxy_Authorization="Basic x",
+        Cookie="session=1", Trailer="1.6", X_Serverless_Authorization="Bearer t", Proxy_Authorization="Basic x",
         X_Forwarded_For="1.2.3.4", X_Forwarded_Host="evil", X_Forwarded_Proto="ftp", Forwarded="for=1.2.3.4",
         X_Real_Ip="1.2.3.4", X_Lane="home:80", Host="evil", Connection="Keep-Alive, X-Request-Id", Upgrade="websocket",
         X_Request_Id="r", Accept_Encoding="gzip", Content_Type="{env.CLIENT_KEY_DEMO}", Accept="text/event-stream",
@@ -286,7 +373,9 @@ def lanes_see_only_what_they_need(here: World) -> None:
 CHECKS: list[Check] = [
     home_is_first, no_caller_chooses_what_the_tunnel_dials,
     refused_home_costs_a_blink_and_comes_back, refusal_by_status_goes_to_the_next_lane,
-    failed_home_is_left_alone, a_lane_s_own_errors_pass, large_body_on_each_lane,
+    failed_home_is_left_alone, refusing_home_is_left_alone, a_lane_s_own_errors_pass, large_body_on_each_lane,
+    a_500_is_repeated_on_the_next_lane, the_last_lane_s_500_stands, a_500_beside_full_lanes_ends,
+    poison_is_nobody_else_s_trouble, a_large_request_s_500_stands, no_caller_chooses_his_lane,
     half_a_large_body_is_never_repeated, refused_large_body_is_visible, full_lanes_wait_in_line, waiting_ends_in_503,
     a_check_takes_no_slot, gone_caller_frees_the_lane, stream_is_not_buffered, slow_answers_arrive,
     caller_s_abort_is_not_the_lane_s_fault, malformed_chunk_is_not_the_lane_s_fault, bad_lengths_are_refused,

@@ -13,7 +13,7 @@ import pytest
 from components.gateway.caddy import walk as declared
 from tests.gateway.backends import Behaviour
 from tests.gateway.routing import AT_ONCE_S, LARGE, SMALL, Check, ask, environment, patient, rendered, settings
-from tests.gateway.routing_checks import CHECKS, black_holed_home_is_found_by_checks
+from tests.gateway.routing_checks import CHECKS, TOLD, black_holed_home_is_found_by_checks
 from tests.gateway.world import KEY, Answer, World, world
 from tests.kit import until
 
@@ -63,6 +63,15 @@ def test_refusals_of_every_lane_end(lanes: World, monkeypatch: pytest.MonkeyPatc
             ask(lanes.sdk())
 
 
+def test_a_500_that_comes_when_no_time_is_left_stands(lanes: World) -> None:
+    chosen = settings(gateway={"wait_s": 1, "timeout_s": 60})
+    with lanes.caddy(patient(rendered(chosen)), environment(chosen)):
+        lanes.home.behaviour = Behaviour(status=500, body=TOLD, delay=1.5)
+        answer = lanes.call()
+        assert (answer.status, answer.lane, answer.body) == (500, "home", TOLD)
+        assert (lanes.home.begun, lanes.vm.begun) == (1, 0)
+
+
 @pytest.mark.parametrize("lane", ["home", "vm"])
 def test_lane_alone(lanes: World, lane: str) -> None:
     chosen = settings(lanes=[lane])
@@ -73,6 +82,18 @@ def test_lane_alone(lanes: World, lane: str) -> None:
         (lanes.home if lane == "home" else lanes.vm).down()
         answer = lanes.call()
         assert (answer.status, answer.error["code"]) == (503, "no_lane")
+
+
+@pytest.mark.parametrize("lane", ["home", "vm"])
+def test_a_500_of_a_lane_alone_stands(lanes: World, lane: str) -> None:
+    chosen = settings(lanes=[lane])
+    with lanes.caddy(patient(rendered(chosen)), environment(chosen), first=lane):
+        toy = lanes.home if lane == "home" else lanes.vm
+        toy.behaviour = Behaviour(status=500, body=TOLD)
+        for body in (SMALL, LARGE):
+            answer = lanes.call(body=body)
+            assert (answer.status, answer.lane, answer.body) == (500, lane, TOLD)
+        assert toy.begun == 2
 
 
 def test_what_the_vm_alone_never_answers_in_time_is_refused_at_once(lanes: World) -> None:

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from components.gateway.caddy import next_lane
 from tests.gateway import routing_checks as seen
-from tests.gateway.routing import Check, Mutation, environment, find, patient, rendered, settings
-from tests.gateway.world import World, world
+from tests.gateway.routing import Check, Mutation, environment, find, patient, rendered, retried, settings
+from tests.gateway.world import VM_ADDRESS, World, world
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +62,44 @@ def buffer_a_byte_short(config: dict[str, Any]) -> None:
     proxies(config, replay=True)[0]["request_buffers"] -= 1
 
 
+def failures_stand(config: dict[str, Any]) -> None:
+    retried(config, "== 500", "== 599")
+
+
+def failures_mark(config: dict[str, Any]) -> None:
+    for proxy in proxies(config, replay=True):
+        proxy["health_checks"]["passive"]["unhealthy_status"].append(500)
+
+
+def failures_walk_without_end(config: dict[str, Any]) -> None:
+    retried(config, next_lane.ONWARDS, "true")
+
+
+def failures_of_the_last_lane_are_repeated(config: dict[str, Any]) -> None:
+    last = f'{{http.reverse_proxy.upstream.hostport}} != "{VM_ADDRESS}:9931"'
+    retried(config, f"== 500 && {last}", "== 500")
+
+
+def first_takes_the_same_lane(config: dict[str, Any]) -> None:
+    for proxy in proxies(config, replay=True):
+        proxy["load_balancing"]["selection_policy"] = {"policy": "first"}
+
+
+def mark_in_a_header_of_ours(config: dict[str, Any]) -> None:
+    for proxy in proxies(config, replay=True):
+        proxy["load_balancing"]["selection_policy"]["field"] = "X-Next-Lane"
+        changed = proxy["headers"]["request"]["set"]
+        changed["X-Next-Lane"] = changed.pop("Trailer")
+
+
 def large_bodies_retried(config: dict[str, Any]) -> None:
     large, small = proxies(config, replay=False)[0], proxies(config, replay=True)[0]
     large["load_balancing"]["retry_match"] = small["load_balancing"]["retry_match"]
+
+
+def large_bodies_go_on(config: dict[str, Any]) -> None:
+    large, small = proxies(config, replay=False)[0], proxies(config, replay=True)[0]
+    large |= {"load_balancing": small["load_balancing"], "headers": small["headers"]}
 
 
 def large_failures_counted(config: dict[str, Any]) -> None:
@@ -155,7 +191,16 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (no_retry_match, seen.refusal_by_status_goes_to_the_next_lane),
     (short_placeholders, seen.refused_home_costs_a_blink_and_comes_back),
     (no_fail_duration, seen.failed_home_is_left_alone),
-    (no_unhealthy_status, seen.refusal_by_status_goes_to_the_next_lane),
+    (no_unhealthy_status, seen.refusing_home_is_left_alone),
+    (failures_stand, seen.a_500_is_repeated_on_the_next_lane),
+    (first_takes_the_same_lane, seen.a_500_is_repeated_on_the_next_lane),
+    (failures_mark, seen.a_500_is_repeated_on_the_next_lane),
+    (failures_mark, seen.poison_is_nobody_else_s_trouble),
+    (failures_of_the_last_lane_are_repeated, seen.the_last_lane_s_500_stands),
+    (failures_walk_without_end, seen.a_500_beside_full_lanes_ends),
+    (large_bodies_go_on, seen.a_large_request_s_500_stands),
+    (mark_in_a_header_of_ours, seen.no_caller_chooses_his_lane),
+    (mark_in_a_header_of_ours, seen.lanes_see_only_what_they_need),
     (no_request_buffers, seen.refusal_by_status_goes_to_the_next_lane),
     (buffer_a_byte_short, seen.refusal_by_status_goes_to_the_next_lane),
     (large_bodies_retried, seen.half_a_large_body_is_never_repeated),

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from components.gateway.caddy import next_lane
 from tests.gateway import burst_checks as seen
 from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
-from tests.gateway.routing import Check, Mutation, environment, find, patient
+from tests.gateway.routing import Check, Mutation, environment, find, patient, retried
 from tests.gateway.world import TOKEN, World, tls_front, world
 from tests.kit import happens, until
 
@@ -236,6 +237,15 @@ def sizes_need_the_pilot(config: dict[str, Any]) -> None:
         del handler["errors"]
 
 
+def failures_walk_without_end(config: dict[str, Any]) -> None:
+    retried(config, next_lane.ONWARDS, "true")
+
+
+def failures_walk_back(config: dict[str, Any]) -> None:
+    """To any lane but the one they come from."""
+    retried(config, f"< {next_lane.MARK}", f"!= {next_lane.MARK}")
+
+
 def lanes_in_a_subroute(config: dict[str, Any]) -> None:
     for route in servers(config)["api"]["routes"]:
         if route["handle"][0]["handler"] == "reverse_proxy":
@@ -244,6 +254,8 @@ def lanes_in_a_subroute(config: dict[str, Any]) -> None:
 
 BROKEN: list[tuple[Mutation, Check]] = [
     (no_retry_match, seen.cloud_run_s_own_answers_are_never_seen),
+    (failures_walk_without_end, seen.a_500_walks_in_no_circle),
+    (failures_walk_back, seen.a_500_walks_in_no_circle),
     (no_burst_check, seen.cold_burst_gets_nothing),
     (token_for_every_lane, seen.only_burst_sees_the_token),
     (no_token_needed, seen.only_burst_sees_the_token),

@@ -151,6 +151,15 @@ def a_failing_service_doesn_t_mark_home(here: World) -> None:
     assert here.call(path="/v1/embeddings").lane == "home"
 
 
+def a_service_s_500_stands(here: World) -> None:
+    told = b'{"error":"no such voice"}'
+    here.home.by_path = {"/v1/audio/speech": Behaviour(status=500, body=told)}
+    for count, body in enumerate((SMALL, LARGE), start=1):
+        answer = speak(here, body)
+        assert (answer.status, answer.lane, answer.body, here.home.begun) == (500, "home", told, count)
+    assert here.vm.begun == 0
+
+
 def files_pass_as_they_are(here: World) -> None:
     kind = "multipart/form-data; boundary=a-b-c"
     for body in (SMALL, LARGE):
@@ -188,7 +197,7 @@ CHECKS: list[Check] = [
     each_path_is_its_own_service_s, the_longest_path_wins, one_spelling_reaches_a_service,
     home_away_is_503_and_no_other_lane, a_service_away_is_503_and_the_others_serve,
     a_service_takes_no_slot_of_the_model, the_model_takes_no_slot_of_a_service, a_failing_service_doesn_t_mark_home,
-    files_pass_as_they_are, the_door_is_the_same, the_list_is_what_is_declared,
+    a_service_s_500_stands, files_pass_as_they_are, the_door_is_the_same, the_list_is_what_is_declared,
 ]  # fmt: skip
 
 
@@ -227,6 +236,12 @@ def spelled_as_home(config: dict[str, Any]) -> None:
 def falls_to_the_vm(config: dict[str, Any]) -> None:
     for proxy in of_services(config):
         proxy["upstreams"].append({"dial": f"{VM_ADDRESS}:9931"})
+
+
+def failures_retried(config: dict[str, Any]) -> None:
+    for proxy in of_services(config):
+        for rule in proxy["load_balancing"].get("retry_match", ()):
+            rule["expression"] += " || {http.reverse_proxy.status_code} == 500"
 
 
 def health_of_nobody(config: dict[str, Any]) -> None:
@@ -282,6 +297,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (spelled_as_home, a_service_takes_no_slot_of_the_model),
     (spelled_as_home, a_failing_service_doesn_t_mark_home),
     (falls_to_the_vm, home_away_is_503_and_no_other_lane),
+    (failures_retried, a_service_s_500_stands),
     (health_of_nobody, a_service_away_is_503_and_the_others_serve),
     (shortest_path_first, the_longest_path_wins),
     (paths_as_sent, one_spelling_reaches_a_service),

@@ -24,6 +24,10 @@ or 504: home is left alone for `FAIL_DURATION`, and the request, whose body is i
 repeated on the next lane before its caller sees anything (`walk`). If home's packets vanish, nothing fails: the pilot
 ends the tunnel's daemon (`gateway.pilot`), which breaks the hanging connection, and the same retry follows.
 
+**Home answers 500.** The request may be at fault, so home is not left alone: the next request takes it as before. This
+one is repeated on the lanes after home, by a mark that each attempt leaves in its header (`next_lane`), if its body is
+in memory. The last lane's 500 goes back as it is, and so does that of a service that lives at home alone.
+
 **All full.** No lane has a free slot, so step 6 looks again every `TRY_INTERVAL` until one has, for `wait_s` at most
 (`walk`); then the caller gets 503 with `Retry-After` (`answers`). A service that lives at home alone waits for
 `SERVICE_WAIT_S`. The pilot counts who waits, and wakes burst for them.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from components.gateway.caddy import answers, pilot_routes
+from components.gateway.caddy import answers, next_lane, pilot_routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
@@ -28,13 +28,16 @@ def key_variable(client: str) -> str:
 
 def names(lanes: Sequence[Upstream]) -> list[Json]:
     """Placeholders `{lane}` and `{request_id}`, evaluated each time they are used, and what the access log gets."""
+    marks = next_lane.marks(lanes)
     return [
         {
             "handler": "map",
             "source": "{http.reverse_proxy.upstream.hostport}",
-            "destinations": ["{lane}"],
-            "mappings": [{"input": upstream.dial, "outputs": [upstream.lane.value]} for upstream in lanes],
-            "defaults": ["gateway"],
+            "destinations": ["{lane}", next_lane.MARK],
+            "mappings": [
+                {"input": upstream.dial, "outputs": [upstream.lane.value, marks[upstream.dial]]} for upstream in lanes
+            ],
+            "defaults": ["gateway", ""],
         },
         {
             "handler": "map",

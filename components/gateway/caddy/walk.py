@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import refusal
+from components.gateway.caddy import next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_INTERVAL,
@@ -40,6 +40,8 @@ FAIL_DURATION: Final = "2s"
 the dead lane again before they have found it. Much longer, and one hiccup costs the lane's capacity."""
 REFUSED: Final = (502, 503, 504)
 """Answers of a lane that mean `not here, not now`."""
+FAILED: Final = 500
+"""Answer of a lane that may be the request's own fault: repeated, but no lane is left alone for it."""
 LAST_REFUSAL_MS: Final = 10_000
 """Age of a request from which the last lane's refusal is final, ms. A lane that is full or away is waited for
 (`wait_s`); one that passes its checks and still says no isn't."""
@@ -119,11 +121,13 @@ def _proxy(
     """The walk over the lanes; with a `size`, the VM is up for it only where it isn't later, and a refusal comes last.
 
     `replay`: the body is in memory, so any failure before the answer's headers is repeated on the next lane, and counts
-    against the one that failed. Otherwise the body streams through once: nothing but a refused dial is repeated, and
-    failures don't count, because a caller who hangs up half-way looks like a lane that did. Checks find a dead lane.
+    against the one that failed, unless it is a 500. Otherwise the body streams through once: nothing but a refused dial
+    is repeated, and failures don't count, because a caller who hangs up half-way looks like a lane that did. Checks
+    find a dead lane.
     """
+    onwards = replay and len(lanes) > 1
     balancing: Json = {
-        "selection_policy": {"policy": "first"},
+        "selection_policy": next_lane.policy() if onwards else {"policy": "first"},
         "try_duration": f"{wait_s}s",
         "try_interval": TRY_INTERVAL,
     }
@@ -133,6 +137,7 @@ def _proxy(
     if size:
         asks[SIZE_HEADER] = [size.value]
         slots.append({"dial": refusal.DIAL})
+    own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if onwards else {})
     handler: Json = {
         "handler": "reverse_proxy",
         "upstreams": slots,
@@ -154,7 +159,7 @@ def _proxy(
             "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
         },
         "flush_interval": -1,
-        "headers": {"request": only_needed("{http.reverse_proxy.upstream.hostport}", {"X-Request-Id": "{request_id}"})},
+        "headers": {"request": only_needed("{http.reverse_proxy.upstream.hostport}", own)},
         # Refused by the last lane, or too large to replay: the caller gets the gateway's own 503.
         "handle_response": [
             {
@@ -170,16 +175,23 @@ def _proxy(
         # One byte more than the largest body that comes here: Caddy takes a full buffer for an incomplete body.
         handler["request_buffers"] = settings.gateway.replay_limit_mib * MIB + 1
         passive |= {"fail_duration": FAIL_DURATION, "unhealthy_status": list(REFUSED)}
-        balancing["retry_match"] = [{"expression": _worth_another_try(lanes)}]
+        balancing["retry_match"] = [{"expression": _worth_another_try(lanes, wait_s)}]
     return handler
 
 
-def _worth_another_try(lanes: Sequence[Upstream]) -> str:
+def _worth_another_try(lanes: Sequence[Upstream], wait_s: int) -> str:
     """CEL. In JSON the short placeholder names `{rp.…}` never match."""
-    refused = f"{{http.reverse_proxy.status_code}} in [{', '.join(map(str, REFUSED))}]"
+    status, age_ms = "{http.reverse_proxy.status_code}", "{http.request.duration_ms}"
+    refused = f"{status} in [{', '.join(map(str, REFUSED))}]"
     another = f"{{http.reverse_proxy.upstream.hostport}} != {json.dumps(lanes[-1].address)}"
-    young = f"{{http.request.duration_ms}} < {LAST_REFUSAL_MS}.0"
-    return f"{{http.reverse_proxy.is_transport_error}} == true || ({refused} && ({another} || {young}))"
+    rules = [
+        "{http.reverse_proxy.is_transport_error} == true",
+        f"({refused} && ({another} || {age_ms} < {LAST_REFUSAL_MS}.0))",
+    ]
+    if len(lanes) > 1:
+        # What no time is left to repeat would be thrown away.
+        rules.append(f"({status} == {FAILED} && {another} && {age_ms} < {wait_s * 1000}.0 && {next_lane.ONWARDS})")
+    return " || ".join(rules)
 
 
 def only_needed(host: str, own: dict[str, str]) -> Json:

@@ -1,5 +1,6 @@
 """The gateway's Caddy configuration as data: what it holds, what it must not hold, and that Caddy accepts it."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import xxhash
 
-from components.gateway.caddy import burst_hop, routes, upstreams
+from components.gateway.caddy import burst_hop, next_lane, routes, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.walk import walks
 from components.settings import Settings
@@ -127,6 +129,58 @@ def test_handlers_share_capacity_and_failures() -> None:
     expression = small["load_balancing"]["retry_match"][0]["expression"]
     assert "[502, 503, 504]" in expression
     assert "{rp." not in expression
+
+
+@pytest.mark.parametrize("values", [{}, {"lanes": ["vm", "home"]}, {"lanes": ["home", "burst"]}, {"lanes": ALL}])
+def test_a_500_goes_on_where_its_request_is_kept_and_marks_no_lane(values: dict[str, object]) -> None:
+    large, *replayed = proxies(settings(**values))
+    assert large["load_balancing"]["selection_policy"] == {"policy": "first"}
+    assert "Trailer" not in large["headers"]["request"]["set"]
+    for handler in replayed:
+        assert handler["load_balancing"]["selection_policy"] == {
+            "policy": "header",
+            "field": "Trailer",
+            "fallback": {"policy": "first"},
+        }
+        assert handler["headers"]["request"]["set"]["Trailer"] == ["{next_lane}"]
+        assert "status_code} == 500 && " in handler["load_balancing"]["retry_match"][0]["expression"]
+        assert 500 not in handler["health_checks"]["passive"]["unhealthy_status"]
+
+
+@pytest.mark.parametrize("values", [{"lanes": ["home"]}, {"lanes": ["vm"]}, {"lanes": ["burst"]}])
+def test_a_500_of_the_only_lane_stands(values: dict[str, object]) -> None:
+    text = json.dumps(proxies(settings(**values)))
+    assert "Trailer" not in text
+    assert "== 500" not in text
+
+
+def test_a_500_of_a_service_stands() -> None:
+    alone = [handler for handler in proxies(settings(services=SERVICES, lanes=ALL)) if len(handler["upstreams"]) == 1]
+    assert alone
+    assert "Trailer" not in json.dumps(alone)
+    assert "== 500" not in json.dumps(alone)
+
+
+@pytest.mark.parametrize("lanes", [["home", "vm"], ["vm", "home"], ["home", "burst"], ["vm"], ALL])
+@pytest.mark.parametrize("vm", ["10.0.0.2", "10.132.255.17", "127.0.0.2"])
+@pytest.mark.parametrize("home", ["home", "a-machine-with-a-name-as-long-as-tailscale-lets-one-be-of-63-ch"])
+def test_from_each_lane_on_to_the_next_that_is_up(lanes: list[str], vm: str, home: str) -> None:
+    """Chosen as Caddy does, from whichever are up: the next of the later ones, else of the earlier, else the same."""
+    chosen = upstreams.upstreams(settings(lanes=lanes, home={"hostname": home}), vm_address=vm)
+    dials = [upstream.dial for upstream in chosen]
+    marks = next_lane.marks(chosen)
+    assert list(marks) == dials
+    assert list(marks.values()) == sorted(marks.values()), "as the expression compares them"
+    for place, dial in enumerate(dials):
+        later_first = dials[place + 1 :] + dials[: place + 1]
+        for up in itertools.product((True, False), repeat=len(dials)):
+            available = {each for each, answers in zip(dials, up, strict=True) if answers}
+            expected = next((each for each in later_first if each in available), NONE)
+            assert max([NONE, *available], key=lambda each, mark=marks[dial]: _hash(each, mark)) == expected
+
+
+def _hash(dial: str, mark: str) -> int:
+    return xxhash.xxh64_intdigest(f"{dial}{mark}".encode())
 
 
 def test_nothing_ends_a_request_before_its_time() -> None:

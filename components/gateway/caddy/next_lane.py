@@ -1,0 +1,54 @@
+"""How a 500 gets to the next lane, though the lane that gave it is not left alone.
+
+Owns: which lane a request takes after the one it had, and how often a 500 sends it on. Does not own: what else is
+repeated (`walk`).
+
+A 500 may be the request's own fault. If it marked lanes as failed, one such request would take them all from everybody;
+but among lanes that are not marked, policy `first` takes the same one again. So each attempt leaves a mark in the
+request's header, by which Caddy's policy `header` chooses for the next attempt: of the lanes that are up and have a
+slot, the one whose address and the mark have the highest hash together. Each lane has a mark with which the hashes are
+in the wanted order. A new request has none, and `first` chooses.
+
+The mark stands in `Trailer`: Caddy removes it from what callers send, and Go from what lanes get.
+"""
+
+import itertools
+from collections.abc import Sequence
+from typing import Final
+
+import xxhash
+
+from components.gateway.caddy import refusal
+from components.gateway.caddy.answers import Json
+from components.gateway.caddy.upstreams import Upstream
+
+FIELD: Final = "Trailer"
+MARK: Final = "{next_lane}"
+"""Placeholder: the mark of the lane that an attempt is made on."""
+ONWARDS: Final = (
+    f"({{http.regexp.gave_500.0}} == null || {{http.regexp.gave_500.0}} < {MARK})"
+    + f" && header_regexp('gave_500', '{FIELD}', '.+')"
+)
+"""CEL: whether the 500 before this one, if any, was an earlier lane's; it keeps this one's lane (`header_regexp` does).
+So the walk is over after as many 500s as there are lanes, also where later lanes are full."""
+
+
+def policy() -> Json:
+    """Caddy's choice of a lane."""
+    return {"policy": "header", "field": FIELD, "fallback": {"policy": "first"}}
+
+
+def marks(lanes: Sequence[Upstream]) -> dict[str, str]:
+    """The mark of each lane by its address: sorted as the lanes are, and best for the later ones, then the earlier."""
+    dials = [upstream.dial for upstream in lanes]
+    found: dict[str, str] = {}
+    for place, dial in enumerate(dials, start=1):
+        wanted = [*dials[place:], *dials[:place], refusal.DIAL]
+        candidates = (f"{place}.{number}" for number in itertools.count())
+        found[dial] = next(mark for mark in candidates if _hashed(wanted, mark) == wanted)
+    return found
+
+
+def _hashed(dials: Sequence[str], mark: str) -> list[str]:
+    """The addresses in the order in which Caddy takes them (`hostByHashing` in its `selectionpolicies.go`)."""
+    return sorted(dials, key=lambda dial: xxhash.xxh64_intdigest((dial + mark).encode()), reverse=True)
