@@ -1,7 +1,8 @@
-"""A projector of random weights under 1 MB: llama.cpp takes pictures with it, and sees noise.
+"""A projector of random weights under 2 MB: llama.cpp takes pictures with it, and sees noise.
 
 Owns: the file. Does not own: the model that it is made for. The path that a picture takes through the server is the
-real one: fetched or decoded, scaled, cut, encoded, and read as tokens.
+real one: fetched or decoded, scaled, encoded, and read as tokens. It is of the kind that the declared model has, so
+that a picture is as many tokens: one for each square of 28 pixels a side, within the declared bounds.
 """
 
 from __future__ import annotations
@@ -18,18 +19,22 @@ GEMMA3_270M: Final = 640
 """Width of that model's tokens, which the projector writes."""
 _WIDTH: Final = 64
 _PATCH: Final = 14
-_SIDE: Final = 4 * _PATCH
-"""Pixels of a picture's side as it is encoded: sixteen patches, which make one token."""
+_MERGED: Final = 4 * _WIDTH
+"""Four patches make one token."""
+_SIDE: Final = 560
+"""The side, in pixels, of the pictures that such a model was made with; others keep their own size."""
+_LAYERS: Final = 2
+"""One looks at windows of the picture, one at all of it. llama.cpp refuses a picture where either kind is missing."""
 
 Array = npt.NDArray[np.float32]
 
 
 def write(path: Path, *, embedding: int = GEMMA3_270M) -> Path:
-    """Write the projector of a Gemma 3 whose tokens have `embedding` numbers; the same bytes every time."""
+    """Write a projector as Qwen2.5-VL has it, for tokens of `embedding` numbers; the same bytes every time."""
     writer = gguf.GGUFWriter(path, "clip")
     writer.add_string("general.type", "mmproj")
-    writer.add_string("clip.projector_type", "gemma3")
-    for key, yes in (("has_vision_encoder", True), ("has_audio_encoder", False), ("use_gelu", True)):
+    writer.add_string("clip.projector_type", "qwen2.5vl_merger")
+    for key, yes in (("has_vision_encoder", True), ("has_audio_encoder", False), ("use_silu", True)):
         writer.add_bool(f"clip.{key}", yes)
     for key, number in {
         "image_size": _SIDE,
@@ -37,7 +42,8 @@ def write(path: Path, *, embedding: int = GEMMA3_270M) -> Path:
         "embedding_length": _WIDTH,
         "feed_forward_length": _WIDTH,
         "projection_dim": embedding,
-        "block_count": 1,
+        "block_count": _LAYERS,
+        "n_wa_pattern": _LAYERS,
         "attention.head_count": 4,
     }.items():
         writer.add_uint32(f"clip.vision.{key}", number)
@@ -59,14 +65,15 @@ def _tensors(embedding: int) -> Iterator[tuple[str, Array]]:
     def some(*shape: int) -> Array:
         return (random.standard_normal(shape) * 0.02).astype(np.float32)
 
-    yield "v.patch_embd.weight", some(_WIDTH, 3, _PATCH, _PATCH)
-    yield "v.patch_embd.bias", some(_WIDTH)
-    yield "v.position_embd.weight", some((_SIDE // _PATCH) ** 2, _WIDTH)
-    for square in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_up", "ffn_down"):
-        yield f"v.blk.0.{square}.weight", some(_WIDTH, _WIDTH)
-        yield f"v.blk.0.{square}.bias", some(_WIDTH)
-    for norm in ("v.blk.0.ln1", "v.blk.0.ln2", "v.post_ln"):
-        yield f"{norm}.weight", some(_WIDTH)
-        yield f"{norm}.bias", some(_WIDTH)
-    yield "mm.input_projection.weight", some(_WIDTH, embedding)
-    yield "mm.soft_emb_norm.weight", some(_WIDTH)
+    for frame in ("weight", "weight.1"):
+        yield f"v.patch_embd.{frame}", some(_WIDTH, 3, _PATCH, _PATCH)
+    for block in (f"v.blk.{layer}" for layer in range(_LAYERS)):
+        for square in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_gate", "ffn_up", "ffn_down"):
+            yield f"{block}.{square}.weight", some(_WIDTH, _WIDTH)
+            yield f"{block}.{square}.bias", some(_WIDTH)
+        for norm in ("ln1", "ln2"):
+            yield f"{block}.{norm}.weight", some(_WIDTH)
+    yield "v.post_ln.weight", some(_WIDTH)
+    for layer, width in ((0, _MERGED), (2, embedding)):
+        yield f"mm.{layer}.weight", some(width, _MERGED)
+        yield f"mm.{layer}.bias", some(width)
