@@ -176,6 +176,7 @@ async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path) -> None:
         [
             "",
             *greeting.truth(plan, scripted=lab.fake_models),
+            *greeting.sight(scripted=lab.fake_models),
             "",
             *unproven.summary(plan.unproven),
             greeting.snippet(stack),

@@ -144,6 +144,16 @@ def truth(plan: Plan, *, scripted: bool) -> list[str]:
     ]
 
 
+def sight(*, scripted: bool) -> list[str]:
+    """What the small model makes of pictures."""
+    if scripted:
+        return []
+    return [
+        "its projector has random weights: a picture is scaled, encoded and counted as declared, but the model sees",
+        "noise, and whatever it says of a picture is made up",
+    ]
+
+
 def _first_key(stack: Stack) -> str:
     return next(iter(stack.outputs["api_keys"].values()))
 

@@ -1,6 +1,6 @@
 """How much a request asks of an engine: its text and its pictures, in tokens.
 
-Owns: counting. Does not own: the time that they take (`engine`), what a picture shows (`pictures`).
+Owns: counting. Does not own: the time that they take (`engine`), finding pictures (`pictures`).
 """
 
 import io
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from components.machines.requests import ANSWER_TOKENS, BYTES_PER_TOKEN
 from lab.programs.engine import Work
-from lab.programs.pictures import PictureError, picture_question
+from lab.programs.pictures import PictureError, pictures
 
 PATCH: Final = 28
 """Pixels of a picture token's side: Qwen2.5-VL's patches of 14, merged two by two."""
@@ -25,13 +25,12 @@ def most_picture_tokens(image_max_tokens: int | None, mm_processor_kwargs: Mappi
 
 def work(raw: bytes, body: dict[str, Any], most_picture_tokens: int | None) -> Work:
     """The request's work; raises `PictureError` for a picture that no engine could read."""
-    question = picture_question(raw) if b"image_url" in raw else None
-    pictures = question.pictures if question else []
-    text = len(raw) - sum(4 * math.ceil(len(picture) / 3) for picture in pictures)
+    seen = pictures(raw) if b"image_url" in raw else []
+    text = len(raw) - sum(4 * math.ceil(len(picture) / 3) for picture in seen)
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or ANSWER_TOKENS
     return Work(
         text=max(1, round(text / BYTES_PER_TOKEN)),
-        pictures=tuple(picture_tokens(*_size(picture), most_picture_tokens) for picture in pictures),
+        pictures=tuple(picture_tokens(*_size(picture), most_picture_tokens) for picture in seen),
         answer=max(1, min(int(limit), ANSWER_TOKENS)),
     )
 

@@ -1,16 +1,21 @@
 """Table 1 of the lab: image -> local program, and the arguments it understands.
 
 Owns: the translation of a declared container's command and arguments into a process. An image or an argument that is
-not listed here stops the lab: it would otherwise run something else than what was declared.
+not listed here stops the lab: it would otherwise run something else than what was declared. llama.cpp's own server
+gets what isn't listed as it stands, and judges it.
 """
 
+import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from lab.errors import LabError
+from lab.programs.model_server import CONVERSATION
+from lab.programs.prompt import most_picture_tokens
 
 BIN: Final = Path(sys.executable).parent
 
@@ -21,10 +26,20 @@ class Argument:
 
     values: int
     meaning: str
-    local: str | None = None
-    """Argument of the local program that gets the value; None: the value has no effect here, `meaning` says why."""
+    local: str | Callable[[str], Sequence[str]] | None = None
+    """Argument of the local program that gets the value, or the words that it becomes; None: the value has no effect
+    here, `meaning` says why."""
     scripted: str | None = None
     """Argument of the scripted stand-in that gets the value; None: as with the local program."""
+
+
+@dataclass(frozen=True)
+class Added:
+    """Words of the local command line that nobody declared."""
+
+    name: str
+    words: tuple[str, ...]
+    why: str
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,9 @@ class Program:
     arguments: Mapping[str, Argument] | None = None
     """None: the arguments are the real program's own, passed on as they are."""
     positional: Argument | None = None
+    real: bool = False
+    """Whether the local program is the image's own: it then gets an argument that isn't listed as it stands."""
+    added: tuple[Added, ...] = ()
     scripted: tuple[str, ...] = ()
     """Command line of the stand-in of `lab up --fake-models`, to which its understood arguments are added."""
     runs: tuple[str, ...] = ()
@@ -50,8 +68,38 @@ _MODEL: Final = (sys.executable, "-m", "lab.programs.model_server")
 _SCRIPTED: Final = (sys.executable, "-m", "lab.programs.fake_model")
 _HOST: Final = Argument(1, "replaced by the loopback address of table 3")
 _PACE: Final = "scripted models go by it"
-_CORES: Final = Argument(1, "the declared machine's cores; this one's are shared")
+_OWN: Final = Argument(0, "as declared: llama.cpp's own parser takes or refuses it")
+_THREADS: Final = 2 if (os.cpu_count() or 1) >= 4 else 1
+_REPLACED: Final = Argument(1, "replaced, see below")
 _SMALL: Final = "gemma-3-270m answers instead of the declared weights"
+_NOISE: Final = "a projector of random weights instead of the declared one: true tokens, but the model sees noise"
+_SHARED: Final = Added(
+    "--threads, --poll",
+    # Two engines whose waiting threads spin on two busy cores were ten times slower.
+    ("--threads", str(_THREADS), "--poll", "0"),
+    f"{_THREADS} of this machine's cores, which are shared; threads that wait sleep",
+)
+_SPEAKS: Final = Added(
+    "--chat-template, --reverse-prompt",
+    CONVERSATION,
+    "part of the model: the small one is a base model, and continues a written conversation up to the next turn",
+)
+
+
+def _as_declared(name: str, meaning: str = "as declared", values: int = 1, *, scripted: bool = False) -> Argument:
+    """One of llama.cpp's arguments, for llama.cpp."""
+    return Argument(values, meaning, name, name if scripted else None)
+
+
+def _vision(kwargs: str) -> list[str]:
+    """llama.cpp's arguments for vLLM's of the picture processor."""
+    return ["--mmproj", "random", "--image-max-tokens", str(most_picture_tokens(None, json.loads(kwargs)))]
+
+
+def _runner(name: str) -> list[str]:
+    """The same weights as an embedder: the mean of their last layer. A real server, a poor embedder."""
+    return ["--embeddings", "--pooling", "mean"] if name == "pooling" else []
+
 
 PROGRAMS: Final = (
     Program(
@@ -74,46 +122,57 @@ PROGRAMS: Final = (
     ),
     Program(
         repository="ghcr.io/ggml-org/llama.cpp",
-        program="xllamacpp (llama.cpp's server), behind a stand-in for pictures",
+        program="xllamacpp: llama.cpp's own argument parser and server, of another build",
         local=_MODEL,
         scripted=(*_SCRIPTED, "--engine", "llama.cpp"),
+        real=True,
+        added=(_SHARED, _SPEAKS),
         arguments={
             "--host": _HOST,
             "--port": _HOST,
-            "--model": Argument(1, _SMALL),
-            "--mmproj": Argument(1, "pictures are decoded and described by a labelled stand-in"),
-            "--alias": Argument(1, "served name", "--alias"),
-            "--ctx-size": Argument(1, "context, tokens", "--ctx-size"),
-            "--parallel": Argument(1, "slots", "--parallel"),
-            "--threads": _CORES,
-            "--threads-batch": _CORES,
-            "--batch-size": Argument(1, f"prompt tokens of one step; {_PACE}", scripted="--batch-size"),
-            "--ubatch-size": Argument(1, "no effect on who waits for whom"),
-            "--cache-ram": Argument(1, "the small model needs no limit; a stand-in remembers no prompt"),
-            "--image-max-tokens": Argument(1, f"a picture's tokens; {_PACE}", scripted="--image-max-tokens"),
-            "--n-gpu-layers": Argument(1, "no GPU here"),
-            "--metrics": Argument(0, "as llama.cpp has them"),
+            "--model": _as_declared("--model", _SMALL),
+            "--mmproj": _as_declared("--mmproj", _NOISE),
+            "--alias": _as_declared("--alias", scripted=True),
+            "--ctx-size": _as_declared("--ctx-size", scripted=True),
+            "--parallel": _as_declared("--parallel", scripted=True),
+            "--threads": _REPLACED,
+            "--threads-batch": _REPLACED,
+            "--chat-template": _REPLACED,
+            "--batch-size": _as_declared("--batch-size", f"as declared; {_PACE}", scripted=True),
+            "--ubatch-size": _as_declared("--ubatch-size"),
+            "--cache-ram": _as_declared("--cache-ram", "as declared; a stand-in remembers no prompt"),
+            "--image-max-tokens": _as_declared("--image-max-tokens", f"as declared; {_PACE}", scripted=True),
+            "--image-min-tokens": _as_declared("--image-min-tokens", "as declared; a stand-in takes any picture"),
+            "--n-gpu-layers": _as_declared("--n-gpu-layers", "as declared; llama.cpp finds no GPU here"),
+            "--metrics": _as_declared("--metrics", values=0),
         },
     ),
     Program(
         repository="docker.io/vllm/vllm-openai",
-        program="xllamacpp (llama.cpp's server), behind a stand-in for pictures: vLLM needs a GPU",
+        program="xllamacpp (llama.cpp's own server), which takes as many pictures as fit: vLLM needs a GPU",
         local=_MODEL,
         scripted=(*_SCRIPTED, "--engine", "vllm"),
         entrypoint=("vllm", "serve"),
-        positional=Argument(1, _SMALL),
+        positional=Argument(1, _SMALL, "--model"),
+        added=(
+            _SHARED,
+            _SPEAKS,
+            Added("--metrics", ("--metrics",), "llama.cpp's, with its own names"),
+            Added("--kv-unified", ("--kv-unified",), "slots share the context, as vLLM's requests share its cache"),
+            Added("--cache-ram", ("--cache-ram", "64"), "prompts to remember, MiB; vLLM remembers them on the card"),
+        ),
         arguments={
             "--host": _HOST,
             "--port": _HOST,
-            "--served-model-name": Argument(1, "served name", "--alias"),
-            "--max-model-len": Argument(1, "context, tokens", "--ctx-size"),
+            "--served-model-name": Argument(1, "served name", "--alias", "--alias"),
+            "--max-model-len": Argument(1, "context, tokens", "--ctx-size", "--ctx-size"),
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
-            "--max-num-seqs": Argument(1, "slots", "--parallel"),
-            "--limit-mm-per-prompt": Argument(1, "pictures go to the stand-in"),
-            "--mm-processor-kwargs": Argument(1, f"a picture's tokens; {_PACE}", scripted="--mm-processor-kwargs"),
-            "--allowed-media-domains": Argument(1, "the stand-in takes inline pictures only"),
+            "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
+            "--limit-mm-per-prompt": Argument(1, "llama.cpp has no such limit"),
+            "--mm-processor-kwargs": Argument(1, f"{_NOISE}; {_PACE}", _vision, "--mm-processor-kwargs"),
+            "--allowed-media-domains": Argument(1, "llama.cpp has no such list: it asks any address"),
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
-            "--runner": Argument(1, "generating text, or pooling (embeddings)", "--runner"),
+            "--runner": Argument(1, "generating text, or pooling (embeddings)", _runner, "--runner"),
             "--safetensors-load-strategy": Argument(1, "another format of weights"),
             "--compilation-config": Argument(1, "no compiler and no CUDA graphs here"),
             "--disable-access-log-for-endpoints": Argument(1, "the local server logs in its own way"),
@@ -153,7 +212,8 @@ def understood(container: str, image: str, command: Sequence[str], args: Sequenc
         if not command or command[0] not in program.runs:
             raise LabError(f"{container}: the lab runs {' or '.join(program.runs)} of {image}, not {list(command)}")
         return []
-    return [(name, argument.meaning) for name, argument, _ in _parse(container, program, command, args)]
+    found = [(name, argument.meaning) for name, argument, _ in _parse(container, program, command, args)]
+    return found + [(f"added: {added.name}", added.why) for added in program.added]
 
 
 def local_command(
@@ -169,13 +229,14 @@ def local_command(
 ) -> list[str]:
     """The process to start for a model server that listens on `host:port`: the real program, or the scripted one."""
     program = program_of(image)
-    line = [*(program.scripted if scripted else program.local), "--host", host, "--port", str(port)]
-    line += ["--cache", str(cache)]
-    for _, argument, values in _parse(container, program, command, args):
-        name = (scripted and argument.scripted) or argument.local
-        if name:
-            line += [name, *values]
-    return line
+    line = [*program.scripted] if scripted else [*program.local, str(cache)]
+    line += ["--host", host, "--port", str(port)]
+    for name, argument, values in _parse(container, program, command, args):
+        if argument is _OWN and scripted:
+            raise LabError(f"{container}: no scripted model understands the argument {name}; leave out --fake-models")
+        local = name if argument is _OWN else argument.scripted if scripted else argument.local
+        line += [] if local is None else [local, *values] if isinstance(local, str) else local(values[0])
+    return line if scripted else [*line, *(word for added in program.added for word in added.words)]
 
 
 def _parse(
@@ -194,6 +255,10 @@ def _parse(
         argument = program.arguments.get(name)
         if argument is None and not word.startswith("-") and program.positional and not found:
             found.append(("(model)", program.positional, [word]))
+            continue
+        if argument is None and program.real and name.startswith("-"):
+            count = next((i for i, following in enumerate(words) if following.startswith("-")), len(words))
+            found.append((name, _OWN, [value] if equals else [words.pop(0) for _ in range(count)]))
             continue
         if argument is None:
             raise LabError(f"{container}: the lab does not understand the argument {word} of {program.repository}")

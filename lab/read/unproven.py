@@ -23,7 +23,7 @@ class Group(StrEnum):
     PACKETS = "packets (firewall, NAT, tailnet policy, NetworkPolicy)"
     TAILNET = "joining the real tailnet"
     GPU = "the GPU, its plugin and real vLLM"
-    MACHINES = "disks, weights and the machines' speed"
+    MACHINES = "disks, weights, answers' quality, machines' speed"
     K3S = "K3s itself"
     PULUMI = "Pulumi's engine and providers"
     UNCLASSIFIED = "types that nobody has classified yet"

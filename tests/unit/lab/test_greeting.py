@@ -122,3 +122,8 @@ def test_the_small_model_s_time_is_never_taken_for_the_vm_s(stack_of: Callable[.
     assert greeting.truth(plan.read(stack_of(lanes=["home"])), scripted=False) == [
         "`python -m lab plan` says how late the declared machines answer"
     ]
+
+
+def test_nobody_takes_the_small_model_s_words_about_a_picture_for_sight() -> None:
+    assert "whatever it says of a picture is made up" in " ".join(greeting.sight(scripted=False))
+    assert greeting.sight(scripted=True) == []

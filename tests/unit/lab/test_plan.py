@@ -136,8 +136,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
         r"home/vllm: the lab does not know the command python -m vllm of docker\.io/vllm/vllm-openai",
     ),
     "unknown argument": (
-        in_user_data(" --metrics", " --mlock"),
-        r"vm/model: the lab does not understand the argument --mlock of ghcr\.io/ggml-org/llama\.cpp",
+        in_vllm(lambda values: values["args"].append("--enforce-eager")),
+        r"home/vllm: the lab does not understand the argument --enforce-eager of docker\.io/vllm/vllm-openai",
     ),
     "second model": (
         in_vllm(lambda values: values["args"].insert(1, "another/model")),
