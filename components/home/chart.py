@@ -1,14 +1,23 @@
 """A service at home as a release of `charts/ai-service`: its chart values, as a pure function.
 
 Owns: the values that the chart gets for vLLM's image and for any other. Does not own: vLLM's arguments (`vllm`), the
-list of services (`settings.declared_services`), the chart's defaults.
+verdict of a probe (`liveness`), the list of services (`settings.declared_services`), the chart's defaults.
 """
 
-from typing import Any
+import json
+from pathlib import Path
+from typing import Any, Final
 
 from components import vllm
+from components.home import liveness
 from components.settings import Settings
 from components.settings.declared_services import Service, utilization
+
+LIVENESS: Final = Path(liveness.__file__).read_text()
+"""The probe's program, whole: the image brings Python and nothing of ours."""
+STATE: Final = "/tmp/liveness"
+"""Where a probe leaves the metrics that it saw for the next one."""
+EMBEDDINGS: Final = "/v1/embeddings"
 
 
 def values(service: Service, settings: Settings) -> dict[str, Any]:
@@ -20,7 +29,7 @@ def values(service: Service, settings: Settings) -> dict[str, Any]:
         # Downloads belong on the volume, for any library that goes by HOME.
         "env": {**({"HOME": vllm.CACHE} if service.cache_gib else {}), **service.env},
         "port": service.port,
-        # Of a server's own paths, /tokenize, /pause, /metrics and the rest stay inside the cluster.
+        # Of a server's own paths, /tokenize, /pause and the rest stay inside the cluster.
         "ingress": {"prefixes": list(service.paths)},
         "gpu": {"slices": service.slices, "card": settings.home.gpu},
         "cache": {"gib": service.cache_gib, "mountPath": vllm.CACHE},
@@ -51,4 +60,15 @@ def _vllm(service: Service, settings: Settings, drain_s: int) -> dict[str, Any]:
             "VLLM_NO_USAGE_STATS": "1",
             **service.env,
         },
+        "ingress": {"prefixes": list(service.paths), "metrics": "/metrics"},
+        "liveness": {"command": _alive(service)},
     }
+
+
+def _alive(service: Service) -> list[str]:
+    """The probe's command: who makes vectors is asked for one, everybody else for a token."""
+    embeds = EMBEDDINGS in service.paths
+    path = EMBEDDINGS if embeds else "/v1/completions"
+    question = {"input": "a"} if embeds else {"prompt": "a", "max_tokens": 1}
+    body = json.dumps({"model": service.model, **question}, separators=(",", ":"))
+    return ["python3", "-I", "-c", LIVENESS, f"127.0.0.1:{service.port}", STATE, path, body]

@@ -41,8 +41,11 @@ class Home(Lane):
     def reset(self) -> None:
         super().reset()
         self.away: set[str] = set()
+        self.asked: set[str] = set()
+        """Paths that were asked for."""
 
     def checked(self, path: str) -> tuple[int, bytes]:
+        self.asked.add(path)
         known, host = {str(service["name"]) for service in SERVICES}, self.seen[-1]["host"]
         return (404 if path != "/health" or host not in known else 503 if host in self.away else 200), b"{}"
 
@@ -187,6 +190,19 @@ def the_door_is_the_same(here: World) -> None:
     }  # fmt: skip
 
 
+def no_caller_reads_the_metrics(here: World) -> None:
+    """Traefik leads whoever asks in a service's name to its metrics: the gateway does so for itself alone."""
+    for path in ("/metrics", "/v1/vllm/metrics", "/v1/audio/../../metrics", "/v1/%2e%2e/metrics", "//vllm/metrics"):
+        for method, body in (("GET", None), ("POST", SMALL)):
+            assert here.call(method, path, body, Host="vllm").status in (400, 404, 405), (method, path)
+    here.raw("GET http://vllm/metrics HTTP/1.1")
+    assert here.home.received == []
+    assert home_of(here).asked <= {"/health"}
+    for path in ("/v1/chat/completions", "/v1/audio/speech"):
+        here.call(path=path, body=SMALL, Host="vllm")
+        assert here.home.received[-1].headers["host"] == "home:80"
+
+
 def the_list_is_what_is_declared(here: World) -> None:
     assert [model.id for model in here.sdk().models.list()] == MODELS
     assert [here.sdk().models.retrieve(model).id for model in MODELS] == MODELS
@@ -197,7 +213,8 @@ CHECKS: list[Check] = [
     each_path_is_its_own_service_s, the_longest_path_wins, one_spelling_reaches_a_service,
     home_away_is_503_and_no_other_lane, a_service_away_is_503_and_the_others_serve,
     a_service_takes_no_slot_of_the_model, the_model_takes_no_slot_of_a_service, a_failing_service_doesn_t_mark_home,
-    a_service_s_500_stands, files_pass_as_they_are, the_door_is_the_same, the_list_is_what_is_declared,
+    a_service_s_500_stands, files_pass_as_they_are, the_door_is_the_same, no_caller_reads_the_metrics,
+    the_list_is_what_is_declared,
 ]  # fmt: skip
 
 
@@ -278,6 +295,12 @@ def headers_pass(config: dict[str, Any]) -> None:
         del proxy["headers"]["request"]["delete"]
 
 
+def hosts_pass(config: dict[str, Any]) -> None:
+    for proxy in find(config, lambda x: "load_balancing" in x):
+        proxy["headers"]["request"]["delete"] = []
+        proxy["headers"]["request"]["set"]["Host"] = ["{http.request.host}"]
+
+
 def long_wait(config: dict[str, Any]) -> None:
     for proxy in of_services(config):
         proxy["load_balancing"]["try_duration"] = "240s"
@@ -304,6 +327,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (any_characters, one_spelling_reaches_a_service),
     (no_guards, the_door_is_the_same),
     (headers_pass, the_door_is_the_same),
+    (hosts_pass, no_caller_reads_the_metrics),
     (long_wait, home_away_is_503_and_no_other_lane),
     (no_limit, a_service_takes_no_slot_of_the_model),
     (unlisted, the_list_is_what_is_declared),

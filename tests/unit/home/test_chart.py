@@ -82,7 +82,11 @@ def test_the_scenarios_are_there() -> None:
         ({"env": {"A": 1}}, "/env/A"),
         ({"resources": {"limits": {"memory": "16G"}}}, "/resources/limits/memory"),
         ({"resources": {"limits": {"cpu": "1"}}}, "additional properties 'cpu' not allowed"),
+        ({"ingress": {"metrics": "metrics"}}, "/ingress/metrics"),
         ({"probes": {"startupSeconds": 0}}, "/probes/startupSeconds"),
+        ({"probes": {"livenessFailures": 24}}, "additional properties 'livenessFailures' not allowed"),
+        ({"liveness": {"failures": 1}}, "/liveness/failures"),
+        ({"liveness": {"command": [""]}}, "/liveness/command/0"),
         ({"networkPolicy": {"from": {"podLabels": None}}}, "/networkPolicy/from"),
         ({"networkPolicy": {"metrics": {"namespace": ""}}}, "/networkPolicy/metrics/namespace"),
         ({"networkPolicy": {"enabled": False}}, "additional properties 'enabled' not allowed"),
@@ -147,6 +151,38 @@ def test_ingress_routes_the_declared_paths_for_any_host_and_health_for_the_servi
     assert [(p["path"], p["pathType"]) for p in own["http"]["paths"]] == [("/readyz", "Exact")]
     backends = {p["backend"]["service"]["name"] for rule in (anybody, own) for p in rule["http"]["paths"]}
     assert backends == {"svc"}
+
+
+def test_metrics_are_routed_for_the_service_s_own_host_and_only_where_declared() -> None:
+    values = {"image": IMAGE, "ingress": {"prefixes": ["/v1"], "metrics": "/metrics"}}
+    anybody, own = render(values)["Ingress"]["spec"]["rules"]
+    assert [p["path"] for p in anybody["http"]["paths"]] == ["/v1"]
+    assert [(p["path"], p["pathType"]) for p in own["http"]["paths"]] == [("/health", "Exact"), ("/metrics", "Exact")]
+    assert "/metrics" not in str(render({"image": IMAGE, "ingress": {"prefixes": ["/v1"]}})["Ingress"])
+
+
+def liveness_of(scenario: Object) -> Object:
+    return cast(Object, pod_of(render(scenario))["containers"][0]["livenessProbe"])
+
+
+def test_a_restart_comes_after_two_minutes_and_waits_for_nobody(scenario: Object) -> None:
+    probe = liveness_of(scenario)
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 120
+    assert probe["timeoutSeconds"] < probe["periodSeconds"]
+    assert probe["terminationGracePeriodSeconds"] == 15
+
+
+@pytest.mark.parametrize("name", ["qwen", "embeddings"])
+def test_vllm_is_alive_by_what_it_produces(name: str) -> None:
+    scenario = load(CHART / "ci" / f"{name}-values.yaml")
+    probe = liveness_of(scenario)
+    assert "httpGet" not in probe
+    assert probe["exec"]["command"] == scenario["liveness"]["command"], "the program arrives as it was written"
+
+
+def test_without_a_command_liveness_asks_the_health_path() -> None:
+    probe = liveness_of({"image": IMAGE, "probes": {"path": "/readyz"}})
+    assert ("exec" in probe, probe["httpGet"]) == (False, {"path": "/readyz", "port": "http"})
 
 
 def test_the_pod_has_no_way_to_the_cluster_and_no_privilege(scenario: Object) -> None:
