@@ -1,4 +1,4 @@
-"""The fake engine's HTTP: bodies in, events, errors and broken connections out.
+"""The fake engine's HTTP: bodies in, events and broken connections out.
 
 Owns: how each of them looks on the wire. Does not own: when they are sent (`fake_model`).
 """
@@ -34,13 +34,6 @@ async def receive(request: web.Request, entry: Entry) -> bytes | None:
 
 async def event(response: web.StreamResponse, data: dict[str, Any]) -> None:
     await response.write(b"data: " + json.dumps(data).encode() + b"\n\n")
-
-
-def error(status: int, message: str, retry_after: str | int | None = None) -> web.Response:
-    kind = "invalid_request_error" if status < 500 else "server_error"
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    body = {"error": {"message": message, "type": kind, "param": None, "code": None}}
-    return web.json_response(body, status=status, headers=headers)
 
 
 async def reset(request: web.Request, entry: Entry, begun: web.StreamResponse | None = None) -> web.StreamResponse:

@@ -1,11 +1,9 @@
 """A fake OpenAI engine: as slow as the machine that it is told, or scripted; it says who answered and misbehaves on
 demand.
 
-Owns: deterministic answers with the marker `BACKEND:<marker>`, the request log (the tests' witness), the faults. Does
-not own: a model, for no answer means anything; when a machine's tokens come (`engine`).
-
-Control: `POST /_fault` merges JSON into the behaviour, `DELETE /_fault` resets it, `GET /_fault` shows it; `GET /_log`
-lists the API requests received, `DELETE /_log` empties it, `GET /_stats` has counts and the in-flight peak.
+Owns: deterministic answers with the marker `BACKEND:<marker>`, and the faults' effect on them. Does not own: a model,
+for no answer means anything; when a machine's tokens come (`engine`), what an engine refuses (`limits`), the switches
+and the request log (`fake_control`).
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,8 +23,10 @@ from aiohttp import web
 from lab.programs import die_with_parent, fake_metrics, log_to_stderr, prompt
 from lab.programs.engine import Counts, Engine, Job, Pace
 from lab.programs.event_loop import stop_event
-from lab.programs.fake_http import MAX_BODY_BYTES, error, event, receive, reset
-from lab.programs.fake_state import Behaviour, Entry, Log, Reading, outcomes
+from lab.programs.fake_control import Control
+from lab.programs.fake_http import MAX_BODY_BYTES, event, receive, reset
+from lab.programs.fake_state import Behaviour, Entry, Reading
+from lab.programs.limits import Limits, Refused, error_of, undecodable
 from lab.programs.pictures import PictureError
 from lab.programs.serving import serve_http
 
@@ -35,7 +35,7 @@ BATCH_TOKENS = 2048
 
 _ENTRY = web.RequestKey("entry", Entry)
 
-log = log_to_stderr("fake_model")
+log_to_stderr("fake_model")
 
 
 class FakeModel:
@@ -43,23 +43,20 @@ class FakeModel:
 
     def __init__(self, args: argparse.Namespace) -> None:
         """Start healthy."""
-        self._alias, self._marker, self._log = cast("str", args.alias), cast("str", args.marker), Log(args.journal)
-        self._llama_cpp = args.engine == "llama.cpp"
+        self._alias, self._marker = cast("str", args.alias), cast("str", args.marker)
+        self._limits, self._llama_cpp = Limits.of(args), args.engine == "llama.cpp"
         self._most_picture_tokens = prompt.most_picture_tokens(args.image_max_tokens, args.mm_processor_kwargs)
-        self._moving, self._healthy = asyncio.Event(), asyncio.Event()
-        self._become(Behaviour())
+        self._first_tokens: list[float] = []
+        self._control = Control(args.journal, self._first_tokens.clear)
         self._engines: list[Engine] = []
         if args.pace:
             pace, limits = Pace(**json.loads(args.pace)), {"slots": args.parallel, "batch": args.batch_size}
-            self._engines = [Engine(pace, **limits, moving=self._moving) for _ in range(args.machines)]
-        self._scripted = Counts()
-        self._in_flight = self._peak = self._served = 0
-        self._probes = {"/health": 0, "/metrics": 0}
-        self._first_tokens: list[float] = []
+            self._engines = [Engine(pace, **limits, moving=self._control.moving) for _ in range(args.machines)]
+        self._scripted, self._requests, self._served = Counts(), fake_metrics.Served(), 0
 
     def app(self) -> web.Application:
         """Return the application with all routes."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._requests.count])
         app.on_response_prepare.append(self._mark)
         app.add_routes(
             [
@@ -68,12 +65,7 @@ class FakeModel:
                 web.get("/v1/models", self._models),
                 web.get("/health", self._health),
                 web.get("/metrics", self._metrics),
-                web.get("/_log", self._show_log),
-                web.delete("/_log", self._clear_log),
-                web.get("/_stats", self._stats),
-                web.get("/_fault", self._show_fault),
-                web.post("/_fault", self._merge_fault),
-                web.delete("/_fault", self._reset_fault),
+                *self._control.routes(),
             ]
         )
         return app
@@ -82,48 +74,63 @@ class FakeModel:
         response.headers["X-Fake-Backend"] = self._marker
         if entry := request.get(_ENTRY):
             entry.status = response.status
-            self._log.note(entry)
+            self._control.log.note(entry)
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
         entry = self._enter(request)
-        self._in_flight += 1
-        self._peak = max(self._peak, self._in_flight)
-        try:
-            response = await self._answer(request, entry)
-        except (asyncio.CancelledError, OSError):
-            entry.outcome = "client-gone" if entry.outcome == "open" else entry.outcome
-            raise
-        finally:
-            self._in_flight -= 1
-        entry.outcome = "answered" if entry.outcome == "open" else entry.outcome
-        return response
+        with self._control.answering(entry):
+            try:
+                return await self._answer(request, entry)
+            except Refused as refused:
+                return self._refusal(refused)
+
+    def _refusal(self, refused: Refused, headers: dict[str, str] | None = None) -> web.Response:
+        return web.json_response(error_of(self._llama_cpp, refused), status=refused.status, headers=headers)
 
     async def _answer(self, request: web.Request, entry: Entry) -> web.StreamResponse:
         raw = await receive(request, entry)
         if raw is None:
-            return error(413, f"body over {MAX_BODY_BYTES} bytes")
-        behaviour = self._behaviour
-        await self._moving.wait()
+            raise Refused(413, f"body over {MAX_BODY_BYTES} bytes")
+        behaviour = self._control.behaviour
+        if behaviour.hang:
+            await self._control.moving.wait()
         if behaviour.reset == "before-headers":
             return await reset(request, entry)
-        if behaviour.status is not None:
-            return error(behaviour.status, f"fault set on {self._marker}", behaviour.retry_after)
-        try:
-            body = json.loads(raw)
-        except ValueError as refused:
-            return error(400, f"body is not JSON: {refused}")
-        if not isinstance(body, dict):
-            return error(400, "body is not a JSON object")
-        reading = Reading(entry, cast("dict[str, Any]", body), chat=request.path.endswith("/chat/completions"))
+        if faulty := self._faulty(behaviour):
+            return faulty
+        reading = self._read(request, entry, raw)
         if not self._engines:
             return await self._begin(request, reading, behaviour, None)
-        try:
-            reading.work = prompt.work(raw, reading.body, self._most_picture_tokens)
-        except PictureError as refused:
-            return error(400, str(refused))
+        assert reading.work
         work = replace(reading.work, answer=reading.tokens(behaviour))
         with self._engine(request).enter(work, held_s=behaviour.first_token_delay) as job:
             return await self._begin(request, reading, behaviour, job)
+
+    def _faulty(self, behaviour: Behaviour) -> web.Response | None:
+        """The answer of an engine that a fault has made refuse everybody."""
+        if behaviour.status is None:
+            return None
+        after = {} if behaviour.retry_after is None else {"Retry-After": str(behaviour.retry_after)}
+        return self._refusal(Refused(behaviour.status, f"fault set on {self._marker}"), after)
+
+    def _read(self, request: web.Request, entry: Entry, raw: bytes) -> Reading:
+        """The request, within the engine's limits; raises `Refused`."""
+        try:
+            body = json.loads(raw)
+        except ValueError as refused:
+            raise Refused(400, f"body is not JSON: {refused}") from refused
+        if not isinstance(body, dict):
+            raise Refused(400, "body is not a JSON object")
+        body = cast("dict[str, Any]", body)
+        self._limits.check(body)
+        try:
+            work = prompt.work(raw, body, self._most_picture_tokens)
+        except PictureError as error:
+            raise undecodable(self._llama_cpp) from error
+        self._limits.check_tokens(work.prompt, body)
+        reading = Reading(entry, body, chat=request.path.endswith("/chat/completions"))
+        reading.work = work if self._engines else None
+        return reading
 
     def _engine(self, request: web.Request) -> Engine:
         """The machine that a connection leads to: a balancer hands out connections, and keeps none in mind."""
@@ -150,12 +157,13 @@ class FakeModel:
                 await asyncio.sleep(behaviour.token_interval)
             elif not job:
                 await asyncio.sleep(behaviour.first_token_delay)
-            await self._moving.wait()
+            await self._control.moving.wait()
             if not number:
                 self._first_tokens.append(time.monotonic() - reading.started)
                 self._scripted.prompt_tokens += reading.usage(behaviour)["prompt_tokens"]
                 self._scripted.prompt_s += self._first_tokens[-1]
             self._scripted.generated += 1
+            self._scripted.steps += 1
             yield f" token{number}" if number else f"BACKEND:{self._marker}"
 
     async def _whole(
@@ -201,11 +209,6 @@ class FakeModel:
         await response.write_eof()
         return response
 
-    def _become(self, behaviour: Behaviour) -> None:
-        self._behaviour = behaviour
-        for goes, free in ((self._moving, not behaviour.hang), (self._healthy, behaviour.health != 0)):
-            goes.set() if free else goes.clear()
-
     def _head(self, reading: Reading, suffix: str) -> dict[str, Any]:
         self._served += 1
         kind = f"chat.completion{suffix}" if reading.chat else "text_completion"
@@ -213,56 +216,32 @@ class FakeModel:
         return identity | {"object": kind, "model": self._alias}
 
     def _enter(self, request: web.Request) -> Entry:
-        request[_ENTRY] = self._log.enter(request.method, request.path_qs, list(request.headers.items()))
+        request[_ENTRY] = self._control.log.enter(request.method, request.path_qs, list(request.headers.items()))
         return request[_ENTRY]
 
     async def _models(self, request: web.Request) -> web.Response:
         self._enter(request).outcome = "answered"
         model = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
-        return web.json_response({"object": "list", "data": [model]})
+        listed = web.json_response({"object": "list", "data": [model]})
+        return self._faulty(self._control.behaviour) or listed
 
     async def _health(self, _: web.Request) -> web.Response:
-        self._probes["/health"] += 1
-        await self._healthy.wait()
-        status = self._behaviour.health
+        self._control.probes["/health"] += 1
+        await self._control.healthy.wait()
+        status = self._control.behaviour.health
         return web.json_response({"status": "ok" if status == 200 else "fault"}, status=status)
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        self._probes["/metrics"] += 1
-        scripted = replace(self._scripted, processing=self._in_flight)
-        counts = self._engine(request).counts if self._engines else scripted
-        told = fake_metrics.llama_cpp(counts) if self._llama_cpp else None
-        text = told or fake_metrics.vllm(self._alias, counts, self._first_tokens)
+        self._control.probes["/metrics"] += 1
+        if self._control.moving.is_set():
+            # Told by an engine's steps: of one that is stuck nobody hears who came and went.
+            self._scripted.processing = self._control.in_flight
+        counts = self._engine(request).counts if self._engines else self._scripted
+        if self._llama_cpp:
+            text = fake_metrics.llama_cpp(counts)
+        else:
+            text = fake_metrics.vllm(self._alias, counts, self._first_tokens) + self._requests.text()
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
-
-    async def _show_log(self, _: web.Request) -> web.Response:
-        return web.json_response([asdict(entry) for entry in self._log.entries])
-
-    async def _clear_log(self, request: web.Request) -> web.Response:
-        self._log.entries.clear()
-        self._first_tokens.clear()
-        self._probes = dict.fromkeys(self._probes, 0)
-        self._peak = self._in_flight
-        return await self._stats(request)
-
-    async def _stats(self, _: web.Request) -> web.Response:
-        counts = {"in_flight": self._in_flight, "in_flight_peak": self._peak, "requests": len(self._log.entries)}
-        return web.json_response(counts | {"outcomes": outcomes(self._log.entries), "probes": self._probes})
-
-    async def _show_fault(self, _: web.Request) -> web.Response:
-        return web.json_response(asdict(self._behaviour))
-
-    async def _merge_fault(self, request: web.Request) -> web.Response:
-        try:
-            self._become(self._behaviour.merged(await request.json()))
-        except (ValueError, TypeError) as refused:
-            return error(400, str(refused))
-        log.info("behaviour: %s", self._behaviour)
-        return await self._show_fault(request)
-
-    async def _reset_fault(self, request: web.Request) -> web.Response:
-        self._become(Behaviour())
-        return await self._show_fault(request)
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -282,7 +261,13 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=BATCH_TOKENS, help="prompt tokens of a step")
     parser.add_argument("--image-max-tokens", type=int, help="llama.cpp: most tokens of a picture")
     parser.add_argument("--mm-processor-kwargs", type=json.loads, default={}, help="vLLM: `max_pixels` of a picture")
-    for ignored in ("--runner", "--ctx-size", "--cache", "--threads"):
+    parser.add_argument("--ctx-size", type=int, help="tokens: llama.cpp's of all slots, vLLM's of one request")
+    parser.add_argument("--mmproj", help="llama.cpp: pictures are taken")
+    parser.add_argument("--limit-mm-per-prompt", type=json.loads, default={}, help="vLLM: most pictures of a request")
+    parser.add_argument("--allowed-media-domains", nargs="*", help="vLLM: hosts that media may come from")
+    parser.add_argument("--enable-auto-tool-choice", action="store_true", help="vLLM")
+    parser.add_argument("--tool-call-parser", help="vLLM")
+    for ignored in ("--runner", "--cache", "--threads"):
         parser.add_argument(ignored)
     return parser.parse_args(argv)
 

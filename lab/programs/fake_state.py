@@ -31,13 +31,15 @@ class Behaviour:
     tokens: int | None = None
     """Tokens an answer has, unless the request's max_tokens is lower. None: as a machine's pace has it, or else 8."""
     status: int | None = None
-    """Answer with this status and an error body instead."""
+    """Answer every API request with this status and an error body instead."""
     retry_after: str | int | None = None
     """`Retry-After` sent with `status`."""
     reset: str | None = None
     """RST `before-headers`, or `mid-stream` after half of the answer."""
     hang: bool = False
     """Stand still before headers and before each token until lifted; applies to requests already open."""
+    mute: bool = False
+    """The engine is stuck until lifted: it takes requests, and not one token comes. The metrics stand still."""
     health: int = 200
     """Status of `/health`; 0 means that it stands still too."""
     echo_headers: bool = False

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -62,6 +62,8 @@ class Program:
     """Command line of the stand-in of `lab up --fake-models`, to which its understood arguments are added."""
     runs: tuple[str, ...] = ()
     """Names the declared command may start, found in `BIN` or in the lab's own `programs/bin`."""
+    probes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Programs of the image that a probe may run -> the local ones."""
 
 
 _MODEL: Final = (sys.executable, "-m", "lab.programs.model_server")
@@ -71,6 +73,7 @@ _PACE: Final = "scripted models go by it"
 _OWN: Final = Argument(0, "as declared: llama.cpp's own parser takes or refuses it")
 _THREADS: Final = 2 if (os.cpu_count() or 1) >= 4 else 1
 _REPLACED: Final = Argument(1, "replaced, see below")
+_LIMIT: Final = "scripted models refuse as vLLM does; llama.cpp here has no such argument"
 _SMALL: Final = "gemma-3-270m answers instead of the declared weights"
 _NOISE: Final = "a projector of random weights instead of the declared one: true tokens, but the model sees noise"
 _SHARED: Final = Added(
@@ -131,7 +134,7 @@ PROGRAMS: Final = (
             "--host": _HOST,
             "--port": _HOST,
             "--model": _as_declared("--model", _SMALL),
-            "--mmproj": _as_declared("--mmproj", _NOISE),
+            "--mmproj": _as_declared("--mmproj", _NOISE, scripted=True),
             "--alias": _as_declared("--alias", scripted=True),
             "--ctx-size": _as_declared("--ctx-size", scripted=True),
             "--parallel": _as_declared("--parallel", scripted=True),
@@ -153,6 +156,7 @@ PROGRAMS: Final = (
         local=_MODEL,
         scripted=(*_SCRIPTED, "--engine", "vllm"),
         entrypoint=("vllm", "serve"),
+        probes={"python3": sys.executable},
         positional=Argument(1, _SMALL, "--model"),
         added=(
             _SHARED,
@@ -168,9 +172,15 @@ PROGRAMS: Final = (
             "--max-model-len": Argument(1, "context, tokens", "--ctx-size", "--ctx-size"),
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
             "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
-            "--limit-mm-per-prompt": Argument(1, "llama.cpp has no such limit"),
+            "--limit-mm-per-prompt": Argument(
+                1, "scripted models refuse as vLLM does; llama.cpp has no such limit", scripted="--limit-mm-per-prompt"
+            ),
             "--mm-processor-kwargs": Argument(1, f"{_NOISE}; {_PACE}", _vision, "--mm-processor-kwargs"),
-            "--allowed-media-domains": Argument(1, "llama.cpp has no such list: it asks any address"),
+            "--allowed-media-domains": Argument(
+                1, "scripted models refuse as vLLM does; llama.cpp asks any address", scripted="--allowed-media-domains"
+            ),
+            "--enable-auto-tool-choice": Argument(0, _LIMIT, scripted="--enable-auto-tool-choice"),
+            "--tool-call-parser": Argument(1, _LIMIT, scripted="--tool-call-parser"),
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
             "--runner": Argument(1, "generating text, or pooling (embeddings)", _runner, "--runner"),
             "--safetensors-load-strategy": Argument(1, "another format of weights"),
@@ -271,6 +281,14 @@ def _parse(
             words = words[argument.values :]
         found.append((name, argument, values))
     return found
+
+
+def probe_command(container: str, image: str, command: Sequence[str]) -> list[str]:
+    """A probe's command with the local program in place of the image's."""
+    program = program_of(image)
+    if command[0] not in program.probes:
+        raise LabError(f"{container}: the lab has no {command[0]} of {program.repository} for the probe")
+    return [program.probes[command[0]], *command[1:]]
 
 
 def value_of(args: Sequence[str], name: str) -> str | None:

@@ -1,7 +1,9 @@
 """The lab as its user meets it, with fake models: the command line, the stock client, faults, and its end."""
 
+import base64
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -17,6 +19,7 @@ from collections.abc import Generator, Iterator
 import httpx2 as httpx
 import openai
 import pytest
+from PIL import Image
 
 from lab import control
 from lab.read.stack import ROOT
@@ -42,6 +45,15 @@ def here(running: Running) -> Iterator[Running]:
     for lane in running.fakes:
         running.http.delete(f"{running.fakes[lane]}/_fault").raise_for_status()
     running.settle("home")
+
+
+def picture_of(model: str, size: int) -> bytes:
+    """A request of about so many bytes: what stands behind a picture's end in its file is no part of it."""
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "PNG")
+    content = base64.b64encode(file.getvalue() + os.urandom(size * 3 // 4)).decode()
+    part = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{content}"}}
+    return json.dumps({"model": model, "messages": [{"role": "user", "content": [part]}]}).encode()
 
 
 class TestRunningLab:
@@ -110,7 +122,7 @@ class TestRunningLab:
     def test_status_lists_every_process(self, running: Running) -> None:
         found = json.loads(lab("status", "--json").stdout)
         assert set(found) == {
-            "pid", "uptime_s", "gateway", "processes", "addresses", "faults", "errors", "lanes",
+            "pid", "uptime_s", "gateway", "processes", "addresses", "restarts", "faults", "errors", "lanes",
         }  # fmt: skip
         assert found["uptime_s"] > 0
         assert set(found["processes"]) == {
@@ -119,7 +131,7 @@ class TestRunningLab:
         assert list(found["lanes"]) == ["home", "vm"]
         assert all(process["running"] for process in found["processes"].values())
         assert found["gateway"]["instances"] == 1
-        assert (found["faults"], found["errors"]) == ([], {})
+        assert (found["restarts"], found["faults"], found["errors"]) == ({}, [], {})
         assert running.outputs["base_url"] == f"{found['addresses']['gateway: public HTTPS address']}/v1"
 
     def test_status_is_tables(self, running: Running) -> None:
@@ -226,9 +238,8 @@ class TestRunningLab:
     @pytest.mark.parametrize("size", [3_000_000, 20_000_000])
     @pytest.mark.parametrize("lane", ["home", "vm"])
     def test_large_body_arrives_byte_for_byte(self, here: Running, lane: str, size: int) -> None:
-        """Below and above the replay limit, through SOCKS hop and Traefik, and straight."""
-        frame = '{"model":"m","messages":[{"role":"user","content":"%s"}]}'
-        body = (frame % os.urandom((size - len(frame) + 2) // 2).hex()).encode()
+        """Below and above the replay limit, through SOCKS hop and Traefik, and straight: a large picture file."""
+        body = picture_of(here.model, size)
         with here.broken("home-refused") if lane == "vm" else contextlib.nullcontext():
             here.settle(lane)
             answer = here.http.post("/chat/completions", content=body, headers=here.authorized)

@@ -251,7 +251,7 @@ def test_a_picture_that_cannot_be_read_is_the_callers_fault(models: list[str], u
 @pytest.fixture(scope="module")
 def fake_process() -> Iterator[str]:
     port = free_port()
-    ignored = ("--parallel", "4", "--ctx-size", "4096", "--cache", "/nowhere")
+    ignored = ("--parallel", "4", "--cache", "/nowhere")
     process = start("fake_model", "--alias", ALIAS, "--port", str(port), "--marker", "vm", *ignored)
     try:
         until(lambda: status(f"http://127.0.0.1:{port}/health") == 200, "fake ready")
@@ -278,8 +278,8 @@ def entries(base: str) -> list[dict[str, Any]]:
 
 def test_the_fake_says_who_answered(fake: str) -> None:
     with client(fake) as caller:
-        raw = caller.chat.completions.with_raw_response.create(model="x", messages=[{"role": "user", "content": "?"}])
-        plain = caller.completions.create(model="x", prompt="?")
+        raw = caller.chat.completions.with_raw_response.create(model=ALIAS, messages=[{"role": "user", "content": "?"}])
+        plain = caller.completions.create(model=ALIAS, prompt="?")
     assert raw.headers["x-fake-backend"] == "vm"
     assert "BACKEND:vm" in (raw.parse().choices[0].message.content or "")
     assert raw.parse().model == ALIAS
@@ -306,8 +306,8 @@ def test_a_stream_sends_headers_at_once_and_tokens_at_the_set_pace(fake: str) ->
     # From the start: a token that this process reads late shortens the pause to the next.
     assert times[2] >= 1.19
     text = requests.get(f"{fake}/metrics", timeout=LIMIT_S).text
-    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="0.75"}} 0' in text
-    assert f'vllm:time_to_first_token_seconds_bucket{{model_name="{ALIAS}",le="+Inf"}} 1' in text
+    assert f'vllm:time_to_first_token_seconds_bucket{{engine="0",model_name="{ALIAS}",le="0.75"}} 0' in text
+    assert f'vllm:time_to_first_token_seconds_bucket{{engine="0",model_name="{ALIAS}",le="+Inf"}} 1' in text
 
 
 def test_a_status_fault_carries_retry_after_until_reset(fake: str) -> None:
@@ -343,7 +343,7 @@ def test_resets_happen_where_they_are_set(fake: str) -> None:
 def test_a_hanging_request_goes_on_when_the_fault_is_lifted_and_a_client_that_left_is_noted(fake: str) -> None:
     fault(fake, hang=True)
     with pytest.raises(openai.APITimeoutError), client(fake) as caller:
-        caller.with_options(timeout=0.3).completions.create(model="x", prompt="?")
+        caller.with_options(timeout=0.3).completions.create(model=ALIAS, prompt="?")
     until(lambda: [entry["outcome"] for entry in entries(fake)] == ["client-gone"], "noted")
     with concurrent.futures.ThreadPoolExecutor() as pool:
         answers = [pool.submit(ask, fake) for _ in range(3)]
@@ -378,7 +378,7 @@ def slow() -> Iterator[str]:
     port = free_port()
     pace = json.dumps({"prompt": 460, "picture": 465, "answer": 200})
     server = start("fake_model", "--alias", ALIAS, "--port", str(port), "--marker", "vm", "--engine", "llama.cpp",
-                   "--pace", pace, "--parallel", "1", "--image-max-tokens", "256")  # fmt: skip
+                   "--pace", pace, "--parallel", "1", "--image-max-tokens", "256", "--mmproj", "some")  # fmt: skip
     try:
         until(lambda: status(f"http://127.0.0.1:{port}/health") == 200, "fake ready")
         yield f"http://127.0.0.1:{port}"
@@ -395,7 +395,7 @@ def test_a_fake_with_a_machine_takes_its_time(slow: str) -> None:
     seen = ask(slow, messages=about(picture("PNG")), max_tokens=1)
     assert time.monotonic() - began > 99 / 465 + 99 / 460
     assert seen.usage.prompt_tokens == pytest.approx(99 + 50, abs=20), "320 x 240 px have 11 x 9 tokens"
-    with pytest.raises(openai.BadRequestError, match="cannot be decoded"):
+    with pytest.raises(openai.BadRequestError, match="Failed to load image or audio file"):
         ask(slow, messages=about("data:image/png;base64,AAAA"))
 
 
