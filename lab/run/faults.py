@@ -25,6 +25,8 @@ FAULTS: Final = {
     "home-refused": "home's machine is on, but nothing listens on its port",
     "home-blackhole": "home's packets are dropped, without a reset",
     "home-slow": "home's model needs 8 s for its first token (fake models only)",
+    "home-mute": "home's engine is stuck: /health says 200, and no token comes (fake models only)",
+    "home-500": "home answers 500 to everything but /health and /metrics (fake models only)",
     "tunnel-down": "the gateway's Tailscale container lost the tailnet and can't join it again",
     "burst-never": "no new instance of burst gets ready; requests for one are held",
     "burst-5xx": "burst's front answers 503 to everybody",
@@ -36,8 +38,10 @@ FAULTS: Final = {
     "pilot-wedged": "the pilot's program stands still: it takes connections and answers none",
 }
 """Faults by name."""
-_SLOW: Final[dict[str, dict[str, Any]]] = {
+_SCRIPTED: Final[dict[str, dict[str, Any]]] = {
     "home-slow": {"first_token_delay": 8.0},
+    "home-mute": {"mute": True},
+    "home-500": {"status": 500},
     "burst-slow": {"first_token_delay": 3.0},
     "vm-full": {"first_token_delay": 15.0},
 }
@@ -80,11 +84,13 @@ class Faults:
         self._require_possible(name)
         (self.on.add if on else self.on.discard)(name)
         self.write_tailnet()
-        if name in _SLOW:
+        if name in _SCRIPTED:
             lane = self._lane(name)
             address = self._lab.model_addresses().get(lane)
             if address:
-                await self.slow_down(lane, address)
+                # Nobody listens while it is started again; then it hears of its faults when it is ready.
+                with contextlib.suppress(aiohttp.ClientConnectionError):
+                    await self.script(lane, address)
         elif name == "tunnel-down" and on:
             self._signal("containerboot", signal.SIGTERM)
         elif name == "vm-down":
@@ -136,10 +142,11 @@ class Faults:
         partial.chmod(0o600)
         partial.replace(path)
 
-    async def slow_down(self, lane: str, address: str) -> None:
+    async def script(self, lane: str, address: str) -> None:
         """Tells the lane's fake model at `address` its pace, and which faults are on."""
-        slow = {key: value for name in sorted(self.on) if self._lane(name) == lane for key, value in _slow(name)}
-        wanted = {**self._pace, **slow}
+        wanted = dict(self._pace)
+        for name in sorted(self.on):
+            wanted |= _SCRIPTED.get(name, {}) if self._lane(name) == lane else {}
         url = f"http://{address}/_fault"
         async with aiohttp.ClientSession() as client:
             async with client.delete(url) as answer:
@@ -160,7 +167,7 @@ class Faults:
         }
         if not there[lane]:
             raise LabError(f"stack {self._lab.name} has no {'home' if lane == 'tunnel' else lane} to break")
-        if name in _SLOW and not self._lab.fake_models:
+        if name in _SCRIPTED and not self._lab.fake_models:
             raise LabError(f"{name} needs scripted models: `python -m lab up --fake-models`")
 
     def _burst(self) -> None:
@@ -176,10 +183,6 @@ class Faults:
             # The number may be of an older instance and belong to someone else by now.
             if os.getpgid(pid) in self._lab.container_groups():
                 os.kill(pid, number)
-
-
-def _slow(name: str) -> list[tuple[str, Any]]:
-    return list(_SLOW.get(name, {}).items())
 
 
 def _remover(path: Path) -> Callable[[], Awaitable[None] | None]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from lab.control import Control
 from lab.read import home, tables
-from lab.read.container import Container, Mount
+from lab.read.container import Container
 from lab.read.plan import LANES, Plan
 from lab.read.stack import ROOT, Stack
 from lab.read.traefik import traefik_command, traefik_environment
@@ -27,6 +27,7 @@ from lab.run.kubernetes_api import KubernetesApi
 from lab.run.logs import Logs
 from lab.run.metadata import Identities
 from lab.run.models import Models
+from lab.run.pods import Pods, marker
 from lab.run.ports import free_port, require_free
 from lab.run.processes import Process
 
@@ -66,7 +67,6 @@ class Lab:
         self._instance_port = free_port()
         self._traefik_port = free_port()
         self._ping_port = free_port()
-        self._pod_ports = {pod.name: free_port() for pod in plan.pods}
         self._metadata_port = free_port()
         self._identities = Identities()
         self.burst = (
@@ -82,6 +82,9 @@ class Lab:
             else None
         )
         self._api = KubernetesApi(home.objects(stack.resources)) if plan.pods or plan.not_run else None
+        self._pods = Pods(
+            plan.pods, self._api, self._launch_pod, run=self._run, logs=self._logs, programs=self._bin, say=say
+        )
         self.traefik_address = f"127.0.0.1:{self._traefik_port}"
         self.faults = Faults(self, folder, answer_s=answer_s or 0.0)
         self._switching = asyncio.Lock()
@@ -117,7 +120,8 @@ class Lab:
                 if self.plan.vm:
                     models.create_task(self.start_vm())
                 for pod in self.plan.pods:
-                    models.create_task(self._start_pod(pod))
+                    # A small real model has llama.cpp's metrics, and may be busy for longer than a probe waits.
+                    models.create_task(self._pods.start(pod, watched=self.fake_models))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         await self._identities.serve(self.plan.gateway.identity, self._metadata_port, subject=self.plan.gateway.subject)
@@ -135,6 +139,7 @@ class Lab:
             for process in self._processes.values():
                 last_first.push_async_callback(process.stop, 0)
             last_first.push_async_callback(self._stop_processes)
+            last_first.push_async_callback(self._pods.stop)
             last_first.push_async_callback(self._identities.stop)
             if self.burst:
                 last_first.push_async_callback(self.burst.service.stop)
@@ -163,7 +168,7 @@ class Lab:
 
     def model_addresses(self) -> dict[str, str]:
         """Lane -> address of its model server, of those that run."""
-        found = {_marker(pod): f"127.0.0.1:{self._pod_ports[pod.name]}" for pod in self.plan.pods}
+        found = {marker(pod): f"127.0.0.1:{self._pods.ports[pod.name]}" for pod in self.plan.pods}
         if self.plan.vm:
             found["vm"] = f"{self.plan.vm.address}:{self.plan.vm.port}"
         if self.burst and self.burst.process and self.burst.process.running:
@@ -187,7 +192,7 @@ class Lab:
         """What runs, for `lab status`."""
         running = [*self._processes.values(), *self._containers()]
         here = tables.addresses(
-            self.plan, port=self.port, instance_port=self._instance_port, pod_ports=self._pod_ports,
+            self.plan, port=self.port, instance_port=self._instance_port, pod_ports=self._pods.ports,
             traefik_port=self._traefik_port,
         )  # fmt: skip
         return {
@@ -196,6 +201,7 @@ class Lab:
             "gateway": self.gateway.status(),
             "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
             "addresses": here,
+            "restarts": self._pods.restarts,
             "faults": sorted(self.faults.on),
             "errors": self._errors.last_errors(),
         }
@@ -241,11 +247,10 @@ class Lab:
         """Burst's instance, ready: its own wait for readiness is part of the cold start."""
         assert self.plan.burst is not None
         container = self.plan.burst.container
-        await self._start_model(container, "127.0.0.1", port, "burst", self.plan.burst.health_path)
-        return self._processes[container.title]
+        return await self._start_model(container, "127.0.0.1", port, "burst", self.plan.burst.health_path)
 
-    async def _start_model(self, container: Container, host: str, port: int, marker: str, health: str) -> None:
-        command = self._models.command(container, f"{host}:{port}", marker, self.journal(marker))
+    async def _start_model(self, container: Container, host: str, port: int, lane: str, health: str) -> Process:
+        command = self._models.command(container, f"{host}:{port}", lane, self.journal(lane))
         mounted = folders.mount(self._run, container, fresh=False)
         env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()
@@ -256,15 +261,11 @@ class Lab:
         await processes.ready(f"http://{host}:{port}{health}", MODEL_START_S, process)
         self._say(f"{container.title}: model ready after {time.monotonic() - began:.1f} s")
         if self.fake_models:
-            await self.faults.slow_down(marker, f"{host}:{port}")
+            await self.faults.script(lane, f"{host}:{port}")
+        return process
 
-    async def _start_pod(self, pod: home.Pod) -> None:
-        mounts = tuple(Mount(mount.path, {}) for mount in pod.mounts)
-        container = Container("home", pod.name, pod.image, pod.command, pod.args, pod.env, mounts)
-        port = self._pod_ports[pod.name]
-        await self._start_model(container, "127.0.0.1", port, _marker(pod), pod.readiness.path)
-        assert self._api is not None
-        self._api.set_endpoint(pod.service, f"127.0.0.1:{port}", namespace=pod.namespace)
+    async def _launch_pod(self, pod: home.Pod, container: Container, port: int) -> Process:
+        return await self._start_model(container, "127.0.0.1", port, marker(pod), pod.readiness.path)
 
     async def _start_traefik(self, api_url: str) -> None:
         folder = self._run / "home" / "traefik"
@@ -276,11 +277,6 @@ class Lab:
         process = await processes.start("home/traefik", command, env, cwd=folder, logs=self._logs)
         self._processes["home/traefik"] = process
         await processes.ready(f"http://127.0.0.1:{self._ping_port}/ping", 30.0, process)
-
-
-def _marker(pod: home.Pod) -> str:
-    """Who a fake says it is: the lane for the pod of the model that every lane has, else the service."""
-    return "home" if "/v1" in pod.paths else pod.name
 
 
 class _GatewayInstance:

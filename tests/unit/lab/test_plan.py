@@ -372,6 +372,18 @@ def test_burst_is_the_service_with_a_gpu_wherever_the_program_puts_it() -> None:
         plan.read(stack)
 
 
+def test_liveness_is_the_declared_command_and_the_table_says_how_it_is_carried_out(recorded: Stack) -> None:
+    found = plan.read(recorded)
+    [pod] = found.pods
+    assert (pod.liveness.command, pod.liveness.path) == (
+        tuple(one(recorded, "home-vllm").inputs["values"]["liveness"]["command"]), "",
+    )  # fmt: skip
+    assert (pod.liveness.allowed_s, pod.liveness.grace_s) == (120, 10)
+    assert (pod.readiness.command, pod.readiness.path, pod.readiness.grace_s) == ((), "/health", 0)
+    text = tables.tables(found, {})
+    assert "home/vllm: liveness by python3 -> the lab's own, every 15 s, a restart after 8 failures" in text
+
+
 def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> None:
     found = plan.read(recorded)
     text = tables.tables(

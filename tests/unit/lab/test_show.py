@@ -29,6 +29,7 @@ STATUS: dict[str, Any] = {
         "burst": {"state": "warm", "seconds": 5, "in_flight": 1, "error": "", "first_token_s": 0.25},
     },
     "processes": {"vm/model": {"pid": 18, "running": True}, "gateway/pilot": {"pid": 19, "running": False}},
+    "restarts": {"home/vllm": 2},
     "faults": ["home-refused"],
     "errors": {"gateway-pilot": "2026-11-28T15:08:03Z " + "home is silent " * 8},
 }
@@ -103,6 +104,7 @@ def test_status_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
         ["burst", "warm", "5 s", "1", "0.25 s", "-"],
         ["vm/model", "running", "18"],
         ["gateway/pilot", "ended", "19"],
+        ["home/vllm", "2"],
     ):
         assert row in found
     assert ["home", "down", "1 min 1 s", "-", "-"] in [row[:5] for row in found]
