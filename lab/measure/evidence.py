@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from lab.measure.load import Sample
 from lab.run.burst import BurstRequest
 
-REFUSALS: Final = (401, 403, 429, 502, 503, 504)
+REFUSALS: Final = (401, 403, 429, 500, 502, 503, 504)
 """A lane that answers so has not begun: the request may go on to the next."""
 AGAIN_S: Final = 1.0
 """A lane that refused a request is not asked again for it within this, seconds; declared is 2 (`fail_duration`)."""

@@ -35,6 +35,8 @@ SHORT: Final = Request(answer_tokens=10)
 
 FOUND_S: Final = 2.0
 """Within this the checks find a home whose packets vanish, seconds."""
+LEFT_S: Final = 6.0
+"""Within this the pilot leaves a home that takes requests and answers none, or answers them with 500, seconds."""
 CUT_OFF: Final = {"home-refused": "home", "home-blackhole": "home", "tunnel-down": "home", "vm-down": "vm"}
 """Faults that swallow a lane's answers on their way."""
 
@@ -63,6 +65,9 @@ SCENARIOS: Final = (
     Scenario("home refused", ALL, "home-refused"),
     Scenario("home black-holed", ALL, "home-blackhole"),
     Scenario("home slow", ALL, "home-slow"),
+    # Whom it has when it gets stuck waits for its end: their streams have begun.
+    Scenario("home mute", ALL, "home-mute", during=20.0),
+    Scenario("home answers 500", ALL, "home-500"),
     Scenario("tunnel down", ALL, "tunnel-down"),
     Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=40.0, stretch=True),
     Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True),
@@ -201,6 +206,13 @@ def promises(results: Sequence[Result]) -> str:
             f"home black-holed: slowest first token of requests sent {FOUND_S:.0f} s later, s", percentile(late, 1), 2
         )
         judge("home black-holed: slowest first token of all, s", percentile(hole.samples, 1), 10)
+    for name in ("home mute", "home answers 500"):
+        if name in found:
+            result = found[name]
+            late = [sample for sample in result.phase(1) if sample.sent >= result.marks[1] + LEFT_S]
+            judge(f"{name}: requests lost", len(result.lost), 0)
+            judge(f"{name}: slowest first token of requests sent {LEFT_S:.0f} s later, s", percentile(late, 1), 2)
+            judge(f"{name}: home's share of them", shares(late).get("home", 0.0), 0)
     if "pilot down" in found:
         judge("pilot killed: requests lost", len(found["pilot down"].lost), 0)
     return "\n".join(["| promise | measured | limit | kept |", "|---|---|---|---|", *lines])

@@ -16,6 +16,7 @@ from lab.measure.scenarios import (
     ALL,
     CUT_OFF,
     HYBRID,
+    LEFT_S,
     QUICK_BURST,
     SCENARIOS,
     Result,
@@ -82,7 +83,8 @@ def hybrid(declared_addresses: None) -> dict[str, Result]:
 def home(declared_addresses: None) -> dict[str, Result]:
     del declared_addresses
     names = ("home refused", "home black-holed", "home slow", "tunnel down")
-    return results_of(ALL, [scenario(name, 2, 6, 8 if name == "tunnel down" else 5) for name in names])
+    faults = [scenario(name, 2, 6, 8 if name == "tunnel down" else 5) for name in names]
+    return results_of(ALL, [*faults, *(scenario(name, 2, 12, 10) for name in ("home mute", "home answers 500"))])
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,17 @@ def test_slow_home_keeps_its_callers_and_passes_on_the_rest(home: dict[str, Resu
     result = home["home slow"]
     kept(result)
     assert lanes(result.phase(1)) > {"home"}, "home's slots are taken, what comes then goes on"
+
+
+@pytest.mark.parametrize("name", ["home mute", "home answers 500"])
+def test_a_home_that_takes_requests_and_answers_none_is_left_and_taken_back(home: dict[str, Result], name: str) -> None:
+    result = home[name]
+    kept(result)
+    assert result.phase(0)[0].lane == "home"
+    later = [sample for sample in result.phase(1) if sample.sent >= result.marks[1] + LEFT_S]
+    assert "home" not in lanes(later)
+    assert percentile(later, 1.0) < 2.0
+    assert result.samples[-1].lane == "home"
 
 
 @pytest.mark.parametrize("name", ["vm late", "vm down"])
