@@ -212,7 +212,7 @@ def get(port: int, path: str, *, host: str = "home") -> tuple[int, str]:
 def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Backend, Backend]]:
     """Traefik with two declared services, the second on a longer prefix and another pod port."""
     resources = [
-        release(),
+        release(ingress={"prefixes": ["/v1"], "metrics": "/metrics"}),
         release("speech", port=8880, ingress={"prefixes": ["/v1/audio"]}, probes={"path": "/readyz"}),
         chart_config(traefik_values(300)),
         device_plugin(),
@@ -243,6 +243,12 @@ def test_each_service_answers_for_its_own_health(routed: tuple[int, Backend, Bac
 
 def test_the_longest_prefix_of_all_services_wins(routed: tuple[int, Backend, Backend]) -> None:
     assert get(routed[0], "/v1/audio/speech") == (200, "speech /v1/audio/speech")
+
+
+def test_metrics_are_read_in_the_service_s_own_name_alone(routed: tuple[int, Backend, Backend]) -> None:
+    assert get(routed[0], "/metrics", host="vllm") == (200, "vllm /metrics")
+    for path, host in (("/metrics", "speech"), ("/metrics", "home"), ("/metrics/x", "vllm"), ("/pause", "vllm")):
+        assert get(routed[0], path, host=host)[0] == 404, (path, host)
 
 
 @pytest.mark.parametrize("path", ["/", "/metrics", "/health/x", "/tokenize", "/pause", "/v2/models", "/ping"])

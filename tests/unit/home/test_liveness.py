@@ -123,9 +123,9 @@ def test_an_idle_engine_lives_and_gives_a_token_every_other_time(probe: Probe) -
     assert len(probe.engine.asked) == 2
 
 
-@pytest.mark.parametrize(("steps", "tokens", "cache"), [(1, 1, 0.0), (0, 1, 0.0), (0, 0, 0.125)])
+@pytest.mark.parametrize(("steps", "tokens", "cache"), [(1, 0, 0.0), (0, 1, 0.0), (0, 0, 0.125)])
 def test_an_engine_at_work_lives_and_is_asked_for_nothing(probe: Probe, steps: int, tokens: int, cache: float) -> None:
-    """A long prompt moves the cache alone, step by step."""
+    """Vectors have no tokens, and a long prompt moves the cache alone, step by step."""
     probe()
     probe.engine.mute = True
     asked = len(probe.engine.asked)
