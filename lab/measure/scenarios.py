@@ -37,7 +37,9 @@ FOUND_S: Final = 2.0
 """Within this the checks find a home whose packets vanish, seconds."""
 LEFT_S: Final = 6.0
 """Within this the pilot leaves a home that takes requests and answers none, or answers them with 500, seconds."""
-CUT_OFF: Final = {"home-refused": "home", "home-blackhole": "home", "tunnel-down": "home", "vm-down": "vm"}
+CUT_OFF: Final = {
+    "home-refused": "home", "home-blackhole": "home", "home-mute": "home", "tunnel-down": "home", "vm-down": "vm",
+}  # fmt: skip
 """Faults that swallow a lane's answers on their way."""
 
 
@@ -66,8 +68,8 @@ SCENARIOS: Final = (
     Scenario("home black-holed", ALL, "home-blackhole"),
     Scenario("home slow", ALL, "home-slow"),
     # Slow enough that home still has free slots when the pilot must have left it: full, it gets nobody anyway.
-    Scenario("home mute", ALL, "home-mute", during=20.0, rate=1.0),
-    Scenario("home answers 500", ALL, "home-500"),
+    Scenario("home mute", ALL, "home-mute", during=20.0, after=20.0, rate=1.0),
+    Scenario("home answers 500", ALL, "home-500", after=20.0),
     Scenario("tunnel down", ALL, "tunnel-down"),
     Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=40.0, stretch=True),
     Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True),
@@ -211,6 +213,11 @@ def promises(results: Sequence[Result]) -> str:
             result = found[name]
             late = [sample for sample in result.phase(1) if sample.sent >= result.marks[1] + LEFT_S]
             judge(f"{name}: requests lost", len(result.lost), 0)
+            judge(
+                f"{name}: answers broken of requests sent {LEFT_S:.0f} s later",
+                sum(s in late for s in result.broken),
+                0,
+            )
             judge(f"{name}: slowest first token of requests sent {LEFT_S:.0f} s later, s", percentile(late, 1), 2)
             judge(f"{name}: home's share of them", shares(late).get("home", 0.0), 0)
     if "pilot down" in found:
