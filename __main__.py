@@ -51,7 +51,7 @@ if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
-pulumi.export("model", settings.model.name)
+pulumi.export("model", settings.contract.model.name)
 pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
 pulumi.export("gpu_memory", declared_services.memory_line(settings) if tailnet else None)
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)

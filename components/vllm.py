@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
+from components.models.contract import Contract
 
 REPOSITORY: Final = "docker.io/vllm/vllm-openai"
 """vLLM's official image: who names it gets the arguments from here."""
 CACHE: Final = "/cache"
 """Where the cache volume is mounted; HOME too, so that weights, compiled graphs and kernels all land on it."""
-IMAGES_PER_PROMPT: Final = 2
-MAX_PIXELS: Final = 589_824
-"""Most pixels of one image after scaling (768 x 768): about 750 tokens, and it bounds the memory vLLM sets aside."""
 NO_REMOTE_MEDIA: Final = "images-are-sent-inline.invalid"
 """The only host media may be fetched from: one that can't exist (RFC 6761). Inline `data:` images aren't checked."""
 KEEP_ALIVE_S: Final = 120
@@ -30,12 +28,39 @@ OWNED: Final = frozenset({
     "--allowed-media-domains", "--shutdown-timeout", "--api-key", "--root-path", "--config",
 })  # fmt: skip
 """Arguments that say what other settings, the chart or the gateway rely on."""
+CONTRACT: Final = frozenset({
+    "--max-model-len", "--limit-mm-per-prompt", "--mm-processor-kwargs", "--revision", "--enable-auto-tool-choice",
+    "--tool-call-parser", "--reasoning-parser",
+})  # fmt: skip
+"""Arguments of the model that every lane serves, which say what its requests may hold: `model` decides."""
+MOST_CHOICES: Final = "VLLM_MAX_N_SEQUENCES"
+ANY_NAME: Final = "VLLM_SKIP_MODEL_NAME_VALIDATION"
+TOOL_PARSERS: Final = (
+    "apertus", "cohere_command3", "cohere_command4", "deepseek_v3", "deepseek_v31", "deepseek_v32", "deepseek_v4",
+    "dots", "ernie45", "functiongemma", "gemma4", "gigachat3", "glm45", "glm47", "granite", "granite-20b-fc",
+    "granite4", "hermes", "hunyuan_a13b", "hy_v3", "hy_v4", "inkling", "internlm", "jamba", "kimi_k2", "kimi_k3",
+    "lfm2", "ling3", "llama3_json", "llama4_json", "llama4_pythonic", "longcat", "mimo", "minicpm5", "minimax_m2",
+    "minimax_m3", "mistral", "muse_glimmer", "olmo3", "openai", "phi4_mini_json", "poolside_v1", "pythonic",
+    "qwen3_coder", "qwen3_xml", "seed_oss", "step3", "step3p5", "xlam",
+)  # fmt: skip
+"""What vLLM 0.29.0 knows (tool_parsers/__init__.py); with another it ends at its start."""
+REASONING_PARSERS: Final = (
+    "cohere_command3", "cohere_command4", "deepseek_r1", "deepseek_v3", "deepseek_v4", "ernie45", "gemma4", "glm45",
+    "glm47", "granite", "holo2", "hunyuan_a13b", "hy_v3", "hy_v4", "inkling", "kimi_k2", "kimi_k3", "ling3", "mimo",
+    "minimax_m2", "minimax_m2_append_think", "minimax_m3", "mistral", "muse_glimmer", "nemotron_v3", "olmo3",
+    "openai_gptoss", "poolside_v1", "qwen3", "seed_oss", "step3", "step3p5",
+)  # fmt: skip
+"""The same of reasoning (reasoning/__init__.py)."""
 
 
-def owned(arguments: Sequence[str]) -> list[str]:
-    """Which of `OWNED` stand among `arguments`, in any spelling vLLM's parser takes: `_` for `-`, or cut short."""
+def owned(arguments: Sequence[str], *, contract: bool) -> list[str]:
+    """Which of `OWNED` stand among `arguments`, in any spelling vLLM's parser takes: `_` for `-`, or cut short.
+
+    With `contract`, also those of `CONTRACT`.
+    """
     words = [word.partition("=")[0].replace("_", "-") for word in arguments if len(word) > 2 and word.startswith("--")]
-    return sorted(flag for flag in OWNED if any(flag.startswith(word) for word in words))
+    flags = OWNED | CONTRACT if contract else OWNED
+    return sorted(flag for flag in flags if any(flag.startswith(word) for word in words))
 
 
 def arguments(
@@ -81,15 +106,37 @@ def context(tokens: int) -> tuple[str, ...]:
     return ("--max-model-len", str(tokens))
 
 
-def vision(tokens: int) -> tuple[str, ...]:
-    """Arguments of Qwen2.5-VL with a context of `tokens`."""
-    return (
-        *context(tokens),
-        # engine/arg_utils.py, MultiModalConfig.limit_per_prompt (default 999 each): video would cost memory at start.
-        "--limit-mm-per-prompt", _json({"image": IMAGES_PER_PROMPT, "video": 0}),
-        # engine/arg_utils.py, MultiModalConfig.mm_processor_kwargs: forwarded to Qwen2.5-VL's image processor.
-        "--mm-processor-kwargs", _json({"max_pixels": MAX_PIXELS}),
-    )  # fmt: skip
+def model(contract: Contract, *, revision: bool) -> tuple[str, ...]:
+    """Arguments of the model of every lane. `revision`: the weights are a repository, not a folder of one commit."""
+    found = context(contract.context_tokens)
+    if revision:
+        # engine/arg_utils.py, ModelConfig: the same commit as on burst, whatever its `main` becomes.
+        found += ("--revision", contract.model.revision)
+    # engine/arg_utils.py, MultiModalConfig.limit_per_prompt (default 999 each). A large limit costs nothing at start,
+    # for vLLM reckons with what the context holds (multimodal/encoder_budget.py); video would cost memory.
+    found += ("--limit-mm-per-prompt", _json({"image": contract.images, "video": 0}))
+    if contract.model.vision:
+        least, most = contract.pixels
+        # engine/arg_utils.py, MultiModalConfig.mm_processor_kwargs: forwarded to the image processor, which counts both
+        # edges in pixels of area. llama.cpp has the same bounds in tokens (`vm.server`).
+        found += ("--mm-processor-kwargs", _json({"size": {"shortest_edge": least, "longest_edge": most}}))
+    if contract.model.tool_parser:
+        # entrypoints/launchers/cli_args.py: without both, `tools` with the choice "auto" are refused.
+        found += ("--enable-auto-tool-choice", "--tool-call-parser", contract.model.tool_parser)
+    if contract.model.reasoning_parser:
+        # engine/arg_utils.py, StructuredOutputsConfig.
+        found += ("--reasoning-parser", contract.model.reasoning_parser)
+    return found
+
+
+def environment(contract: Contract) -> dict[str, str]:
+    """What vLLM has no arguments for, so that it takes and refuses what llama.cpp does."""
+    # entrypoints/serve/engine/serving.py: llama.cpp serves its one model under any name that a caller sends.
+    found = {ANY_NAME: "1"}
+    if contract.choices:
+        # sampling_params.py: a larger `n` is refused with 400, as llama.cpp does it beyond its slots.
+        found[MOST_CHOICES] = str(contract.choices)
+    return found
 
 
 def _json(value: object) -> str:

@@ -19,8 +19,8 @@ import pulumi
 
 from lab import control, greeting, show
 from lab.errors import LabError
+from lab.read import model, tables, unproven
 from lab.read import plan as plans
-from lab.read import tables, unproven
 from lab.read.cloud import Cloud
 from lab.read.plan import Plan
 from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
@@ -105,7 +105,9 @@ def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan
     filled = {key: value for key, value in cloud.config().items() if key not in declared}
     rendered = render(stack, {**filled, **declared}, cloud.compute)
     show.lines([f"stack {stack}: {len(rendered.resources)} resources; the lab filled in {', '.join(sorted(filled))}"])
-    return rendered, plans.read(rendered)
+    plan = plans.read(rendered)
+    show.lines([f"model on {line}" for line in model.lines(plan.models)])
+    return rendered, plan
 
 
 def _plan(arguments: argparse.Namespace) -> int:

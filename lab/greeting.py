@@ -135,7 +135,7 @@ def told(arrival: Arrival, first_token_s: float, served: str) -> list[str]:
 
 def truth(plan: Plan, *, scripted: bool) -> list[str]:
     """What the first answer's time says about the declared machines, which is little."""
-    if scripted or not plan.vm:
+    if scripted or not plan.vm or not plan.vm.pace.served.known:
         return ["`python -m lab plan` says how late the declared machines answer"]
     text = first_token_s(plan.vm.pace.speed, TEXT_TOKENS)
     return [

@@ -86,8 +86,8 @@ def translated(declared: Sequence[str], folder: Path) -> list[str]:
             filename = value.rsplit("/", 1)[-1]
             if not weights.is_known(filename):
                 raise BenchError(
-                    f"{'vm.model' if name == '--model' else 'vm.projector'}: the shape of {filename} is not known "
-                    + "here, so the figures would be another model's. Measure a stack with the default weights, or "
+                    f"{'model.gguf' if name == '--model' else 'model.projector'}: the shape of {filename} is not known "
+                    + "here, so the figures would be another model's. Measure a stack with the default model, or "
                     + "add the shape in bench/vm/shapes.py"
                 )
             value = str(weights.path_of(folder, filename))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from components.machines.requests import PICTURE_TOKENS
+from components.models.catalogue import STANDARD
 
 REFERENCE: Final = "AMD Milan, 2.45 GHz, 2026-11-28"
 """Machine and day of the reference figures; the README's costs name the same."""
@@ -127,7 +127,7 @@ def expected_s(request: Request, cores: int) -> float:
 
 def picture_tokens(size: tuple[int, int] | None) -> int:
     """Tokens of a picture of that size, as the lanes cap it; 0 for none."""
-    return min(PICTURE_TOKENS, size[0] * size[1] // 28**2) if size else 0
+    return min(STANDARD.picture_tokens, size[0] * size[1] // 28**2) if size else 0
 
 
 def speed(cores: int, measured: Figures) -> dict[str, float] | None:

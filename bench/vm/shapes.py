@@ -12,15 +12,18 @@ from typing import Final
 from gguf import GGML_QUANT_SIZES
 from gguf import GGMLQuantizationType as Format
 
-MODEL: Final = "Qwen_Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf"
-PROJECTOR: Final = "mmproj-Qwen2.5-VL-7B-Instruct-Q8_0.gguf"
+from components.models.catalogue import DEFAULT, PRESETS
+
+_DEFAULT: Final = PRESETS[DEFAULT]
+MODEL: Final = _DEFAULT.gguf.filename if _DEFAULT.gguf else ""
+PROJECTOR: Final = _DEFAULT.projector.filename if _DEFAULT.projector else ""
 """File names of the declared weights whose shape is known here."""
 
-LAYERS: Final = 28
+LAYERS: Final = _DEFAULT.shape.layers
 EMBEDDING: Final = 3584
 FEED_FORWARD: Final = 18944
 HEADS: Final = 28
-KV_HEADS: Final = 4
+KV_HEADS: Final = _DEFAULT.shape.kv_heads
 VOCABULARY: Final = 152064
 
 VISION_LAYERS: Final = 32

@@ -12,7 +12,6 @@ from typing import Final
 from components import vllm
 from components.burst.fetch_weights import MANIFEST
 from components.settings import Settings
-from components.settings.burst import BurstSettings
 
 FOLDER: Final = "/weights"
 """Where the bucket is mounted, in the service read-only and in the job that fills it."""
@@ -40,14 +39,15 @@ exec vllm serve "$@"
 """`cat` brings the weights into the page cache, which gcsfuse lets the kernel keep, while Python still imports vLLM."""
 
 
-def folder(burst: BurstSettings) -> str:
+def folder(settings: Settings) -> str:
     """The weights' folder: its name holds the commit, so new settings never read old weights."""
-    return f"{FOLDER}/{burst.weights}/{burst.revision}"
+    model = settings.contract.model
+    return f"{FOLDER}/{model.weights}/{model.revision}"
 
 
-def command(burst: BurstSettings) -> list[str]:
+def command(settings: Settings) -> list[str]:
     """Starts vLLM only on weights that were checked. Ending at once costs less GPU time than waiting for them would."""
-    return ["/bin/sh", "-c", _START, f"{folder(burst)}/{MANIFEST}"]
+    return ["/bin/sh", "-c", _START, f"{folder(settings)}/{MANIFEST}"]
 
 
 def arguments(settings: Settings) -> list[str]:
@@ -55,12 +55,12 @@ def arguments(settings: Settings) -> list[str]:
     burst = settings.burst
     return [
         *vllm.arguments(
-            weights=folder(burst),
-            served_name=settings.model.name,
+            weights=folder(settings),
+            served_name=settings.contract.model.name,
             gpu_memory_utilization=burst.gpu_memory_utilization,
             max_requests=burst.max_requests,
             drain_s=SHUTDOWN_S,
-            own=vllm.vision(burst.max_model_len),
+            own=vllm.model(settings.contract, revision=False),
         ),
         # config/compilation.py: torch.compile would run at every start, for half a minute to a minute, and makes an L4
         # 4 % faster (docs/decisions/15-burst-cold-start.md). The graphs of decoding need no compiler: with 16 requests
@@ -72,9 +72,10 @@ def arguments(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def environment() -> dict[str, str]:
+def environment(settings: Settings) -> dict[str, str]:
     """All is in the bucket: an instance that still asks Hugging Face would start slower, or not at all."""
     return {
+        **vllm.environment(settings.contract),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "VLLM_NO_USAGE_STATS": "1",

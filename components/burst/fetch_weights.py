@@ -99,7 +99,7 @@ def listed(endpoint: str, repository: str, revision: str) -> list[File]:
         if url and not url.startswith(f"{endpoint}/"):
             raise Refused(f"the file list goes on at {url}, which is not {endpoint}")
     if not any(file.path.endswith(".safetensors") for file in files):
-        raise Refused(f"{repository}@{revision} has no .safetensors file; is burst.revision a commit of burst.weights?")
+        raise Refused(f"{repository}@{revision} has no .safetensors file; is model.revision a commit of model.weights?")
     return sorted(files, key=lambda file: (file.size, file.path))
 
 
@@ -114,7 +114,7 @@ def tree_page(url: str) -> tuple[list[dict[str, Any]], str]:
         except urllib.error.HTTPError as error:
             error.close()
             if error.code not in TRANSIENT:
-                raise Refused(f"{url}: HTTP {error.code}; is burst.revision a commit of burst.weights?") from None
+                raise Refused(f"{url}: HTTP {error.code}; is model.revision a commit of model.weights?") from None
             log(f"{url}: HTTP {error.code}")
         except (OSError, HTTPException, ValueError) as error:
             log(f"{url}: {error!r}")

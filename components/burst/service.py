@@ -63,9 +63,9 @@ class Burst(pulumi.ComponentResource):
         return {
             "name": "vllm",
             "image": burst.image,
-            "commands": container.command(burst),
+            "commands": container.command(settings),
             "args": container.arguments(settings),
-            "envs": [{"name": key, "value": value} for key, value in container.environment().items()],
+            "envs": [{"name": key, "value": value} for key, value in container.environment(settings).items()],
             "ports": {"container_port": ports.VLLM, "name": "http1"},
             "resources": {
                 "limits": {"cpu": str(burst.cpu), "memory": f"{burst.memory_gib}Gi", "nvidia.com/gpu": "1"},

@@ -31,7 +31,8 @@ def script() -> str:
 
 def arguments(settings: Settings) -> list[str]:
     """The job's command line, after `python3`."""
-    return [f"{SCRIPT_FOLDER}/{SCRIPT_FILE}", settings.burst.weights, settings.burst.revision, container.FOLDER]
+    model = settings.contract.model
+    return [f"{SCRIPT_FOLDER}/{SCRIPT_FILE}", model.weights, model.revision, container.FOLDER]
 
 
 def token(settings: Settings) -> str:

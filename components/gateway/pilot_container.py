@@ -22,7 +22,7 @@ from components.gateway.caddy import pilot_routes
 from components.gateway.caddy.config import SECRET_LIMIT
 from components.gateway.sidecar import kept_running
 from components.gateway.speeds import first_tokens_s, speed
-from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, answer_s, first_token_s
+from components.machines.requests import TEXT_TOKENS, answer_s, first_token_s
 from components.machines.speeds import BURST_START_S, Speed
 from components.settings import Lane, Settings
 
@@ -115,16 +115,16 @@ def environment(
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
         # Of several machines behind a balancer each look would find another one's counters.
-        "VM_PROMPT": _prompt(vm) if vm and settings.vm.most_replicas == 1 else "",
+        "VM_PROMPT": _prompt(vm, settings.contract.picture_tokens) if vm and settings.vm.most_replicas == 1 else "",
         "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }
 
 
-def _prompt(vm: Speed) -> str:
+def _prompt(vm: Speed, picture_tokens: int) -> str:
     """Tokens a second, as the VM's counters will have them: of a text, and of a picture with a text."""
-    picture = (TEXT_TOKENS + PICTURE_TOKENS) / first_token_s(vm, TEXT_TOKENS, PICTURE_TOKENS)
+    picture = (TEXT_TOKENS + picture_tokens) / first_token_s(vm, TEXT_TOKENS, picture_tokens)
     return f"{vm.prompt:.4g} {picture:.4g}"
 
 

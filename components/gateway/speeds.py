@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from components.machines.requests import Size, first_token_s
-from components.machines.speeds import CARDS, Speed
+from components.machines.speeds import CARDS, Speed, scaled_card
 from components.settings import Lane, Settings
 
 BURST_CARD: Final = "nvidia-l4"
@@ -19,7 +19,7 @@ def speed(settings: Settings, lane: Lane) -> Speed | None:
     """None for a VM on a machine that the table doesn't know."""
     if lane is Lane.VM:
         return settings.vm_machine.speed if settings.vm_machine else None
-    return CARDS[settings.home.gpu if lane is Lane.HOME else BURST_CARD]
+    return scaled_card(CARDS[settings.home.gpu if lane is Lane.HOME else BURST_CARD], settings.contract.model)
 
 
 def first_tokens_s(settings: Settings, lane: Lane) -> Mapping[Size, float]:

@@ -9,8 +9,10 @@ from typing import Final
 
 from components.machines.names import shape
 from components.machines.prices import BALANCER_USD, price, regions
-from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, answer_s, first_token_s
-from components.machines.speeds import MACHINES, Machine, Speed, machine
+from components.machines.requests import TEXT_TOKENS, answer_s, first_token_s
+from components.machines.speeds import MACHINES, Machine, Speed, machine, scaled
+from components.models.catalogue import STANDARD
+from components.models.contract import Contract
 
 BUDGET_USD: Final = 66.0
 """A month of the machine that the first default was, e2-highmem-2 in us-central1, on demand."""
@@ -35,27 +37,28 @@ class Choice:
         return there.on_demand
 
 
-def wait_s(row: Machine) -> float:
+def wait_s(row: Machine, contract: Contract = STANDARD) -> float:
     """What machines are compared by: seconds until a text with a picture is answered whole.
 
     Not the first token alone: the machines with AMX read fast and write slowly.
     """
-    return first_token_s(row.speed, TEXT_TOKENS, PICTURE_TOKENS) + answer_s(row.speed)
+    speed = scaled(row.speed, contract.model)
+    return first_token_s(speed, TEXT_TOKENS, contract.picture_tokens) + answer_s(speed)
 
 
-def offered(region: str) -> list[Machine]:
+def offered(region: str, contract: Contract = STANDARD) -> list[Machine]:
     """Every machine that the catalogue has a price for in the region, the fastest first."""
-    return sorted((row for row in MACHINES if price(row, region)), key=lambda row: (wait_s(row), row.title))
+    return sorted((row for row in MACHINES if price(row, region)), key=lambda row: (wait_s(row, contract), row.title))
 
 
-def fastest(region: str, *, spot: bool | None = None) -> Choice | None:
+def fastest(region: str, contract: Contract = STANDARD, *, spot: bool | None = None) -> Choice | None:
     """The default. Of equally fast ones the cheapest; None where nothing is in the budget. `spot`: only such, if given.
 
     Cards are left out: they need a quota that a new project doesn't have.
     """
     found = [
-        (wait_s(row), usd, choice)
-        for row in offered(region)
+        (wait_s(row, contract), usd, choice)
+        for row in offered(region, contract)
         for choice in (Choice(row, False), Choice(row, True))
         if not row.gpu and spot in (None, choice.spot)
         if (usd := choice.month_usd(region)) is not None and usd <= BUDGET_USD
@@ -64,16 +67,30 @@ def fastest(region: str, *, spot: bool | None = None) -> Choice | None:
 
 
 def chosen(
-    region: str, *, machine_type: str = "", gpu: str = "", spot: bool | None = None, speed: Speed | None = None
+    region: str,
+    contract: Contract,
+    *,
+    machine_type: str = "",
+    gpu: str = "",
+    spot: bool | None = None,
+    speed: Speed | None = None,
 ) -> Choice | None:
-    """The machine that the settings ask for; None where neither the table nor a type's name tells what it is."""
+    """The machine that the settings ask for; None where neither the table nor a type's name tells what it is.
+
+    Its speed is the model's: scaled from the table, or `speed`, which was measured with it.
+    """
     if not machine_type and not gpu:
-        return fastest(region, spot=spot)
+        found = fastest(region, contract, spot=spot)
+        return found and replace(found, machine=_serving(found.machine, contract))
     name = machine_type or CARD_MACHINE[gpu]
     row = machine(name, gpu)
     if row is None and speed is not None and (told := shape(name)) is not None:
         row = Machine(name, gpu, told.vcpus, told.cores, told.memory_gib, told.disk, speed)
-    return row and Choice(replace(row, speed=speed or row.speed), bool(spot))
+    return row and Choice(replace(row, speed=speed) if speed else _serving(row, contract), bool(spot))
+
+
+def _serving(row: Machine, contract: Contract) -> Machine:
+    return replace(row, speed=scaled(row.speed, contract.model))
 
 
 def known(region: str) -> bool:

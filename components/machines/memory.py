@@ -1,22 +1,20 @@
-"""What the model needs of a machine's memory, or of a card's.
+"""What a model needs of a machine's memory, or of a card's.
 
-Owns: the arithmetic, for the default weights: Qwen2.5-VL-7B, Q4_K_M, with the projector of q8_0. Does not own: who is
-refused for it (`settings.rules`).
+Owns: the arithmetic, from the model's files and the cache of its context. Does not own: the model (`models`), who is
+refused for it (`settings.vm_rules`, `settings.model_rules`).
 """
 
 from typing import Final
 
 from components.machines.speeds import Machine
+from components.models.catalogue import DEFAULT, PRESETS
+from components.models.shape import Model
 
-MODEL_GIB: Final = 4.36
-"""The file: 4,677,120,000 bytes of tensors (`bench.vm.shapes`, which has the true shapes)."""
-PROJECTOR_GIB: Final = 0.8
-"""The file: 853,119,712 bytes."""
-CACHE_BYTES: Final = 57_344
-"""Of the KV cache for one token, f16: 28 layers x 4 heads x 128 values x 2 bytes, twice (keys, values)."""
+GIB: Final = 2**30
 WORK_GIB: Final = 3.7
-"""What processors take besides: weights arranged anew for their vector units, and buffers. Measured as the rest: 10.2
-GiB were resident with 16,384 tokens, two slots, a picture, and a projector of 1.26 GiB (bf16)."""
+"""What processors take besides, for the default model: weights arranged anew for their vector units, and buffers.
+Measured as the rest: 10.2 GiB were resident with 16,384 tokens, two slots, a picture, and a projector of 1.26 GiB
+(bf16). Other models: in proportion to their file, which is an estimate."""
 CARD_WORK_GIB: Final = 1.0
 """Buffers on a card, the picture's included. Estimated."""
 SYSTEM_GIB: Final = 1.0
@@ -27,13 +25,31 @@ CARD_GIB: Final = {"t4": 15.0, "l4": 22.5}
 """Usable memory of a card: NVIDIA's tools show 15,360 and 23,034 MiB."""
 PROMPTS_MOST_MIB: Final = 8192
 """llama.cpp's own limit for the prompts that it remembers."""
+VLLM_WORK_GIB: Final = 1.5
+"""What vLLM takes of its share besides weights and cache: CUDA, graphs, buffers, the largest picture. Estimated."""
+VLLM_CACHE_TOKENS: Final = 65_536
+"""Tokens that vLLM's cache holds where nobody says otherwise: four requests of the default context."""
 
 
-def needed_gib(machine: Machine, context_tokens: int, *, pictures: bool) -> float:
-    """Of the card if the machine has one, else of the machine, the system's share included."""
-    files = MODEL_GIB + (PROJECTOR_GIB if pictures else 0)
-    work = CARD_WORK_GIB if machine.gpu else WORK_GIB + SYSTEM_GIB
-    return files + context_tokens * CACHE_BYTES / 2**30 + work
+def cache_gib(model: Model, tokens: int) -> float:
+    """Keys and values of so many tokens."""
+    return tokens * model.shape.cache_bytes / GIB
+
+
+def files_gib(model: Model) -> float:
+    """llama.cpp's files: the model, and its projector."""
+    return (model.gguf_bytes + (model.projector.bytes if model.projector else 0)) / GIB
+
+
+def work_gib(machine: Machine, model: Model) -> float:
+    """What llama.cpp and the system take besides, of the memory that the model is in."""
+    in_proportion = WORK_GIB * model.gguf_bytes / PRESETS[DEFAULT].gguf_bytes
+    return CARD_WORK_GIB if machine.gpu else in_proportion + SYSTEM_GIB
+
+
+def needed_gib(machine: Machine, model: Model, tokens: int) -> float:
+    """With a cache of `tokens` in all: of the card if the machine has one, else of the machine, the system included."""
+    return files_gib(model) + cache_gib(model, tokens) + work_gib(machine, model)
 
 
 def held_gib(machine: Machine) -> float:
@@ -41,11 +57,16 @@ def held_gib(machine: Machine) -> float:
     return CARD_GIB[machine.gpu] if machine.gpu else machine.memory_gib
 
 
-def prompts_mib(machine: Machine, context_tokens: int, *, pictures: bool) -> int:
+def prompts_mib(machine: Machine, model: Model, tokens: int) -> int:
     """Memory for prompts that the server remembers beyond its slots, MiB: half of what is left, in steps of 256.
 
     Half, for the rest of the arithmetic is partly estimated, and a machine that runs out of memory serves nobody.
     """
-    used = HOST_GIB + SYSTEM_GIB if machine.gpu else needed_gib(machine, context_tokens, pictures=pictures)
+    used = HOST_GIB + SYSTEM_GIB if machine.gpu else needed_gib(machine, model, tokens)
     left = int((machine.memory_gib - used) / 2 * 1024)
     return min(PROMPTS_MOST_MIB, max(0, left // 256 * 256))
+
+
+def vllm_gib(model: Model, tokens: int) -> float:
+    """What vLLM needs of a card, with a cache of `tokens` in all."""
+    return model.weights_bytes / GIB + cache_gib(model, tokens) + VLLM_WORK_GIB

@@ -9,13 +9,12 @@ from enum import StrEnum
 from typing import Final
 
 from components.machines.speeds import Speed
+from components.models.contract import Contract
 
 TEXT_TOKENS: Final = 300
 """Tokens of the text that every table here speaks of."""
 LONG_TOKENS: Final = 1200
 """Tokens of a long text: two pages, or a conversation of some turns."""
-PICTURE_TOKENS: Final = 752
-"""Tokens of a picture of 1024 x 768 after the lanes' own cap of 589,824 pixels, 28 x 28 each."""
 ANSWER_TOKENS: Final = 150
 """Tokens of an answer."""
 BYTES_PER_TOKEN: Final = 4
@@ -41,6 +40,8 @@ class Borders:
 
     short_kib: int
     text_kib: int
+    picture_tokens: int
+    """Tokens of the picture that every table speaks of."""
 
     def reference(self, size: Size) -> tuple[int, int]:
         """Tokens of text and of pictures in the request that a whole size is judged by."""
@@ -48,18 +49,20 @@ class Borders:
         return {
             Size.SHORT: (min(TEXT_TOKENS, short), 0),
             Size.LONG: (min(max(LONG_TOKENS, 2 * short), text), 0),
-            Size.PICTURE: (TEXT_TOKENS, PICTURE_TOKENS),
+            Size.PICTURE: (TEXT_TOKENS, self.picture_tokens),
         }[size]
 
 
-def borders(vm: Speed | None, context: int, limit_kib: int) -> Borders:
-    """Powers of two: any text is what fills `context` (tokens), at most `limit_kib`; a short one is read in `SHORT_S`.
+def borders(vm: Speed | None, contract: Contract, limit_kib: int) -> Borders:
+    """Powers of two: any text is what fills the context, at most `limit_kib`; a short one is read in `SHORT_S`.
 
     The text that every table speaks of is short on any machine, and nothing longer on one whose speed nobody knows.
     """
-    text = min(_power_of_two(-(-context * BYTES_PER_TOKEN // KIB), up=True), _power_of_two(limit_kib, up=False))
+    fills_kib = -(-contract.context_tokens * BYTES_PER_TOKEN // KIB)
+    text = min(_power_of_two(fills_kib, up=True), _power_of_two(limit_kib, up=False))
     read_kib = int(vm.prompt * SHORT_S * BYTES_PER_TOKEN) // KIB if vm else 1
-    return Borders(min(max(SHORT_LEAST_KIB, _power_of_two(read_kib, up=False)), text // 2), text)
+    short = min(max(SHORT_LEAST_KIB, _power_of_two(read_kib, up=False)), text // 2)
+    return Borders(short, text, contract.picture_tokens)
 
 
 def _power_of_two(number: int, *, up: bool) -> int:

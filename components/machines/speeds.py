@@ -1,4 +1,4 @@
-"""How fast each machine serves the default model, Qwen2.5-VL-7B: a table with the source of every row.
+"""How fast each machine serves the default model, Qwen2.5-VL-7B: a table with the source of every row, and its scale.
 
 Owns: speeds, cores, memory and disk kind of the machines that a lane can stand on. Does not own: prices (`prices`),
 what a request needs of them (`requests`). A range of estimates stands here with its slow end.
@@ -8,11 +8,13 @@ cores ** 0.76, pictures with cores ** 0.9 and answers with cores ** 0.85. Sapphi
 the official image uses; how much it does for a picture was not found, so they count for 1.12 of a Milan there.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from components.machines.names import HYPERDISK, PD
+from components.models.catalogue import DEFAULT, PRESETS
+from components.models.shape import Model
 
 
 class Source(StrEnum):
@@ -144,3 +146,36 @@ BURST_START_S: Final = 50.0
 def machine(name: str, gpu: str = "") -> Machine | None:
     """The table's row; None for a machine that it doesn't know."""
     return next((row for row in MACHINES if (row.name, row.gpu) == (name, gpu)), None)
+
+
+def scaled(speed: Speed, model: Model) -> Speed:
+    """The table's speed of a machine with llama.cpp, for another model than the table's. An estimate.
+
+    Reading a prompt is computing: it goes with the parameters of the language model. Writing an answer reads all
+    weights for each token: it goes with the bytes of their file. Encoding a picture goes with the parameters of the
+    vision tower, for in the known ones four patches become a token, whatever their side.
+    """
+    return _scaled(speed, model, PRESETS[DEFAULT].gguf_bytes, model.gguf_bytes)
+
+
+def scaled_card(speed: Speed, model: Model) -> Speed:
+    """The same for a card with vLLM, whose answers go with the bytes of vLLM's weights."""
+    return _scaled(speed, model, PRESETS[DEFAULT].weights_bytes, model.weights_bytes)
+
+
+def _scaled(speed: Speed, model: Model, table_bytes: int, model_bytes: int) -> Speed:
+    table, shape = PRESETS[DEFAULT].shape, model.shape
+    prompts = table.parameters / shape.parameters
+    # Of an own model that doesn't say its size; it is refused (`settings.model_rules`).
+    answers = table_bytes / (model_bytes or table_bytes)
+    pictures = table.vision_parameters / (shape.vision_parameters or table.vision_parameters)
+    if (prompts, pictures, answers) == (1.0, 1.0, 1.0):
+        return speed
+    return replace(
+        speed,
+        prompt=speed.prompt * prompts,
+        picture=speed.picture * pictures,
+        answer=speed.answer * answers,
+        source=Source.ESTIMATED,
+        told=f"{speed.told}; for {model.name} in proportion to parameters and bytes",
+    )

@@ -1,4 +1,4 @@
-"""The burst lane's settings: its machine, its weights, and when the pilot wakes it.
+"""The burst lane's settings: its machine, and when the pilot wakes it.
 
 Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`burst`, and
 the gateway's pilot).
@@ -9,12 +9,8 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from components.settings.section import REPOSITORY, Section
+from components.settings.section import Section
 
-BURST_WEIGHTS: Final = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
-"""Weights of the default model that fit half a card: 6.9 GB."""
-BURST_REVISION: Final = "536a35794df8831aa814970ee8f89eff577e7718"
-"""`main` of the default weights, as many public projects pin it, vLLM 0.29.0 users among them."""
 STARTUP_MOST_S: Final = 480
 """Cloud Run's longest start: 240 s before the first startup probe and 240 s of probes."""
 
@@ -38,16 +34,6 @@ class BurstSettings(Section):
         default="docker.io/library/python:3.13.14-slim",
         description="Official Python image, exact, for the job that fills the weights bucket.",
     )
-    weights: str = Field(
-        default=BURST_WEIGHTS,
-        pattern=REPOSITORY,
-        description="Hugging Face repository of the weights, public. Small (6.9 GB) means a fast cold start.",
-    )
-    revision: str = Field(
-        default=BURST_REVISION,
-        pattern=r"^[0-9a-f]{40}$",
-        description="Commit of that repository; each file is checked against the sum that it has there.",
-    )
     min_instances: int = Field(
         default=0, ge=0, description="Instances that run while nobody calls; 1 bills an L4 around the clock."
     )
@@ -62,7 +48,6 @@ class BurstSettings(Section):
     memory_gib: int = Field(
         default=16, ge=16, le=32, description="Memory of an instance, GiB; an L4 wants 16 at least, a CPU takes 4."
     )
-    max_model_len: int = Field(default=16384, ge=1024, le=1_048_576, description="Context of one request, tokens.")
     gpu_memory_utilization: float = Field(default=0.9, gt=0, le=0.95, description="vLLM's share of the L4's 24 GB.")
     wake: Wake = Field(
         default=Wake.FIRST_FALLBACK,

@@ -6,9 +6,11 @@ Does not own: the rules (`service_rules`), the chart's values (`home.chart`), th
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Final
 
 from components import vllm
+from components.machines.memory import VLLM_CACHE_TOKENS, vllm_gib
 from components.settings.presets import PRESETS, Preset
 from components.settings.section import mib
 from components.settings.services import ServiceSettings
@@ -50,7 +52,11 @@ class Service:
     @property
     def is_vllm(self) -> bool:
         """Whether its image is vLLM's own."""
-        return self.image.partition(":")[0] == vllm.REPOSITORY
+        return _is_vllm(self.image)
+
+
+def _is_vllm(image: str) -> bool:
+    return image.partition(":")[0] == vllm.REPOSITORY
 
 
 def declared(settings: Settings) -> tuple[Service, ...]:
@@ -69,17 +75,22 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
     preset = PRESETS[entry.preset] if entry.preset else _UNSAID
     paths = preset.paths if entry.paths is None else entry.paths
     completes = ROOT in paths
-    model = settings.model.name if completes else entry.model or preset.model or ""
+    contract = settings.contract
+    model = contract.model.name if completes else entry.model or preset.model or ""
     slices = 1 if entry.slices is None else entry.slices
+    is_vllm = _is_vllm(entry.image or preset.image)
+    # Own images on the path serve the model in their own way.
+    serves = completes and is_vllm
     memory = entry.gpu_memory or (preset.gpu_memory if slices else "")
-    vllm_like = (entry.image or preset.image).partition(":")[0] == vllm.REPOSITORY and not entry.preset
+    if serves and slices and not memory:
+        memory = f"{ceil(vllm_gib(contract.model, max(contract.context_tokens, VLLM_CACHE_TOKENS)))}GiB"
     return Service(
         name=entry.name,
         image=entry.image or preset.image,
-        args=(*preset.args, *(entry.args or ())),
-        env={**preset.env, **(entry.env or {})},
+        args=(*preset.args, *(vllm.model(contract, revision=True) if serves else ()), *(entry.args or ())),
+        env={**preset.env, **(vllm.environment(contract) if serves else {}), **(entry.env or {})},
         model=model,
-        weights=entry.weights or preset.weights or model,
+        weights=contract.model.weights if serves else entry.weights or preset.weights or model,
         paths=paths,
         slices=slices,
         gpu_memory_mib=mib(memory) if memory else 0,
@@ -87,7 +98,7 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         cache_gib=preset.cache_gib if entry.cache_gib is None else entry.cache_gib,
         port=entry.port or preset.port,
         health=entry.health or preset.health,
-        uid=(2000 if vllm_like else preset.uid) if entry.uid is None else entry.uid,
+        uid=(2000 if is_vllm and not entry.preset else preset.uid) if entry.uid is None else entry.uid,
     )
 
 

@@ -29,7 +29,7 @@ class Preset:
     port: int
     health: str
     model: str | None = None
-    """Name clients send; None: `model.name`."""
+    """Name clients send; None: that of `model`."""
     weights: str | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -42,9 +42,10 @@ def _vllm(paths: tuple[str, ...], weights: str, gpu_memory: str, args: tuple[str
     return Preset(**known)  # pyright: ignore[reportArgumentType]
 
 
+MODEL: Final = "model"
+"""Preset of the service on `/v1`: the model of every lane, with weights, arguments and memory by `model`."""
 PRESETS: Final[Mapping[str, Preset]] = {
-    # 6.9 GB of weights; half of a 24 GiB card leaves some 4 GiB for the cache of 16,384 tokens and the pictures.
-    "qwen2.5-vl-7b": _vllm(("/v1",), "Qwen/Qwen2.5-VL-7B-Instruct-AWQ", "12GiB", vllm.vision(16384), cache_gib=40),
+    MODEL: _vllm(("/v1",), "", "", (), cache_gib=40),
     # `--runner pooling` as in vLLM's docs (models/pooling_models), listed by its parser at 0.29.0; /v1/embeddings in
     # entrypoints/pooling/embed/api_router.py. 1.2 GB of weights, 0.5 GiB of cache for 4,096 tokens.
     "embeddings": _vllm(

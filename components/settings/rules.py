@@ -1,8 +1,8 @@
 """Rules between settings, checked before any resource exists.
 
 Owns: the rules that hold between two sections, or between values of one. Does not own: the type and range of a single
-value (its section), the form of a refusal (`section`), the rules of `services` (`service_rules`)
-and of `vm` (`vm_rules`).
+value (its section), the form of a refusal (`section`), the rules of `model` (`model_rules`), of
+`services` (`service_rules`) and of `vm` (`vm_rules`).
 """
 
 from typing import Any, Final, cast
@@ -10,7 +10,6 @@ from typing import Any, Final, cast
 import yaml
 
 from components.machines.requests import KIB
-from components.settings.burst import BURST_REVISION, BURST_WEIGHTS
 from components.settings.gateway import CADDY_MOST_MIB
 from components.settings.section import EXACT_IMAGE, Lane, problem
 from components.settings.stack import Settings
@@ -134,12 +133,6 @@ def _burst(settings: Settings) -> list[str]:
         found.append(
             problem("burst.recovered_s", f"below slow_s ({burst.slow_s:g})", "the lane would be slow and recovered at "
                     + "once, and change with every request", "lower recovered_s or raise slow_s")
-        )  # fmt: skip
-    if burst.weights != BURST_WEIGHTS and burst.revision == BURST_REVISION:
-        found.append(
-            problem("burst.revision", f"a commit of burst.weights ({burst.weights}), it is one of {BURST_WEIGHTS}",
-                    "the job that fills the bucket would find no such weights", "set the commit, as shown under "
-                    + f"https://huggingface.co/{burst.weights}/commits/main")
         )  # fmt: skip
     return found
 

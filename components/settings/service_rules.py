@@ -15,6 +15,8 @@ from components.settings.stack import Settings
 
 TAKEN: Final = ("provider", "namespace", "traefik", "time-slicing", "device-plugin", "nvidia-device-plugin")
 """Names of other things that stand beside the services."""
+DECIDED: Final = frozenset({vllm.MOST_CHOICES, vllm.ANY_NAME})
+"""Environment of the service on `/v1` that follows from `model` and `lanes`."""
 
 
 def broken(settings: Settings) -> list[str]:
@@ -51,12 +53,22 @@ def _programs(settings: Settings) -> list[str]:
                 problem(f"{field}.image", "a full image name with an exact version", "the next start could run a "
                         + "program nobody tested", "write it as registry.example/name:1.2.3")
             )  # fmt: skip
-        if service.is_vllm and (owned := vllm.owned(entry.args or ())):
+        if service.is_vllm and (owned := vllm.owned(entry.args or (), contract=service.completes)):
             found.append(
                 problem(f"{field}.args", f"without {', '.join(owned)}, which other settings decide",
                         "the gateway or the card's sum would go by another value than vLLM", "leave it out")
             )  # fmt: skip
-        if entry.weights and not service.is_vllm:
+        if service.is_vllm and service.completes and (taken := sorted(DECIDED & set(entry.env or {}))):
+            found.append(
+                problem(f"{field}.env", f"without {', '.join(taken)}, which say what every lane takes",
+                        "home would take or refuse requests that the other lanes don't", "leave it out")
+            )  # fmt: skip
+        if entry.weights and service.completes:
+            found.append(
+                problem(f"{field}.weights", f"unset for the service on {ROOT}", "home would serve another model than "
+                        + "the other lanes, under the same name", "set `model.preset`, or `model.weights`")
+            )  # fmt: skip
+        elif entry.weights and not service.is_vllm:
             found.append(
                 problem(f"{field}.weights", "for vLLM's image only", "nothing would read it",
                         "say it in `args` or `env` as the image wants it")
@@ -73,9 +85,9 @@ def _models(settings: Settings) -> list[str]:
                 problem(field, "a model's name", "`/v1/models` could not list it and no client could ask for it",
                         "set `model` to the name its server takes")
             )  # fmt: skip
-        if service.completes and entry.model not in (None, settings.model.name):
+        if service.completes and entry.model not in (None, settings.contract.model.name):
             found.append(
-                problem(field, f"`model.name` ({settings.model.name}) on the path {ROOT}, or nothing",
+                problem(field, f"`model.name` ({settings.contract.model.name}) on the path {ROOT}, or nothing",
                         "home would know the model of the other lanes under another name",
                         "leave it out, and set `model.name`")
             )  # fmt: skip
@@ -109,8 +121,8 @@ def _paths(settings: Settings) -> list[str]:
     if Lane.HOME in settings.lanes and not any(service.completes for service in services):
         found.append(
             problem("services", f"one of them answers {ROOT} while `lanes` has home", "requests for "
-                    + f"{settings.model.name} would go home, where nothing serves it",
-                    "add `{name: vllm, preset: qwen2.5-vl-7b}`, or leave home out of `lanes`")
+                    + f"{settings.contract.model.name} would go home, where nothing serves it",
+                    "add `{name: vllm, preset: model}`, or leave home out of `lanes`")
         )  # fmt: skip
     return found
 
@@ -153,7 +165,8 @@ def _gpu(settings: Settings) -> list[str]:
             problem("services", f"at most home.gpu_slices ({settings.home.gpu_slices}) slices, they ask for {slices}",
                     "the last of them would wait for a slice for ever", "raise home.gpu_slices or remove a service")
         )  # fmt: skip
-    if RESERVE_MIB + sum(service.gpu_memory_mib for service in services) > mib(settings.home.gpu_memory):
+    taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in services)
+    if Lane.HOME in settings.lanes and taken > mib(settings.home.gpu_memory):
         found.append(
             problem("services", f"at most home.gpu_memory in all, they ask for more: {memory_line(settings)}",
                     "the engine that starts last would find no memory and never start",

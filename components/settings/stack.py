@@ -1,10 +1,11 @@
-"""The settings of one whole stack, and the small sections that have no file of their own: clients, model, alerts.
+"""The settings of one whole stack, and the small sections that have no file of their own: clients, alerts.
 
 Owns: the values, each for itself. Does not own: reading them from Pulumi's config (`reading`), the rules between them
 (`rules`, `service_rules`), what is built from them.
 """
 
 import re
+from dataclasses import replace
 from typing import Final
 
 from pydantic import Field, SecretStr, field_validator
@@ -13,10 +14,12 @@ from components.machines.choice import Choice, chosen
 from components.machines.requests import KIB, Borders, borders
 from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
+from components.models.contract import Contract, most_images
 from components.settings.burst import BurstSettings
 from components.settings.gateway import GatewaySettings
 from components.settings.home import HomeSettings
-from components.settings.section import MODEL_NAME, Lane, Refusal, Section
+from components.settings.model import ModelSettings
+from components.settings.section import Lane, Refusal, Section
 from components.settings.services import ServiceSettings
 from components.settings.tailnet import TailnetSettings
 from components.settings.vm import VmSettings
@@ -50,17 +53,6 @@ class ClientSettings(Section):
                 "leave `key` out and one is made",
             )
         return SecretStr(text)
-
-
-class ModelSettings(Section):
-    """The model that every lane serves under one name."""
-
-    name: str = Field(
-        default="Qwen/Qwen2.5-VL-7B-Instruct",
-        pattern=MODEL_NAME,
-        max_length=128,
-        description="The name that clients send as `model`; every lane answers to it.",
-    )
 
 
 class AlertSettings(Section):
@@ -98,7 +90,7 @@ class Settings(Section):
     vm: VmSettings = Field(default=VmSettings(), description="The always-on VM lane.")
     home: HomeSettings = Field(default=HomeSettings(), description="The GPU server at home.")
     services: tuple[ServiceSettings, ...] = Field(
-        default=(ServiceSettings(name="vllm", preset="qwen2.5-vl-7b"),),
+        default=(ServiceSettings(name="vllm", preset="model"),),
         description="The AI services on the home GPU: a list of `name` and `preset`, or `image` and `model`.",
     )
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
@@ -119,6 +111,20 @@ class Settings(Section):
         return Lane.BURST in self.lanes or Lane.HOME in self.lanes
 
     @property
+    def contract(self) -> Contract:
+        """The model, and what every lane takes of one request."""
+        given, found = self.model, self.model.resolved
+        images = given.images_per_prompt or most_images(given.context_tokens)
+        return Contract(
+            model=found,
+            context_tokens=given.context_tokens,
+            image_max_pixels=given.image_max_pixels,
+            images=images if found.vision else 0,
+            # llama.cpp answers each of the `n` in a slot of its own.
+            choices=self.vm.max_requests if Lane.VM in self.lanes else None,
+        )
+
+    @property
     def zone(self) -> str:
         """Zone of the VM lane's one plain machine."""
         return next(iter(self.vm_zones), f"{self.region}-b")
@@ -137,7 +143,9 @@ class Settings(Section):
         speed = vm.speed and Speed(
             vm.speed.prompt, vm.speed.picture, vm.speed.answer, Source.MEASURED, "vm.speed, by the owner"
         )
-        return chosen(self.region, machine_type=vm.machine_type, gpu=vm.gpu or "", spot=vm.spot, speed=speed)
+        return chosen(
+            self.region, self.contract, machine_type=vm.machine_type, gpu=vm.gpu or "", spot=vm.spot, speed=speed
+        )
 
     @property
     def vm_machine(self) -> Machine | None:
@@ -158,7 +166,6 @@ class Settings(Section):
     def borders(self) -> Borders:
         """The borders between short texts, long ones and pictures."""
         gateway, vm = self.gateway, self.vm_machine
-        context = max(self.burst.max_model_len, self.vm.context_tokens // self.vm.max_requests)
-        derived = borders(vm.speed if vm else None, context, gateway.replay_limit_mib * KIB)
+        derived = borders(vm.speed if vm else None, self.contract, gateway.replay_limit_mib * KIB)
         text = gateway.text_kib or derived.text_kib
-        return Borders(gateway.short_kib or max(1, min(derived.short_kib, text // 2)), text)
+        return replace(derived, short_kib=gateway.short_kib or max(1, min(derived.short_kib, text // 2)), text_kib=text)

@@ -1,4 +1,4 @@
-"""The VM lane's settings: its machines, its weights, its capacity.
+"""The VM lane's settings: its machines, its capacity.
 
 Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`vm`).
 """
@@ -14,27 +14,8 @@ IMAGE: Final = "ghcr.io/ggml-org/llama.cpp:server-b11206"
 CUDA_IMAGE: Final = "ghcr.io/ggml-org/llama.cpp:server-cuda-b11206"
 """Built with CUDA 12.8.1, which wants driver 570 or newer; it has code for an L4, for a T4 it compiles at its first
 start (7 GB unpacked)."""
-SLOT_TOKENS: Final = 2048
-"""Least context of one request, tokens: a picture of 1024 px takes about 1340 of them."""
 VM_MOST: Final = 8
 """Machines that fit the VM's subnet (`network`: 12 addresses) with the balancer's and three of a rolling update."""
-
-
-class Weights(Section):
-    """One weights file of the VM lane."""
-
-    url: str = Field(
-        pattern=r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/([A-Za-z0-9._~%+@=-]+/)*[A-Za-z0-9][A-Za-z0-9._-]*\.gguf$",
-        description="Address of the GGUF file, which is fetched once: https, without password and query.",
-    )
-    sha256: str = Field(
-        pattern=r"^[0-9a-f]{64}$", description="The file's SHA-256; a file that differs is never served."
-    )
-
-    @property
-    def filename(self) -> str:
-        """Last part of the URL: the file's name on the weights disk."""
-        return self.url.rsplit("/", 1)[1]
 
 
 class Card(StrEnum):
@@ -50,9 +31,6 @@ class VmSpeed(Section):
     prompt: float = Field(gt=0, le=100_000, description="Tokens of a prompt that it reads a second.")
     picture: float = Field(gt=0, le=100_000, description="Tokens of a picture that it encodes a second.")
     answer: float = Field(gt=0, le=100_000, description="Tokens of an answer that it writes a second.")
-
-
-_QWEN_GGUF: Final = "https://huggingface.co/bartowski/Qwen_Qwen2.5-VL-7B-Instruct-GGUF/resolve/main/"
 
 
 class VmSettings(Section):
@@ -84,17 +62,12 @@ class VmSettings(Section):
         default=None, description="Speed of `vm.machine_type` by `make bench-vm`, in place of the table's."
     )
     disk_gib: int = Field(default=20, ge=10, le=1000, description="Disk that keeps the weights over restarts, GiB.")
-    context_tokens: int = Field(
-        default=16384,
-        ge=SLOT_TOKENS,
-        le=1_048_576,
-        description="Context of all slots together, tokens; a slot has context / max_requests, at least 2048.",
-    )
     max_requests: int = Field(
         default=2,
         ge=1,
         le=64,
-        description="Requests that the VM answers at a time (llama.cpp's slots); further ones wait.",
+        description="Requests that the VM answers at a time (llama.cpp's slots), each with the whole context; further "
+        + "ones wait. The largest `n` of a request on every lane.",
     )
     replicas: int = Field(
         default=1,
@@ -109,22 +82,6 @@ class VmSettings(Section):
         description="Maximum of machines when they are busy. The gateway counts on `replicas` only: "
         + "more machines share "
         + "the same requests and answer sooner. None: `replicas`.",
-    )
-    model: Weights = Field(
-        default=Weights(
-            url=_QWEN_GGUF + "Qwen_Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf",
-            sha256="3f4513330aa7f109922bd701d773575484ae2b4a4090d6511260a2a4f8e3d069",
-        ),
-        description="GGUF weights of `model.name`.",
-    )
-    projector: Weights | None = Field(
-        default=Weights(
-            # 8 bits encode a picture in 0.62 of the time of bf16 (measured), and take half the memory.
-            url="https://huggingface.co/ggml-org/Qwen2.5-VL-7B-Instruct-GGUF/resolve/"
-            + "508edd0afaa66bb9e9f40587acc2184f02daf1f6/mmproj-Qwen2.5-VL-7B-Instruct-Q8_0.gguf",
-            sha256="2ddb555391bae966e412deab9e07b58afa18bcc06930ba0f1c78a3695ab9e506",
-        ),
-        description="GGUF image projector (`--mmproj`); null for a text-only model.",
     )
 
     @property

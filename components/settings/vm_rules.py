@@ -4,15 +4,17 @@ Owns: the rules that hold between `vm`'s values, the stack's region, and the fac
 own: the facts, the choice of the default machine (`machines.choice`), the form of a refusal (`section`).
 """
 
+from math import ceil
+
 from components.machines.choice import BUDGET_USD, CARD_MACHINE, Choice, known, offered
-from components.machines.memory import CACHE_BYTES, held_gib, needed_gib
+from components.machines.memory import GIB, cache_gib, files_gib, held_gib, needed_gib, work_gib
 from components.machines.names import BUILT_IN, shape
 from components.machines.prices import price, regions
 from components.machines.speeds import MACHINES, machine
 from components.machines.zones import CARD_ZONES, zones
+from components.settings.model import CONTEXT_STEP, least_context
 from components.settings.section import Lane, problem
 from components.settings.stack import Settings
-from components.settings.vm import SLOT_TOKENS, VmSettings
 
 
 def broken(settings: Settings) -> list[str]:
@@ -37,17 +39,6 @@ def _numbers(settings: Settings) -> list[str]:
         found.append(
             problem("vm.zone", f"a zone of gcp:region ({settings.region})", "the VM could not stand in the gateway's "
                     + "network, and Google Cloud would say so half-way", f"leave it out, or set {settings.region}-b")
-        )  # fmt: skip
-    if vm.context_tokens // vm.max_requests < SLOT_TOKENS:
-        found.append(
-            problem("vm.context_tokens", f"at least {SLOT_TOKENS} for each of the {vm.max_requests} requests at a time",
-                    "one picture and its answer would not fit into a slot",
-                    f"set it to {SLOT_TOKENS * vm.max_requests} or more, or lower vm.max_requests")
-        )  # fmt: skip
-    if vm.projector and vm.projector.filename == vm.model.filename:
-        found.append(
-            problem("vm.projector.url", "a file name of its own, it is the model's", "the one would overwrite the "
-                    + "other at every boot", "name another file, or set the projector to null")
         )  # fmt: skip
     return found
 
@@ -152,29 +143,37 @@ def _next_best(settings: Settings) -> str:
     vm, region = settings.vm, settings.region
     if not known(region):
         return ", ".join(row.title for row in MACHINES if bool(row.gpu) == bool(vm.gpu))
-    rows = [row for row in offered(region) if bool(row.gpu) == bool(vm.gpu)]
+    rows = [row for row in offered(region, settings.contract) if bool(row.gpu) == bool(vm.gpu)]
     priced = [(row.title, Choice(row, bool(vm.spot)).month_usd(region)) for row in rows]
     return ", ".join(f"{title} ({usd:.0f} USD)" for title, usd in priced if usd is not None)
 
 
 def _memory(settings: Settings) -> list[str]:
-    """Room for model, projector and context, where the weights are the default ones: of others nothing is known."""
-    vm, row = settings.vm, settings.vm_machine
-    if row is None or vm.model != VmSettings().model:
+    """Room for the model's files and the context of every slot, and for the files on their disk."""
+    vm, contract, row = settings.vm, settings.contract, settings.vm_machine
+    if row is None or contract.model.gguf is None:
         return []
-    needed, held = needed_gib(row, vm.context_tokens, pictures=vm.projector is not None), held_gib(row)
+    model, tokens = contract.model, contract.context_tokens * vm.max_requests
+    if (files := files_gib(model)) > vm.disk_gib:
+        return [
+            problem("vm.disk_gib", f"room for the model's files, {files:.1f} GiB, it is {vm.disk_gib}", "no machine "
+                    + "would ever have them whole, and the lane would not come up", f"set it to {ceil(files) + 1}")
+        ]  # fmt: skip
+    needed, held = needed_gib(row, model, tokens), held_gib(row)
     if needed <= held:
         return []
-    spare = int((held - needed) * 2**30 / CACHE_BYTES) + vm.context_tokens
-    room = max(SLOT_TOKENS * vm.max_requests, spare // 1024 * 1024)
+    spare = int((held - needed) * GIB / model.shape.cache_bytes) + tokens
+    room = spare // vm.max_requests // CONTEXT_STEP * CONTEXT_STEP
     where = f"the {row.gpu}" if row.gpu else row.name
-    fix = "set vm.machine_type to one with more memory"
-    if row.gpu:
-        fix = "set vm.gpu to l4" if row.gpu == "t4" else ""
-    if room <= spare:
-        fix = f"set vm.context_tokens to {room}" + (f", or {fix}" if fix else "")
+    fixes = [f"set model.context_tokens to {room}"] if room >= least_context(contract) else []
+    if vm.max_requests > 1:
+        fixes.append("lower vm.max_requests")
+    if not row.gpu or row.gpu == "t4":
+        fixes.append("set vm.gpu to l4" if row.gpu else "set vm.machine_type to one with more memory")
     return [
-        problem("vm.context_tokens" if room <= spare else "vm.machine_type",
-                f"model, projector and {vm.context_tokens} tokens of context take {needed:.1f} GiB of memory, "
-                + f"{where} has {held:g}", "the model server would be killed in the middle of answers", fix)
+        problem("model.context_tokens", f"{contract.context_tokens} tokens in each of the VM's {vm.max_requests} slots "
+                + f"take {cache_gib(model, tokens):.1f} GiB beside {files:.1f} of files and "
+                + f"{work_gib(row, model):.1f} of work, {needed:.1f} GiB of memory in all; {where} has {held:g}",
+                "the model server would be killed in the middle of answers",
+                ", or ".join(fixes or ["take a smaller model"]))
     ]  # fmt: skip

@@ -15,8 +15,8 @@ from typing import Any, Final
 import yaml
 
 from components import ports
+from components.models.shape import File
 from components.settings import Settings
-from components.settings.vm import Weights
 from components.vm import server
 
 DEVICE: Final = "weights"
@@ -43,7 +43,8 @@ def metadata(settings: Settings) -> dict[str, str]:
 def user_data(settings: Settings) -> str:
     """The `#cloud-config` document."""
     device = f"/dev/disk/by-id/google-{DEVICE}"
-    files = [weights for weights in (settings.vm.model, settings.vm.projector) if weights]
+    projector = settings.contract.model.projector
+    files = [server.weights(settings), *([projector] if projector else [])]
     document: dict[str, Any] = {
         "write_files": [
             *(
@@ -81,7 +82,7 @@ def user_data(settings: Settings) -> str:
     return "#cloud-config\n" + yaml.safe_dump(document, sort_keys=False, width=1000)
 
 
-def _weights_unit(device: str, files: list[Weights]) -> str:
+def _weights_unit(device: str, files: list[File]) -> str:
     fetch = ["/bin/bash", _FETCH, DIRECTORY, *(part for file in files for part in (file.url, file.sha256))]
     return f"""[Unit]
 Description=pilotlight: model weights on their own disk, fetched once and checked

@@ -11,8 +11,8 @@ from typing import Final
 
 from components import ports
 from components.machines.memory import prompts_mib
-from components.machines.requests import PICTURE_TOKENS
 from components.machines.speeds import Machine
+from components.models.shape import LEAST_PICTURE_TOKENS, File
 from components.settings import Settings
 
 BATCH_S: Final = 2.0
@@ -43,18 +43,30 @@ def batch_tokens(machine: Machine) -> int:
     return min(BATCH_MOST, max(BATCH_LEAST, 1 << (tokens.bit_length() - 1) if tokens else 0))
 
 
+def weights(settings: Settings) -> File:
+    """The model's file; the rules have refused a model without one."""
+    found = settings.contract.model.gguf
+    assert found is not None, "model_rules lets no such settings through"
+    return found
+
+
+def cached_tokens(settings: Settings) -> int:
+    """Context of all slots together, tokens: each takes the same request as any other lane."""
+    return settings.contract.context_tokens * settings.vm.max_requests
+
+
 def arguments(settings: Settings) -> list[str]:
     """Arguments of llama.cpp's server inside its container."""
-    vm, machine = settings.vm, machine_of(settings)
+    contract, machine, tokens = settings.contract, machine_of(settings), cached_tokens(settings)
     batch = batch_tokens(machine)
-    remembered = prompts_mib(machine, vm.context_tokens, pictures=vm.projector is not None)
+    remembered = prompts_mib(machine, contract.model, tokens)
     found = [
         "--host", "0.0.0.0",
         "--port", str(ports.VM),
-        "--model", f"/models/{vm.model.filename}",
-        "--alias", settings.model.name,
-        "--ctx-size", str(vm.context_tokens),
-        "--parallel", str(vm.max_requests),
+        "--model", f"/models/{weights(settings).filename}",
+        "--alias", contract.model.name,
+        "--ctx-size", str(tokens),
+        "--parallel", str(settings.vm.max_requests),
         "--threads", str(threads(machine)),
         "--batch-size", str(batch),
         "--ubatch-size", str(min(batch, UBATCH_MOST)),
@@ -64,7 +76,11 @@ def arguments(settings: Settings) -> list[str]:
     ]  # fmt: skip
     if machine.gpu:
         found += ["--n-gpu-layers", "all"]
-    if vm.projector:
-        # As many as the other lanes give a picture (`vllm.vision`).
-        found += ["--mmproj", f"/models/{vm.projector.filename}", "--image-max-tokens", str(PICTURE_TOKENS)]
+    if projector := contract.model.projector:
+        # As many as the other lanes give the smallest and the largest picture (`vllm.model`).
+        found += [
+            "--mmproj", f"/models/{projector.filename}",
+            "--image-min-tokens", str(LEAST_PICTURE_TOKENS),
+            "--image-max-tokens", str(contract.most_picture_tokens),
+        ]  # fmt: skip
     return found

@@ -3,7 +3,7 @@
 Owns: the sentences. Does not own: the speeds (`machines.speeds`), what a caller gets instead (`gateway`). Pure.
 """
 
-from components.machines.requests import ANSWER_TOKENS, PICTURE_TOKENS, TEXT_TOKENS, answer_s, first_token_s
+from components.machines.requests import ANSWER_TOKENS, TEXT_TOKENS, answer_s, first_token_s
 from components.settings import Settings
 from components.vm.server import machine_of
 
@@ -12,11 +12,11 @@ def too_slow(settings: Settings) -> list[str]:
     """A sentence for a text, and one for a picture, that takes longer than `gateway.timeout_s`, with its answer."""
     machine, limit = machine_of(settings), settings.gateway.timeout_s
     asked = {f"a text of {TEXT_TOKENS} tokens": 0}
-    if settings.vm.projector:
-        asked["a 1024 px picture"] = PICTURE_TOKENS
+    if picture := settings.contract.picture_tokens:
+        asked["a 1024 px picture"] = picture
     found: list[str] = []
-    for what, picture in asked.items():
-        first = first_token_s(machine.speed, TEXT_TOKENS, picture)
+    for what, pictures in asked.items():
+        first = first_token_s(machine.speed, TEXT_TOKENS, pictures)
         whole = first + answer_s(machine.speed)
         if whole > limit:
             found.append(

@@ -26,7 +26,7 @@ LONG_S: Final = 65.0
 """Length of the long requests, seconds: more than Traefik's own 60 s, and than any other default on the way."""
 UPLOAD_BYTES: Final = 5 * 1024 * 1024
 """More than `gateway.replay_limit_mib`: it streams through every hop as slowly as it is sent."""
-PRESETS: Final = {"qwen": "qwen2.5-vl-7b", "embeddings": "embeddings", "tts": "tts", "image": "image"}
+PRESETS: Final = {"qwen": "model", "embeddings": "embeddings", "tts": "tts", "image": "image"}
 """Name of the service -> its preset. There is one of each, in the order in which the stack lists their models."""
 MODELS: Final = {"/v1/embeddings": "Qwen/Qwen3-Embedding-0.6B", "/v1/audio": "kokoro", "/v1/images": "sd-1.5-ggml"}
 """Path -> the model that a client names there; everywhere else it is the stack's output `model`."""

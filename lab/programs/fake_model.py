@@ -260,7 +260,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--parallel", type=int, default=1, help="slots of a machine")
     parser.add_argument("--batch-size", type=int, default=BATCH_TOKENS, help="prompt tokens of a step")
     parser.add_argument("--image-max-tokens", type=int, help="llama.cpp: most tokens of a picture")
-    parser.add_argument("--mm-processor-kwargs", type=json.loads, default={}, help="vLLM: `max_pixels` of a picture")
+    parser.add_argument("--mm-processor-kwargs", type=json.loads, default={}, help="vLLM: `size` of a picture")
     parser.add_argument("--ctx-size", type=int, help="tokens: llama.cpp's of all slots, vLLM's of one request")
     parser.add_argument("--mmproj", help="llama.cpp: pictures are taken")
     parser.add_argument("--limit-mm-per-prompt", type=json.loads, default={}, help="vLLM: most pictures of a request")

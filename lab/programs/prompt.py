@@ -10,17 +10,18 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from components.machines.requests import ANSWER_TOKENS, BYTES_PER_TOKEN
+from components.models.shape import LEAST_PICTURE_TOKENS
 from lab.programs.engine import Work
 from lab.programs.pictures import PictureError, pictures
 
 PATCH: Final = 28
-"""Pixels of a picture token's side: Qwen2.5-VL's patches of 14, merged two by two."""
+"""Pixels of a picture token's side: Qwen2.5-VL's patches of 14, merged two by two. Qwen3-VL's 32 make fewer tokens."""
 
 
-def most_picture_tokens(image_max_tokens: int | None, mm_processor_kwargs: Mapping[str, int]) -> int | None:
-    """The declared cap: llama.cpp's in tokens, vLLM's `max_pixels` in pixels."""
-    pixels = mm_processor_kwargs.get("max_pixels")
-    return pixels // PATCH**2 if pixels else image_max_tokens
+def most_picture_tokens(image_max_tokens: int | None, mm_processor_kwargs: Mapping[str, Any]) -> int | None:
+    """The declared cap: llama.cpp's in tokens, vLLM's `size` as areas in pixels, of which the smallest is known."""
+    size: Mapping[str, int] = mm_processor_kwargs.get("size") or {}
+    return size["longest_edge"] * LEAST_PICTURE_TOKENS // size["shortest_edge"] if size else image_max_tokens
 
 
 def work(raw: bytes, body: dict[str, Any], most_picture_tokens: int | None) -> Work:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from lab.errors import LabError
-from lab.read import images, pace
+from lab.read import images, model, pace
 from lab.read.container import Container, Mount
 from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
@@ -69,5 +69,5 @@ def read(stack: Stack, resource: Resource) -> Burst:
         timeout_s=float(template["timeout"].removesuffix("s")),
         min_instances=template["scaling"]["minInstanceCount"],
         health_path=item["startupProbe"]["httpGet"]["path"],
-        pace=pace.of_card(resource.name, template["nodeSelector"]["accelerator"]),
+        pace=pace.of_card(resource.name, template["nodeSelector"]["accelerator"], model.of_vllm(resource.name, args)),
     )

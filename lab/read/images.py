@@ -172,6 +172,7 @@ PROGRAMS: Final = (
             "--max-model-len": Argument(1, "context, tokens", "--ctx-size", "--ctx-size"),
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
             "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
+            "--revision": Argument(1, _SMALL),
             "--limit-mm-per-prompt": Argument(
                 1, "scripted models refuse as vLLM does; llama.cpp has no such limit", scripted="--limit-mm-per-prompt"
             ),
@@ -181,6 +182,7 @@ PROGRAMS: Final = (
             ),
             "--enable-auto-tool-choice": Argument(0, _LIMIT, scripted="--enable-auto-tool-choice"),
             "--tool-call-parser": Argument(1, _LIMIT, scripted="--tool-call-parser"),
+            "--reasoning-parser": Argument(1, "the small model doesn't think"),
             "--shutdown-timeout": Argument(1, "the local server stops in its own way"),
             "--runner": Argument(1, "generating text, or pooling (embeddings)", _runner, "--runner"),
             "--safetensors-load-strategy": Argument(1, "another format of weights"),

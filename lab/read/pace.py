@@ -1,17 +1,19 @@
 """How fast the declared machines serve the model: each lane's row of the table in `components.machines`.
 
-Owns: which row a declared resource stands for, and how several requests share a machine. Does not own: the speeds
-themselves, the stand-ins that take this long (`programs.engine`). A machine that the table doesn't have is a
-`LabError`: a stand-in without its speed would be kinder than the machine.
+Owns: which row a declared resource stands for, the scale of the declared model, and how several requests share a
+machine. Does not own: the speeds themselves, the model (`model`), the stand-ins that take this long
+(`programs.engine`). A machine that the table doesn't have is a `LabError`: a stand-in without its speed would be kinder
+than the machine. So is a model that the catalogue doesn't have, but only where somebody asks for its pace.
 """
 
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from components.machines.names import BUILT_IN
-from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, first_token_s
-from components.machines.speeds import CARDS, Machine, Speed, machine
+from components.machines.requests import TEXT_TOKENS, first_token_s
+from components.machines.speeds import CARDS, Machine, Speed, machine, scaled, scaled_card
 from lab.errors import LabError
+from lab.read.model import Served
 
 _TABLE: Final = "components/machines/speeds.py"
 _ACCELERATORS: Final = {"nvidia-tesla-t4": "t4", "nvidia-l4": "l4"}
@@ -26,9 +28,21 @@ class Pace:
     """The machine, as people say it."""
     engine: str
     """`llama.cpp` or `vllm`."""
-    speed: Speed
+    table: Speed
+    """Of the default model."""
+    served: Served
     prompts: float
     answers: float
+
+    @property
+    def speed(self) -> Speed:
+        """With the declared model; raises `LabError` for one whose size isn't known here."""
+        if self.served.known is None:
+            raise LabError(
+                f"{self.on}: components/models/catalogue.py has no model with the weights {self.served.weights}, so "
+                + "nobody knows how late its answers come; `lab up --answer-in SECONDS` asks for no pace"
+            )
+        return (scaled if self.engine == "llama.cpp" else scaled_card)(self.table, self.served.known)
 
     def scaled(self, factor: float) -> dict[str, float]:
         """For the stand-in (`programs.engine.Pace`): the machine, `factor` times as fast."""
@@ -40,14 +54,18 @@ class Pace:
     @property
     def told(self) -> str:
         """For `lab plan`: what a request takes there, and how that is known."""
-        text, picture = (first_token_s(self.speed, TEXT_TOKENS, tokens) for tokens in (0, PICTURE_TOKENS))
+        if self.served.known is None:
+            return f"{self.on} ({self.engine}): nobody knows; {self.served.weights} is an own model"
+        speed, tokens = self.speed, self.served.picture_tokens
+        text, picture = (first_token_s(speed, TEXT_TOKENS, pictures) for pictures in (0, tokens))
+        with_picture = f"with a picture after {picture:.1f} s, " if tokens else ""
         return (
             f"{self.on} ({self.engine}): first token of {TEXT_TOKENS} tokens of text after {text:.1f} s, "
-            + f"with a picture after {picture:.1f} s, then {self.speed.answer:g} tokens/s ({self.speed.source.value})"
+            + f"{with_picture}then {speed.answer:.3g} tokens/s ({speed.source.value})"
         )
 
 
-def of_machine(name: str, resource: dict[str, Any]) -> tuple[Machine, Pace]:
+def of_machine(name: str, resource: dict[str, Any], served: Served) -> tuple[Machine, Pace]:
     """Of a Compute Engine machine or its template: llama.cpp's server."""
     kind = cast(str, resource["machineType"])
     cards = cast(list[dict[str, Any]], resource.get("guestAccelerators") or [])
@@ -63,10 +81,10 @@ def of_machine(name: str, resource: dict[str, Any]) -> tuple[Machine, Pace]:
         )
     # On processors two prompts at once took 1.56 times as long as one, two answers 1.64 times (measured, `bench-vm`).
     # A card computes prompts at its limit already, so there they take turns.
-    return row, Pace(row.title, "llama.cpp", row.speed, prompts=1.0 if row.gpu else 0.7, answers=0.7)
+    return row, Pace(row.title, "llama.cpp", row.speed, served, prompts=1.0 if row.gpu else 0.7, answers=0.7)
 
 
-def of_card(name: str, card: str) -> Pace:
+def of_card(name: str, card: str, served: Served) -> Pace:
     """Of a card that vLLM serves on."""
     speed = CARDS.get(card)
     if speed is None:
@@ -74,4 +92,4 @@ def of_card(name: str, card: str) -> Pace:
         told = f"no card {card!r}" if card else "no card that is declared"
         raise LabError(f"{name}: {_TABLE} has {told} (it knows {known}), so nobody knows how late its answers come")
     # An answer's step reads all weights, whoever shares it: eight at once take less than twice as long. An estimate.
-    return Pace(card, "vllm", speed, prompts=1.0, answers=0.3)
+    return Pace(card, "vllm", speed, served, prompts=1.0, answers=0.3)

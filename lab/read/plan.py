@@ -6,14 +6,15 @@ resources in, plan out; a resource that the lab can't read is a `LabError`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from lab.errors import LabError
-from lab.read import burst, gateway, home, images, pace, tailnet, unproven, vm
+from lab.read import burst, gateway, home, images, model, pace, tailnet, unproven, vm
 from lab.read.burst import Burst
 from lab.read.cloud_run import SERVICE, has_gpu
 from lab.read.gateway import Gateway
+from lab.read.model import Served
 from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
 from lab.read.tailnet import Tailnet
@@ -46,6 +47,16 @@ class Plan:
         declared = {"home": self.tailnet.home, "burst": self.burst, "vm": self.vm}
         return tuple(lane for lane in LANES if declared[lane])
 
+    @property
+    def models(self) -> dict[str, Served]:
+        """The model of each lane that answers here."""
+        home_pod = next((f"home/{pod.name}" for pod in self.pods if home.COMPLETIONS in pod.paths), "")
+        titles = {"home": home_pod, **{lane: one.container.title for lane, one in self._cloud().items()}}
+        return {lane: self.paces[title].served for lane, title in titles.items() if title}
+
+    def _cloud(self) -> dict[str, Burst | Vm]:
+        return {lane: one for lane, one in (("burst", self.burst), ("vm", self.vm)) if one}
+
 
 def read(stack: Stack) -> Plan:
     """The plan of a rendered stack; raises `LabError` on anything the lab would run otherwise than declared."""
@@ -59,7 +70,7 @@ def read(stack: Stack) -> Plan:
     found = _told(services[0], lambda resource: gateway.read(stack, resource))
     declared = home.pods(stack.resources)
     pods = tuple(pod for pod in declared if not images.why_not(pod.image))
-    for container in (*found.containers, *(one.container for one in vms)):
+    for container in found.containers:
         images.understood(container.title, container.image, container.command, container.args)
     for pod in pods:
         images.understood(f"home/{pod.name}", pod.image, pod.command, pod.args)
@@ -68,9 +79,9 @@ def read(stack: Stack) -> Plan:
         listening = images.value_of(pod.args, "--port")
         if listening != str(pod.port):
             raise LabError(f"home/{pod.name}: the Service leads to port {pod.port}, the server is told {listening}")
-    paces = {f"home/{pod.name}": pace.of_card(f"home/{pod.name}", pod.card) for pod in pods}
+    paces = {f"home/{pod.name}": pace.of_card(f"home/{pod.name}", pod.card, _served(pod)) for pod in pods}
     paces |= {one.container.title: one.pace for one in (*bursts, *vms)}
-    return Plan(
+    plan = Plan(
         gateway=found,
         vm=vms[0] if vms else None,
         pods=pods,
@@ -80,6 +91,16 @@ def read(stack: Stack) -> Plan:
         not_run={pod.name: reason for pod in declared if (reason := images.why_not(pod.image))},
         paces=paces,
     )
+    return replace(plan, unproven=(*plan.unproven, *unproven.of_models(plan.models)))
+
+
+def _served(pod: home.Pod) -> Served:
+    """A pod's model: that of every lane, or another service's."""
+    title = f"home/{pod.name}"
+    if home.COMPLETIONS not in pod.paths:
+        return model.other(title, pod.args)
+    is_vllm = images.value_of(pod.args, "--served-model-name")
+    return (model.of_vllm if is_vllm else model.of_llama_cpp)(title, pod.args)
 
 
 def _told(resource: Resource, reading: Callable[[Resource], T]) -> T:

@@ -5,13 +5,14 @@ carrying a resource out (`plan`, `home`). Pure. A type that nobody has classifie
 names it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from lab.read import home, images, vm
 from lab.read.cloud_run import SERVICE, has_gpu
+from lab.read.model import Served
 from lab.read.stack import Resource
 from lab.read.traefik import CHART_CONFIG
 
@@ -126,6 +127,15 @@ def read(resources: Sequence[Resource]) -> Iterator[Unproven]:
     for pod in home.pods(resources):
         if reason := images.why_not(pod.image):
             yield _unproven(f"home/{pod.name} ({pod.image})", (Group.GPU, f"not run, {reason}"))
+
+
+def of_models(models: Mapping[str, Served]) -> Iterator[Unproven]:
+    """What no lane shows of its model here."""
+    for lane, served in models.items():
+        name = f"{lane}/{served.preset or served.weights}"
+        yield Unproven(
+            Group.MACHINES, name, "its weights, the quality of its answers, and that it fits: a smaller model answers"
+        )
 
 
 def _unproven(name: str, row: Row | None) -> Unproven:

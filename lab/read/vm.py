@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from lab.errors import LabError
-from lab.read import firewall, pace, user_data
+from lab.read import firewall, images, model, pace, user_data
 from lab.read.container import Container
 from lab.read.pace import Pace
 from lab.read.stack import Resource, Stack
@@ -62,12 +62,13 @@ def read(stack: Stack, resource: Resource) -> Vm:
 
 def _of_machine(stack: Stack, machine: Resource, address: str, *, machines: int, grouped: bool) -> Vm:
     boot = user_data.read(machine.name, machine.inputs["metadata"]["user-data"])
-    row, its_pace = pace.of_machine(machine.name, machine.inputs)
-    _require_card(machine.name, row.gpu, boot)
-    firewall.require_reachable(stack, machine, boot.port, checked=grouped)
     container = Container(
         group=LANE, name="model", image=boot.image, command=(), args=boot.arguments, env=boot.env, mounts=boot.mounts
     )
+    images.understood(container.title, container.image, container.command, container.args)
+    row, its_pace = pace.of_machine(machine.name, machine.inputs, model.of_llama_cpp(machine.name, boot.arguments))
+    _require_card(machine.name, row.gpu, boot)
+    firewall.require_reachable(stack, machine, boot.port, checked=grouped)
     return Vm(container, address, boot.port, its_pace, machines, grouped, row.gpu, boot.closed)
 
 

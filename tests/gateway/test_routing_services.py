@@ -21,7 +21,7 @@ from tests.kit import happens, until
 
 WAIT_S = 1
 SERVICES = [
-    {"name": "vllm", "preset": "qwen2.5-vl-7b"},
+    {"name": "vllm", "preset": "model"},
     {"name": "tts", "preset": "tts", "max_requests": 1},
     {
         "name": "ears",

@@ -7,8 +7,9 @@ from typing import Final
 
 from components.machines.choice import Choice, fastest, offered, wait_s
 from components.machines.prices import price, regions
-from components.machines.requests import PICTURE_TOKENS, TEXT_TOKENS, first_token_s
+from components.machines.requests import TEXT_TOKENS, first_token_s
 from components.machines.speeds import Machine
+from components.models.catalogue import STANDARD
 from lab.read.stack import ROOT
 
 PAGE: Final = ROOT / "docs" / "machines.md"
@@ -61,7 +62,7 @@ def _both(row: Machine, region: str) -> str:
 
 
 def _speeds(row: Machine) -> str:
-    text, picture = (first_token_s(row.speed, TEXT_TOKENS, tokens) for tokens in (0, PICTURE_TOKENS))
+    text, picture = (first_token_s(row.speed, TEXT_TOKENS, tokens) for tokens in (0, STANDARD.picture_tokens))
     return " | ".join(f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s" for seconds in (text, picture)) + (
         f" | {row.speed.answer:.0f}"
     )

@@ -37,9 +37,7 @@ STACKS: Final = {
         "pilotlight:lanes": '["home"]',
         "pilotlight:tailnet": '{"join": "federated", "ci_repository": "me/pilotlight"}',
     },
-    "services": {
-        "pilotlight:services": json.dumps([{"name": name.partition("2.5")[0], "preset": name} for name in PRESETS])
-    },
+    "services": {"pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS])},
 }
 """Golden inventories: name -> config on top of Pulumi.dev.yaml."""
 HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"
@@ -110,7 +108,7 @@ def config_schema() -> dict[str, Any]:
 
 def chart_scenarios() -> dict[Path, str]:
     """Values of the chart for each preset, by file, as the stack sends them."""
-    entries = tuple(ServiceSettings(name=f"{preset.partition('2.5')[0]}", preset=preset) for preset in PRESETS)
+    entries = tuple(ServiceSettings(name=preset, preset=preset) for preset in PRESETS)
     settings = Settings(stack="dev", project="project", region="us-east1", services=entries)
     return {
         SCENARIOS / f"{service.name}-values.yaml": "# A preset, as the stack sends it. Made by `make golden`.\n"

@@ -151,7 +151,7 @@ def test_a_picture_takes_its_share_of_the_context(vllm: str) -> None:
     """12 megapixels are 10,206 tokens without a cap; vLLM's is declared, in pixels."""
     large = picture((4000, 3000))
     assert refused(vllm, content(large))[0] == 400
-    with engine(*VLLM, "--mm-processor-kwargs", '{"max_pixels":589824}') as capped:
+    with engine(*VLLM, "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}') as capped:
         assert post(capped, content(large)).status_code == 200
 
 

@@ -20,7 +20,7 @@ LONG_S = 300
 """What the design promises."""
 TRAEFIK_IDLE_S = 90
 """Traefik's own: how long it keeps an idle connection to a pod."""
-SERVICES = [{"name": "vllm", "preset": "qwen2.5-vl-7b"}, {"name": "tts", "preset": "tts"},
+SERVICES = [{"name": "vllm", "preset": "model"}, {"name": "tts", "preset": "tts"},
             {"name": "embed", "preset": "embeddings"}]  # fmt: skip
 
 

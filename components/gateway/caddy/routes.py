@@ -84,7 +84,7 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
 
 def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     at_home = service_upstreams(settings)
-    models = [settings.model.name, *(service.model for service in declared(settings) if not service.completes)]
+    models = [settings.contract.model.name, *(service.model for service in declared(settings) if not service.completes)]
     entries: list[Json] = [{"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"} for model in models]
     # A route for each path, the longest first.
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))

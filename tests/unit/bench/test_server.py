@@ -25,13 +25,15 @@ def test_the_library_gets_all_that_the_default_stack_declares(stack_of: Render, 
     assert found.model.path == str(weights.path_of(tmp_path, shapes.MODEL))
     assert found.mmproj.path == str(weights.path_of(tmp_path, shapes.PROJECTOR))
     assert found.model_alias == {"Qwen/Qwen2.5-VL-7B-Instruct"}
-    assert (found.n_ctx, found.n_parallel, found.endpoint_metrics) == (16384, 2, True)
+    assert (found.n_ctx, found.n_parallel, found.endpoint_metrics) == (2 * 16384, 2, True)
     assert (found.n_batch, found.n_ubatch, found.cache_ram_mib, found.image_max_tokens) == (64, 64, 8192, 752)
     assert (found.cpuparams.n_threads, found.cpuparams_batch.n_threads) == (1, 1)
 
 
 def test_what_is_declared_is_what_is_given(stack_of: Render, tmp_path: Path) -> None:
-    declared = bench.read(stack_of(vm={"context_tokens": 8192, "max_requests": 4, "machine_type": "e2-highmem-4"}))
+    declared = bench.read(
+        stack_of(model={"context_tokens": 2048}, vm={"max_requests": 4, "machine_type": "e2-highmem-4"})
+    )
     assert declared.machine_type == "e2-highmem-4"
     found = server.parameters(server.split(bench.translated(declared.arguments, tmp_path))[0], 2)
     assert (found.n_ctx, found.n_parallel) == (8192, 4)
@@ -64,12 +66,12 @@ def test_every_field_is_one_of_the_library_s() -> None:
     assert server.parameters({name: values[kind] for name, (_, kind) in server.TAKEN.items()}, 1)
 
 
-@pytest.mark.parametrize(("setting", "argument"), [("model", "--model"), ("projector", "--mmproj")])
+@pytest.mark.parametrize(("setting", "argument"), [("gguf", "--model"), ("projector", "--mmproj")])
 def test_weights_of_another_shape_are_refused(stack_of: Render, tmp_path: Path, setting: str, argument: str) -> None:
-    other = {"url": "https://huggingface.co/a/b/resolve/main/other.gguf", "sha256": "a" * 64}
-    declared = bench.read(stack_of(vm={setting: other}))
+    other = {"url": "https://huggingface.co/a/b/resolve/main/other.gguf", "sha256": "a" * 64, "bytes": 9}
+    declared = bench.read(stack_of(model={setting: other}))
     assert argument in declared.arguments
-    with pytest.raises(BenchError, match=rf"vm\.{setting}: the shape of other\.gguf .* figures .* add the shape in"):
+    with pytest.raises(BenchError, match=rf"model\.{setting}: the shape of other\.gguf .* figures .* add the shape in"):
         bench.translated(declared.arguments, tmp_path)
 
 

@@ -27,11 +27,12 @@ from components import google_apis, next_steps
 from components.burst import container as server
 from components.burst import fetch_weights, weights
 from components.burst.service import Burst
+from components.models.catalogue import STANDARD
 from components.settings import Lane, Settings, rules
-from components.settings.burst import BURST_REVISION
 from components.settings.section import SettingsError
 from lab.read.cloud import Cloud
 from lab.read.stack import Resource, Stack, _NoMocks, _RecordingMonitor  # pyright: ignore[reportPrivateUsage]
+from tests.unit.own_model import VISION, own_model
 
 Make = Callable[..., Settings]
 Plant = Callable[[Stack, str, str, Any], Stack]
@@ -41,7 +42,8 @@ MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "updat
 CALLER = "serviceAccount:pilotlight-dev-gateway@some-project.iam.gserviceaccount.com"
 BUCKET_IAM = "gcp:storage/bucketIAMMember:BucketIAMMember"
 SERVICE_IAM = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
-REVISION = BURST_REVISION
+REVISION = STANDARD.model.revision
+SETTINGS = Settings(stack="dev", project="some-project", region="us-central1", lanes=tuple(Lane))
 OTHER = "b" * 40
 
 
@@ -251,7 +253,7 @@ def check_grants_come_first(stack: Stack) -> None:
 
 def check_no_key(stack: Stack) -> None:
     """vLLM has no key of its own: IAM stands before it, and a key in its environment could be read."""
-    assert {env["name"] for env in container(stack)["envs"]} == set(server.environment())
+    assert {env["name"] for env in container(stack)["envs"]} == set(server.environment(SETTINGS))
     assert "--api-key" not in container(stack)["args"]
     for env in container(stack)["envs"]:
         assert "valueSource" not in env
@@ -383,8 +385,7 @@ def test_an_instance_may_start_as_long_as_the_pilot_waits(
 
 def test_vllm_gets_exactly_these_arguments(settings_of: Make) -> None:
     settings = settings_of(
-        model={"name": "served/as"},
-        burst={"weights": "a/b", "revision": OTHER, "max_requests": 5, "max_model_len": 2048},
+        model=own_model(name="served/as", revision=OTHER, context_tokens=2048, **VISION), burst={"max_requests": 5}
     )
     assert server.arguments(settings) == [
         f"/weights/a/b/{OTHER}",
@@ -397,8 +398,10 @@ def test_vllm_gets_exactly_these_arguments(settings_of: Make) -> None:
         "--shutdown-timeout", "9",
         "--disable-access-log-for-endpoints", "/health",
         "--max-model-len", "2048",
-        "--limit-mm-per-prompt", '{"image":2,"video":0}',
-        "--mm-processor-kwargs", '{"max_pixels":589824}',
+        "--limit-mm-per-prompt", '{"image":256,"video":0}',
+        "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}',
+        "--enable-auto-tool-choice",
+        "--tool-call-parser", "hermes",
         "--compilation-config", '{"mode":0,"cudagraph_mode":"FULL_DECODE_ONLY"}',
         "--safetensors-load-strategy", "eager",
     ]  # fmt: skip
@@ -429,8 +432,8 @@ def test_a_changed_model_starts_the_job_again_and_nothing_else_does(settings_of:
     token = weights.token(settings_of())
     assert re.fullmatch(r"[0-9a-f]{12}", token)
     assert weights.token(settings_of(burst={"max_requests": 3, "cpu": 8}, vm={"replicas": 2})) == token
-    assert weights.token(settings_of(burst={"revision": OTHER})) != token
-    assert weights.token(settings_of(burst={"weights": "a/b", "revision": OTHER})) != token
+    assert weights.token(settings_of(model={"revision": OTHER})) != token
+    assert weights.token(settings_of(model=own_model(revision=REVISION))) != token
     assert weights.token(settings_of(burst={"fetch_image": "docker.io/library/python:3.13.15-slim"})) != token
 
 
@@ -452,8 +455,8 @@ def started(command: list[str], arguments: list[str], folder: Path) -> subproces
 
 def test_the_container_starts_only_on_weights_with_a_manifest(settings_of: Make, tmp_path: Path) -> None:
     settings = settings_of()
-    shell, option, script, manifest = server.command(settings.burst)
-    assert manifest == f"/weights/{settings.burst.weights}/{REVISION}/pilotlight.json"
+    shell, option, script, manifest = server.command(settings)
+    assert manifest == f"/weights/{settings.contract.model.weights}/{REVISION}/pilotlight.json"
     here = tmp_path / "pilotlight.json"
     refused = started([shell, option, script, str(here)], server.arguments(settings), tmp_path)
     assert refused.returncode == 1
@@ -478,7 +481,7 @@ def test_the_weights_are_read_while_the_engine_starts(settings_of: Make, tmp_pat
         read.set()
 
     threading.Thread(target=feed, daemon=True).start()
-    shell, option, script, _ = server.command(settings_of().burst)
+    shell, option, script, _ = server.command(settings_of())
     result = started([shell, option, script, str(tmp_path / "pilotlight.json")], ["/weights"], tmp_path)
     assert result.stdout.splitlines() == ["serve", "/weights"]
     assert read.wait(timeout=10)
@@ -486,7 +489,7 @@ def test_the_weights_are_read_while_the_engine_starts(settings_of: Make, tmp_pat
 
 def test_cloud_run_expands_nothing_in_the_command(settings_of: Make) -> None:
     """`$(NAME)` in a command is replaced by Cloud Run."""
-    assert "$(" not in "".join(server.command(settings_of().burst))
+    assert "$(" not in "".join(server.command(settings_of()))
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -504,17 +507,6 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"burst": {"min_instances": 2}}, ("burst.min_instances: at most max_instances (1)", "refuses", "lower")),
     ({"burst": {"image": "docker.io/vllm/vllm-openai:latest"}}, ("burst.image: a full image name",)),
     ({"burst": {"fetch_image": "docker.io/library/python:3.13-slim"}}, ("burst.fetch_image: a full image name",)),
-    ({"burst": {"weights": "gpt-4"}}, ("burst.weights: is refused", "Hugging Face")),
-    ({"burst": {"weights": "../.."}}, ("burst.weights: is refused",)),
-    ({"burst": {"revision": "main"}}, ("burst.revision: is refused", "Commit")),
-    (
-        {"burst": {"weights": "a/b"}},
-        (
-            "burst.revision: a commit of burst.weights (a/b)",
-            "no such weights",
-            "https://huggingface.co/a/b/commits/main",
-        ),
-    ),
     ({"burst": {"cpu": 2}}, ("burst.cpu: is refused", "4, 6 or 8")),
     ({"burst": {"memory_gib": 17}}, ("burst.memory_gib: at most 4 for each of the 4 CPUs", "refuses", "raise cpu")),
     ({"burst": {"memory_gib": 15}}, ("burst.memory_gib: is refused", "16")),
@@ -540,7 +532,6 @@ def test_a_bad_value_is_refused_by_name_rule_consequence_and_fix(
         {"lanes": ["home", "burst", "vm"]},
         {"burst": {"idle_s": 271}},
         {"burst": {"cpu": 8, "memory_gib": 32}},
-        {"burst": {"weights": "a/b", "revision": OTHER}},
         {"burst": {"wake": "never", "min_instances": 1}},
         {"burst": {"recovered_s": 4.9}},
     ],
@@ -579,7 +570,6 @@ def nothing(_: Settings) -> list[str]:
     ("rule", "value", "changes"),
     [
         ("_burst", nothing, {"burst": {"recovered_s": 5}}),
-        ("_burst", nothing, {"burst": {"weights": "a/b"}}),
         ("_burst_machine", nothing, {"burst": {"min_instances": 2}}),
         ("CPU_MOST_GIB", 8, {"burst": {"memory_gib": 17}}),
         ("EXACT_IMAGE", re.compile(".*"), {"burst": {"image": "docker.io/vllm/vllm-openai:latest"}}),
@@ -904,7 +894,7 @@ def test_another_commit_that_fails_leaves_the_old_one(hub: Hub, tmp_path: Path) 
     assert run(hub, tmp_path).returncode == 0
     done = run(hub, tmp_path, OTHER)
     assert done.returncode == 1
-    assert "HTTP 404; is burst.revision a commit of burst.weights?" in done.stderr
+    assert "HTTP 404; is model.revision a commit of model.weights?" in done.stderr
     assert kept(tmp_path) == served(hub)
     assert manifest(tmp_path).exists()
 

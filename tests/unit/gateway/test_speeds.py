@@ -31,6 +31,32 @@ def test_the_vm_is_as_fast_as_its_machine() -> None:
     assert speeds.first_tokens_s(own, Lane.VM)[Size.PICTURE] == pytest.approx(7.52 + 10.52)
 
 
+def test_another_model_is_as_much_faster_as_it_is_smaller() -> None:
+    """The 3B has 0.41 of the 7B's parameters, and its file 0.41 of its bytes."""
+    for lane in Lane:
+        vm = {"machine_type": "c3-highcpu-8"}
+        seven, three = (
+            speeds.speed(settings(vm=vm, lanes=list(Lane), model={"preset": f"qwen2.5-vl-{size}"}), lane)
+            for size in ("7b", "3b")
+        )
+        assert seven is not None
+        assert three is not None
+        assert three.prompt / seven.prompt == pytest.approx(7_615_616_512 / 3_085_938_688)
+        assert three.picture / seven.picture == pytest.approx(676_550_144 / 668_684_288)
+        assert three.answer / seven.answer == pytest.approx(2.43 if lane is Lane.VM else 1.73, rel=0.01)
+        assert three.source == "estimated"
+    own = {"machine_type": "c3-highcpu-8", "speed": {"prompt": 100, "picture": 100, "answer": 10}}
+    measured = settings(vm=own, lanes=["vm"], model={"preset": "qwen2.5-vl-3b"}).vm_machine
+    assert measured is not None
+    assert measured.speed.prompt == 100, "it was measured with the model that is served"
+
+
+def test_a_picture_has_fewer_tokens_where_they_are_larger_and_none_without_vision() -> None:
+    found = {preset: settings(model={"preset": preset}).borders for preset in ("qwen3-vl-4b", "qwen3-4b")}
+    assert found["qwen3-vl-4b"].reference(Size.PICTURE) == (300, 576)
+    assert found["qwen3-4b"].reference(Size.PICTURE) == (300, 0)
+
+
 @pytest.mark.parametrize(
     ("lanes", "told"),
     [(["home", "burst", "vm"], {"HOME", "BURST", "VM"}), (["home", "vm"], {"HOME", "VM"}), (["home"], {"HOME"})],

@@ -116,14 +116,12 @@ def test_the_key_is_in_one_place(settings_of: Make) -> None:
 def test_the_driver_follows_the_image(settings_of: Make, tag: str, least: str, own: str) -> None:
     image = f"docker.io/vllm/vllm-openai:{tag}"
     assert bootstrap.drivers(image) == (least, own)
-    script = bootstrap.script(settings_of(services=[{"name": "vllm", "preset": "qwen2.5-vl-7b", "image": image}]), KEY)
+    script = bootstrap.script(settings_of(services=[{"name": "vllm", "preset": "model", "image": image}]), KEY)
     assert in_bash(script, 'echo "$DRIVER_LEAST $DRIVER_OWN $VLLM_IMAGE"') == f"{least} {own} {image}\n"
 
 
 def test_the_disk_follows_the_cache(settings_of: Make) -> None:
-    script = bootstrap.script(
-        settings_of(services=[{"name": "vllm", "preset": "qwen2.5-vl-7b", "cache_gib": 100}]), KEY
-    )
+    script = bootstrap.script(settings_of(services=[{"name": "vllm", "preset": "model", "cache_gib": 100}]), KEY)
     assert in_bash(script, "echo $DISK_GIB") == "140\n"
 
 

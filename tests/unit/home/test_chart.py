@@ -55,7 +55,7 @@ def test_every_scenario_is_valid_kubernetes(scenario: Object, version: str) -> N
 
 
 def test_the_scenarios_are_there() -> None:
-    names = ["cpu", "custom", "embeddings", "image", "qwen", "tts"]
+    names = ["cpu", "custom", "embeddings", "image", "model", "tts"]
     assert [path.name for path in SCENARIOS] == [f"{name}-values.yaml" for name in names]
 
 

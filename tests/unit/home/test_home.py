@@ -20,9 +20,11 @@ from components import vllm
 from components.home import Home, gpu, traefik
 from components.home.chart import values
 from components.home.home import SERVICE_CHART, chart_digest
+from components.models.catalogue import STANDARD
 from components.settings import Settings
 from components.settings.declared_services import declared
 from components.settings.reading import read
+from tests.unit.own_model import REVISION, own_model
 
 ROOT = Path(__file__).parents[3]
 GCP = {"gcp:project": "some-project", "gcp:region": "us-central1"}
@@ -307,7 +309,7 @@ def test_the_one_traefik_of_k3s_is_configured(preview: bool) -> None:
 # --- the services as releases -----------------------------------------------------------------------------------------
 
 ALL = [
-    {"name": "vllm", "preset": "qwen2.5-vl-7b"},
+    {"name": "vllm", "preset": "model"},
     {"name": "tts", "preset": "tts"},
     {"name": "pictures", "preset": "image"},
     {"name": "embed", "preset": "embeddings"},
@@ -323,8 +325,11 @@ ARGUMENTS = [
     "--shutdown-timeout", "120",
     "--disable-access-log-for-endpoints", "/health",
     "--max-model-len", "4096",
-    "--limit-mm-per-prompt", '{"image":2,"video":0}',
-    "--mm-processor-kwargs", '{"max_pixels":589824}',
+    "--revision", STANDARD.model.revision,
+    "--limit-mm-per-prompt", '{"image":512,"video":0}',
+    "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}',
+    "--enable-auto-tool-choice",
+    "--tool-call-parser", "hermes",
 ]  # fmt: skip
 
 
@@ -342,28 +347,25 @@ def test_vllm_gets_exactly_these_arguments() -> None:
             gpu_memory_utilization=0.4,
             max_requests=3,
             drain_s=120,
-            own=vllm.vision(4096),
+            own=vllm.model(settings_of(model={"context_tokens": 4096}).contract, revision=True),
         )
         == ARGUMENTS
     )
 
 
-def test_no_image_costs_more_than_the_declared_pixels() -> None:
-    arguments = ARGUMENTS[ARGUMENTS.index("--mm-processor-kwargs") + 1]
-    assert json.loads(arguments) == {"max_pixels": 768 * 768}
-
-
 def test_values_carry_the_settings() -> None:
-    entry = {"name": "llm", "preset": "qwen2.5-vl-7b", "weights": "w/w", "args": ["--max-model-len", "2048"]}
+    entry = {"name": "llm", "preset": "model", "args": ["--seed", "7"]}
     values = values_of(
         "llm",
-        model={"name": "served/as"},
+        model=own_model(name="served/as", context_tokens=2048),
         gateway={"timeout_s": 250, "wait_s": 100},
         home={"max_requests": 5},
         services=[{**entry, "cache_gib": 12, "gpu_memory": "9GiB"}],
     )
-    pairs = dict(zip(values["args"][1::2], values["args"][2::2], strict=True))
-    assert values["args"][0] == "w/w"
+    words = [word for word in values["args"] if word != "--enable-auto-tool-choice"]
+    pairs = dict(zip(words[1::2], words[2::2], strict=True))
+    assert (values["args"][0], pairs["--revision"]) == ("a/b", REVISION)
+    assert pairs["--seed"] == "7"
     assert pairs["--served-model-name"] == "served/as"
     assert pairs["--max-model-len"] == "2048"
     assert pairs["--max-num-seqs"] == "5"

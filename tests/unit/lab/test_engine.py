@@ -199,7 +199,7 @@ def test_a_picture_has_the_tokens_that_the_engines_give_it(
 
 def test_each_engine_tells_the_cap_in_its_own_unit() -> None:
     assert most_picture_tokens(256, {}) == 256
-    assert most_picture_tokens(None, {"max_pixels": 589_824}) == 752
+    assert most_picture_tokens(None, {"size": {"shortest_edge": 6_272, "longest_edge": 589_568}}) == 752
     assert most_picture_tokens(None, {}) is None
 
 

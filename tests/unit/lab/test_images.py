@@ -49,7 +49,7 @@ def test_no_scripted_model_is_told_what_it_does_not_understand() -> None:
 
 def test_vllm_s_limits_become_llama_cpp_s() -> None:
     line = line_of(VLLM, "some/model", "--max-model-len", "4096", "--max-num-seqs", "3", "--served-model-name", "a/b",
-                   "--mm-processor-kwargs", '{"max_pixels":589824}')  # fmt: skip
+                   "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}')  # fmt: skip
     told = dict(pairwise(line))
     assert (told["--ctx-size"], told["--parallel"], told["--alias"]) == ("4096", "3", "a/b")
     assert ("--mmproj" in told, told["--image-max-tokens"]) == (True, "752")

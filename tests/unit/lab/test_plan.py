@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "last argument without value": (
         in_vllm(lambda values: values["args"].pop()),
-        "home/vllm: argument --mm-processor-kwargs lacks its value",
+        "home/vllm: argument --tool-call-parser lacks its value",
     ),
     "value too many": (in_user_data(" --metrics", " --metrics=yes"), "vm/model: argument --metrics takes no value"),
     "port nobody listens on at home": (
@@ -325,13 +325,13 @@ def test_secret_of_bytes_is_mounted_as_they_are(stack: Stack, tmp_path: Path) ->
 
 
 ENTRIES = [{"name": "own", "image": "ghcr.io/a/b:1.2.3", "model": "m", "paths": ["/v1/own"], "slices": 0}, *(
-    {"name": name.partition("2.5")[0], "preset": name} for name in PRESETS
+    {"name": name, "preset": name} for name in PRESETS
 )]  # fmt: skip
 
 
 def test_several_services_run_and_those_that_can_t_are_named() -> None:
     found = plan.read(rendered(services=json.dumps(ENTRIES)))
-    assert {pod.name: pod.paths for pod in found.pods} == {"qwen": ("/v1",), "embeddings": ("/v1/embeddings",)}
+    assert {pod.name: pod.paths for pod in found.pods} == {"model": ("/v1",), "embeddings": ("/v1/embeddings",)}
     assert set(found.not_run) == {"own", "tts", "image"}
     assert found.not_run["own"] == "the lab has no program for its image"
     assert found.tailnet.home == "home:80", "whatever its spelling"

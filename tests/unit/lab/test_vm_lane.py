@@ -241,4 +241,4 @@ def test_a_card_that_nobody_declares_or_knows_is_refused(stack_of: Render) -> No
     with pytest.raises(LabError, match=r"home/vllm: components/machines/speeds\.py has no card that is declared"):
         plan.read(stack)
     with pytest.raises(LabError, match=r"burst: .* has no card 'nvidia-h100' \(it knows rtx-3090, nvidia-l4\)"):
-        pace.of_card("burst", "nvidia-h100")
+        pace.of_card("burst", "nvidia-h100", plan.read(stack_of(lanes=["home"])).models["home"])

@@ -38,7 +38,7 @@ def refusal(values: dict[str, str], name: str = "dev") -> SettingsError:
         ("pilotlight:kubeconfg", "x", "kubeconfg", "kubeconfig"),
         ("pilotlight:gateway", {"max_instance": 2}, "gateway.max_instance", "max_instances"),
         ("pilotlight:vm", {"machinetype": "e2-micro"}, "vm.machinetype", "machine_type"),
-        ("pilotlight:vm", {"model": {"sha": "0"}}, "vm.model.sha", "sha256"),
+        ("pilotlight:model", {"gguf": {"sha": "0"}}, "model.gguf.sha", "sha256"),
         ("pilotlight:services", [{"name": "a", "slice": 1}], "services.0.slice", "slices"),
         ("pilotlight:tailnet", {"owner": []}, "tailnet.owner", "owners"),
         ("pilotlight:clients", [{"name": "a", "kee": SECRET}], "clients.0.kee", "key"),
@@ -127,8 +127,8 @@ def test_values_come_as_the_engine_sends_them() -> None:
             "gcp:region": "us-central1",
             "pilotlight:lanes": '["vm"]',
             "pilotlight:gateway": '{"min_instances":1,"wait_s":"200"}',
-            "pilotlight:vm": '{"spot":true,"projector":null}',
-            "pilotlight:model": '{"name":"some/model"}',
+            "pilotlight:vm": '{"spot":true,"zone":""}',
+            "pilotlight:model": '{"name":"some/model","gguf":null}',
             "pilotlight:clients": '[{"name":"robot","key":"0123456789abcdef"}]',
         },
         stack="dev",
@@ -136,7 +136,7 @@ def test_values_come_as_the_engine_sends_them() -> None:
     assert settings.project == "some-project"
     assert settings.lanes == (Lane.VM,)
     assert (settings.gateway.min_instances, settings.gateway.wait_s) == (1, 200)
-    assert (settings.vm.spot, settings.vm.projector) == (True, None)
+    assert (settings.vm.spot, settings.model.gguf) == (True, None)
     assert settings.model.name == "some/model"
     assert settings.clients[0].key
     assert settings.clients[0].key.get_secret_value() == "0123456789abcdef"

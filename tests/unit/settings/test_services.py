@@ -21,7 +21,7 @@ from components.settings.section import SettingsError, mib
 ROOT = Path(__file__).parents[3]
 Make = Callable[..., Settings]
 Entry = dict[str, Any]
-LLM: Entry = {"name": "vllm", "preset": "qwen2.5-vl-7b"}
+LLM: Entry = {"name": "vllm", "preset": "model"}
 TTS: Entry = {"name": "tts", "preset": "tts"}
 OWN: Entry = {"name": "own", "image": "ghcr.io/a/b:1.2.3", "model": "m", "paths": ["/v1/own"], "gpu_memory": "1GiB"}
 FLAGS = frozenset((Path(__file__).parent / "vllm-0.29.0-flags.txt").read_text().split())
@@ -110,7 +110,7 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
     "no whole number": ({"services": [{**LLM, "gpu_memory": "1.5GiB"}]}, ("services.0.gpu_memory: a whole number",)),
     "unknown preset": (
         {"services": [LLM, {"name": "a", "preset": "embedding"}]},
-        ("services.1.preset: one of embeddings, image, qwen2.5-vl-7b, tts; 'embedding' is none", "which program",
+        ("services.1.preset: one of embeddings, image, model, tts; 'embedding' is none", "which program",
          "did you mean `embeddings`?"),
     ),
     "unknown preset, near to nothing": (
@@ -131,7 +131,7 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
     ),
     "nothing for completions": (
         {"services": [TTS]},
-        ("services: one of them answers /v1 while `lanes` has home", "nothing serves it", "preset: qwen2.5-vl-7b"),
+        ("services: one of them answers /v1 while `lanes` has home", "nothing serves it", "preset: model"),
     ),
     "completions and more": (
         {"services": [{**LLM, "paths": ["/v1", "/v1/score"]}]},
@@ -197,6 +197,18 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
         )
         for word in ("--gpu_memory_utilization", "--gpu-memory-util", "--gpu_memory_util=0.9")
     },
+    "an argument that the contract decides": (
+        {"services": [{**LLM, "args": ["--max-model-len", "4096", "--tool-call-parser=xlam"]}]},
+        ("services.0.args: without --max-model-len, --tool-call-parser", "leave it out"),
+    ),
+    "environment that the contract decides": (
+        {"services": [{**LLM, "env": {"VLLM_MAX_N_SEQUENCES": "9", "HF_TOKEN": "x"}}]},
+        ("services.0.env: without VLLM_MAX_N_SEQUENCES, which", "the other lanes don't", "leave it out"),
+    ),
+    "other weights on /v1": (
+        {"services": [{**LLM, "weights": "a/b"}]},
+        ("services.0.weights: unset for the service on /v1", "under the same name", "set `model.preset`"),
+    ),
     "weights for another engine": (
         {"services": [LLM, {**TTS, "weights": "a/b"}]},
         ("services.1.weights: for vLLM's image only", "nothing would read it"),
@@ -229,6 +241,9 @@ def nothing(_: Settings) -> list[str]:
     [
         ("_names", "a name twice"),
         ("_programs", "an image of no version"),
+        ("_programs", "an argument that the contract decides"),
+        ("_programs", "environment that the contract decides"),
+        ("_programs", "other weights on /v1"),
         ("_models", "no model"),
         ("_paths", "the same path twice"),
         ("_lanes", "home only, and home is off"),
@@ -246,7 +261,7 @@ def test_each_refusal_comes_from_its_rule(
 
 
 def test_all_presets_fit_the_card_together_and_the_sum_is_shown(settings_of: Make) -> None:
-    settings = settings_of(services=[{"name": name.partition(".")[0], "preset": name} for name in PRESETS])
+    settings = settings_of(services=[{"name": name, "preset": name} for name in PRESETS])
     line = declared_services.memory_line(settings)
     shares = [int(share) for share in re.findall(r"(\d+) GiB(?= [+=r])", line)]
     assert line.endswith(f"= {sum(shares)} GiB of 24 GiB, {24 - sum(shares)} GiB free")
@@ -260,7 +275,7 @@ def test_the_reserve_is_counted_to_the_last_mib(settings_of: Make) -> None:
         settings_of(services=[{**LLM, "gpu_memory": f"{card - declared_services.RESERVE_MIB + 1}MiB"}])
 
 
-@pytest.mark.parametrize("memory", ["1GiB", "3GiB", "7GiB", "7001MiB", "23GiB"])
+@pytest.mark.parametrize("memory", ["9GiB", "11GiB", "12001MiB", "23GiB"])
 def test_vllm_s_share_of_the_card_is_its_memory_and_never_more(settings_of: Make, memory: str) -> None:
     settings = settings_of(services=[{**LLM, "gpu_memory": memory}])
     [service] = declared(settings)
@@ -286,7 +301,7 @@ def unknown_flags(arguments: list[str]) -> list[str]:
 
 
 def vllm_commands(settings_of: Make) -> dict[str, list[str]]:
-    entries = [{"name": name.partition(".")[0], "preset": name} for name in PRESETS]
+    entries = [{"name": name, "preset": name} for name in PRESETS]
     settings = settings_of(services=entries, lanes=["home", "burst", "vm"])
     found = {s.name: values(s, settings)["args"] for s in declared(settings) if s.is_vllm}
     return {**found, "burst": container.arguments(settings)}
@@ -294,12 +309,13 @@ def vllm_commands(settings_of: Make) -> dict[str, list[str]]:
 
 def test_every_flag_is_one_of_vllm_s_at_the_pinned_version(settings_of: Make) -> None:
     commands = vllm_commands(settings_of)
-    assert set(commands) == {"qwen2", "embeddings", "burst"}
+    assert set(commands) == {"model", "embeddings", "burst"}
     for name, arguments in commands.items():
         assert unknown_flags(arguments) == [], name
-    assert vllm.OWNED <= FLAGS
+    assert vllm.OWNED | vllm.CONTRACT <= FLAGS
     # Cut short, an owned flag is no other flag's name, which would be refused with it.
-    assert [flag for flag in FLAGS - vllm.OWNED if vllm.owned([flag])] == []
+    for decided, contract in ((vllm.OWNED, False), (vllm.OWNED | vllm.CONTRACT, True)):
+        assert [flag for flag in FLAGS - decided if vllm.owned([flag], contract=contract)] == []
     images = {preset.image for preset in PRESETS.values() if preset.image.startswith(vllm.REPOSITORY)}
     assert {image.partition(":v")[2].partition("-")[0] for image in images} == {"0.29.0"}
 

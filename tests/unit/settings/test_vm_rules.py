@@ -11,7 +11,6 @@ from components.settings.reading import read
 from components.settings.section import SettingsError
 
 FAST = {"prompt": 90, "picture": 80, "answer": 20}
-OTHER = {"url": "https://models.example/a/b.gguf", "sha256": "a" * 64}
 
 
 def settings_in(region: str, *, lanes: tuple[str, ...] = ("vm",), **vm: Any) -> Settings:
@@ -83,32 +82,8 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
         ("vm.zone: a zone with l4: us-central1-b, us-central1-a, us-central1-c; it is us-central1-f", "half-way",
          "leave it out, or set us-central1-b"),
     ),
-    # memory
-    (
-        "us-central1",
-        {"machine_type": "c3-highcpu-8", "context_tokens": 131072},
-        ("vm.context_tokens: model, projector and 131072 tokens of context take 16.9 GiB of memory, ", "has 16",
-         "would be killed", "set vm.context_tokens to 114688, or set vm.machine_type to one with more memory"),
-    ),
-    (
-        "us-central1",
-        {"gpu": "t4", "context_tokens": 262144},
-        ("vm.context_tokens:", "20.2 GiB of memory, the t4 has 15", "or set vm.gpu to l4"),
-    ),
-    (
-        "us-central1",
-        {"gpu": "l4", "context_tokens": 524288},
-        ("vm.context_tokens:", "the l4 has 22.5", "set vm.context_tokens to 305152."),
-    ),
-    (
-        "us-central1",
-        {"machine_type": "c3-highcpu-4", "speed": FAST},
-        ("vm.machine_type: model, projector and 16384 tokens of context take 10.7 GiB of memory, c3-highcpu-4 has 8",
-         "would be killed", "one with more memory"),
-    ),
     # numbers
     ("us-central1", {"zone": "europe-west1-b"}, ("vm.zone: a zone of gcp:region (us-central1)", "us-central1-b")),
-    ("us-central1", {"max_requests": 9}, ("vm.context_tokens: at least 2048 for each of the 9",)),
     ("us-central1", {"speed": FAST | {"prompt": 0}, "machine_type": "e2-highmem-2"}, ("vm.speed.prompt: is refused",)),
 ]  # fmt: skip
 
@@ -136,10 +111,6 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("us-central1", {"machine_type": "c3d-standard-8-lssd", "speed": FAST}),
     ("us-central1", {"machine_type": "g2-standard-4", "gpu": "l4"}),
     ("us-central1", {"machine_type": "n1-standard-4", "gpu": "t4", "zone": "us-central1-f"}),
-    ("us-central1", {"machine_type": "c3-highcpu-8", "context_tokens": 114688}),
-    ("us-central1", {"gpu": "l4", "context_tokens": 305152}),
-    # Of other weights the size is not known here.
-    ("us-central1", {"machine_type": "c3-highcpu-8", "context_tokens": 131072, "model": OTHER}),
 ]
 
 
@@ -172,7 +143,6 @@ def anywhere(_gpu: str, region: str) -> tuple[str, ...]:
 
 
 TAKEN_AWAY: list[tuple[str, object, str, dict[str, Any]]] = [
-    ("SLOT_TOKENS", 1, "us-central1", {"max_requests": 9}),
     ("_numbers", nothing, "us-central1", {"zone": "europe-west1-b"}),
     ("_default", nothing, "us-east1", {}),
     ("_default", nothing, "europe-west4", {"spot": False}),
@@ -184,8 +154,6 @@ TAKEN_AWAY: list[tuple[str, object, str, dict[str, Any]]] = [
     ("_card", nothing, "africa-south1", {"gpu": "l4"}),
     ("zones", anywhere, "africa-south1", {"gpu": "l4"}),
     ("zones", anywhere, "us-central1", {"gpu": "l4", "zone": "us-central1-f"}),
-    ("_memory", nothing, "us-central1", {"gpu": "t4", "context_tokens": 262144}),
-    ("_memory", nothing, "us-central1", {"machine_type": "c3-highcpu-4", "speed": FAST}),
 ]
 
 
@@ -211,13 +179,3 @@ def test_a_contradicting_card_would_be_refused_as_an_unknown_machine(
     monkeypatch.setattr(vm_rules, refused, {} if refused == "BUILT_IN" else nothing)
     with pytest.raises(SettingsError, match=r"one of the table in docs/machines\.md"):
         settings_in("us-central1", **vm)
-
-
-def test_the_fix_of_a_refusal_is_accepted() -> None:
-    """Numbers in it are not merely near."""
-    with pytest.raises(SettingsError) as caught:
-        settings_in("us-central1", machine_type="c3-highcpu-8", context_tokens=131072)
-    [tokens] = re.findall(r"set vm.context_tokens to (\d+)", str(caught.value))
-    settings_in("us-central1", machine_type="c3-highcpu-8", context_tokens=int(tokens))
-    with pytest.raises(SettingsError):
-        settings_in("us-central1", machine_type="c3-highcpu-8", context_tokens=int(tokens) + 1025)

@@ -20,6 +20,7 @@ from components.network import GATEWAY_RANGE, VM_RANGE
 from components.settings import Settings
 from components.vm import boot as at_boot
 from lab.read.stack import Resource, Stack
+from tests.unit.own_model import GGUF, VISION, own_model
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]
@@ -333,14 +334,11 @@ def test_a_planted_mistake_in_a_unit_is_seen(
 
 def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> None:
     settings = settings_of(
-        model={"name": "some/name"},
+        model=own_model(**VISION, context_tokens=3072),
         vm={
             "image": "ghcr.io/ggml-org/llama.cpp:server-b7000",
             "machine_type": "t2d-standard-8",
-            "context_tokens": 9000,
             "max_requests": 3,
-            "model": {"url": "https://models.example/a/main.gguf", "sha256": "a" * 64},
-            "projector": {"url": "https://models.example/b/pictures.gguf", "sha256": "b" * 64},
         },
     )
     [line] = units(settings)["pilotlight-model.service"]["ExecStart"]
@@ -351,9 +349,9 @@ def test_the_model_server_is_started_with_exactly_this(settings_of: Make) -> Non
         "ghcr.io/ggml-org/llama.cpp:server-b7000",
         *("--host", "0.0.0.0", "--port", "9931"),
         *("--model", "/models/main.gguf", "--alias", "some/name"),
-        *("--ctx-size", "9000", "--parallel", "3"),
-        *("--threads", "8", "--batch-size", "64", "--ubatch-size", "64", "--cache-ram", "8192", "--metrics"),
-        *("--mmproj", "/models/pictures.gguf", "--image-max-tokens", "752"),
+        *("--ctx-size", "9216", "--parallel", "3"),
+        *("--threads", "8", "--batch-size", "128", "--ubatch-size", "128", "--cache-ram", "8192", "--metrics"),
+        *("--mmproj", "/models/pictures.gguf", "--image-min-tokens", "8", "--image-max-tokens", "752"),
     ]
     [fetch] = units(settings)["pilotlight-weights.service"]["ExecStart"]
     assert shlex.split(fetch) == [
@@ -403,7 +401,7 @@ def test_a_card_gets_its_driver_before_the_model(settings_of: Make) -> None:
 
 
 def test_a_text_only_model_has_no_projector(settings_of: Make) -> None:
-    found = units(settings_of(vm={"projector": None}))
+    found = units(settings_of(model={"preset": "qwen3-4b"}))
     assert "--mmproj" not in found["pilotlight-model.service"]["ExecStart"][0]
     assert "mmproj" not in found["pilotlight-weights.service"]["ExecStart"][0]
 
@@ -411,9 +409,7 @@ def test_a_text_only_model_has_no_projector(settings_of: Make) -> None:
 def test_systemd_does_not_expand_what_a_url_holds(settings_of: Make) -> None:
     """`%20` would be a specifier of systemd, and the unit would not load."""
     url = "https://models.example/with%20blank/a.gguf"
-    [line] = units(settings_of(vm={"model": {"url": url, "sha256": "a" * 64}, "projector": None}))[
-        "pilotlight-weights.service"
-    ]["ExecStart"]
+    [line] = units(settings_of(model=own_model(gguf=GGUF | {"url": url})))["pilotlight-weights.service"]["ExecStart"]
     assert "%%20" in line
     assert not re.search(r"(?<!%)%(?!%)", line)
     assert url in line.replace("%%", "%")
