@@ -27,8 +27,9 @@ PROMPTS_MOST_MIB: Final = 8192
 """llama.cpp's own limit for the prompts that it remembers."""
 VLLM_WORK_GIB: Final = 1.5
 """What vLLM takes of its share besides weights and cache: CUDA, graphs, buffers, the largest picture. Estimated."""
-VLLM_CACHE_TOKENS: Final = 65_536
-"""Tokens that vLLM's cache holds where nobody says otherwise: four requests of the default context."""
+VLLM_CACHE_GIB: Final = 4.0
+"""What vLLM gets for its cache where nobody says otherwise: four whole requests of the default model, one and a half of
+Qwen3-VL-4B. Most are far shorter."""
 
 
 def cache_gib(model: Model, tokens: int) -> float:
@@ -70,3 +71,9 @@ def prompts_mib(machine: Machine, model: Model, tokens: int) -> int:
 def vllm_gib(model: Model, tokens: int) -> float:
     """What vLLM needs of a card, with a cache of `tokens` in all."""
     return model.weights_bytes / GIB + cache_gib(model, tokens) + VLLM_WORK_GIB
+
+
+def vllm_share_gib(model: Model, context_tokens: int) -> float:
+    """What vLLM gets of a card where nobody says otherwise: it holds one whole context at least."""
+    usual = model.weights_bytes / GIB + VLLM_CACHE_GIB + VLLM_WORK_GIB
+    return max(usual, vllm_gib(model, context_tokens))

@@ -10,7 +10,7 @@ from math import ceil
 from typing import Final
 
 from components import vllm
-from components.machines.memory import VLLM_CACHE_TOKENS, vllm_gib
+from components.machines.memory import vllm_share_gib
 from components.settings.presets import PRESETS, Preset
 from components.settings.section import mib
 from components.settings.services import ServiceSettings
@@ -83,7 +83,7 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
     serves = completes and is_vllm
     memory = entry.gpu_memory or (preset.gpu_memory if slices else "")
     if serves and slices and not memory:
-        memory = f"{ceil(vllm_gib(contract.model, max(contract.context_tokens, VLLM_CACHE_TOKENS)))}GiB"
+        memory = f"{ceil(vllm_share_gib(contract.model, contract.context_tokens))}GiB"
     return Service(
         name=entry.name,
         image=entry.image or preset.image,

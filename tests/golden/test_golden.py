@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from components.machines.speeds import MACHINES
+from components.models.catalogue import PRESETS
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
-from tests.golden import machines_table, settings_table
+from tests.golden import machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 
 Render = Callable[[str], Stack]
@@ -80,6 +81,13 @@ def test_the_tables_of_machines_are_made_from_the_facts() -> None:
     assert kept.count(machines_table.START) == kept.count(machines_table.END) == 1
     for row in MACHINES:
         assert kept.count(f"\n| {row.title} | ") == 1, "each machine of the table has its row"
+
+
+def test_the_table_of_models_is_made_from_the_facts() -> None:
+    kept = models_table.PAGE.read_text()
+    require_same(kept, models_table.page(), models_table.PAGE)
+    for preset in PRESETS:
+        assert kept.count(f"\n| `{preset}`") == 1, "each preset has its row"
 
 
 @pytest.mark.parametrize("name", ["burst", "home-only"])

@@ -1,6 +1,6 @@
 """`python -m tests.golden.update`: accept what the program registers and declares now."""
 
-from tests.golden import machines_table, settings_table
+from tests.golden import machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 from tests.golden.effects import effects
 
@@ -11,4 +11,5 @@ if __name__ == "__main__":
         path.write_text(text)
     golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
     machines_table.PAGE.write_text(machines_table.page())
+    models_table.PAGE.write_text(models_table.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))

@@ -102,6 +102,24 @@ def test_another_service_of_vllm_s_keeps_its_own_limits(settings_of: Make) -> No
     assert "VLLM_SKIP_MODEL_NAME_VALIDATION" not in embed["env"]
 
 
+@pytest.mark.parametrize(
+    ("model", "share"),
+    [
+        ({"preset": "qwen2.5-vl-7b"}, 12),
+        ({"preset": "qwen2.5-vl-3b"}, 10),
+        ({"preset": "qwen3-vl-4b"}, 12),
+        ({"preset": "qwen3-4b"}, 11),
+        # One whole context is more than the usual cache.
+        ({"preset": "qwen3-4b", "context_tokens": 65_536}, 16),
+    ],
+    ids=json.dumps,
+)
+def test_home_s_share_follows_from_the_model(settings_of: Make, model: dict[str, Any], share: int) -> None:
+    assert declared(settings_of(lanes=["home"], model=model))[0].gpu_memory_mib == share * 1024
+    own = [{"name": "vllm", "preset": "model", "gpu_memory": "22GiB"}]
+    assert declared(settings_of(lanes=["home"], model=model, services=own))[0].gpu_memory_mib == 22 * 1024
+
+
 # --- an own model -----------------------------------------------------------------------------------------------------
 
 
