@@ -30,7 +30,7 @@ OWNED: Final = frozenset({
 """Arguments that say what other settings, the chart or the gateway rely on."""
 CONTRACT: Final = frozenset({
     "--max-model-len", "--limit-mm-per-prompt", "--mm-processor-kwargs", "--revision", "--enable-auto-tool-choice",
-    "--tool-call-parser", "--reasoning-parser",
+    "--tool-call-parser", "--reasoning-parser", "--chat-template",
 })  # fmt: skip
 """Arguments of the model that every lane serves, which say what its requests may hold: `model` decides."""
 MOST_CHOICES: Final = "VLLM_MAX_N_SEQUENCES"
@@ -120,6 +120,9 @@ def model(contract: Contract, *, revision: bool) -> tuple[str, ...]:
         # engine/arg_utils.py, MultiModalConfig.mm_processor_kwargs: forwarded to the image processor, which counts both
         # edges in pixels of area. llama.cpp has the same bounds in tokens (`vm.server`).
         found += ("--mm-processor-kwargs", _json({"size": {"shortest_edge": least, "longest_edge": most}}))
+    if contract.model.chat_template:
+        # entrypoints/openai/cli_args.py: a file's name, or the template itself (entrypoints/chat_utils.py).
+        found += ("--chat-template", contract.model.chat_template)
     if contract.model.tool_parser:
         # entrypoints/launchers/cli_args.py: without both, `tools` with the choice "auto" are refused.
         found += ("--enable-auto-tool-choice", "--tool-call-parser", contract.model.tool_parser)

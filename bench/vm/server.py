@@ -20,6 +20,7 @@ READY: Final = "listening on "
 TAKEN: Final[dict[str, tuple[str, type]]] = {
     "--alias": ("model_alias", set),
     "--batch-size": ("n_batch", int),
+    "--chat-template": ("chat_template", str),
     "--cache-ram": ("cache_ram_mib", int),
     "--ctx-size": ("n_ctx", int),
     "--image-max-tokens": ("image_max_tokens", int),

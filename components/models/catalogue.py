@@ -14,6 +14,7 @@ from typing import Final
 
 from components.models.contract import CONTEXT_TOKENS, IMAGE_MAX_PIXELS, Contract, most_images
 from components.models.shape import File, Model, Shape, Vision
+from components.models.templates import QWEN_TOOLS
 
 _APACHE: Final = "Apache-2.0"
 DEFAULT: Final = "qwen2.5-vl-7b"
@@ -56,6 +57,7 @@ PRESETS: Final[Mapping[str, Model]] = {
             vision_parameters=676_550_144,
             context_tokens=128_000,
         ),
+        chat_template=QWEN_TOOLS,
         licence=_APACHE,
     ),
     "qwen2.5-vl-3b": Model(
@@ -90,6 +92,7 @@ PRESETS: Final[Mapping[str, Model]] = {
             vision_parameters=668_684_288,
             context_tokens=128_000,
         ),
+        chat_template=QWEN_TOOLS,
         # Discussions 12 of its repository and 31 of the 7B's; converters say "Apache-2.0" of it, wrongly.
         licence="Qwen Research License, not for commercial use",
     ),

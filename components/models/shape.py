@@ -79,6 +79,8 @@ class Model:
     vision: Vision | None
     """None: it takes no pictures."""
     shape: Shape
+    chat_template: str = ""
+    """For both engines, Jinja in one line without single quotes. Empty: the one in the weights."""
     licence: str = ""
 
     @property

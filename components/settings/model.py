@@ -126,6 +126,12 @@ class ModelSettings(Section):
     reasoning_parser: str | None = Field(
         default=None, max_length=64, description="vLLM's parser of reasoning (`--reasoning-parser`). Empty: none."
     )
+    chat_template: str | None = Field(
+        default=None,
+        pattern=r"^[^\n']*$",
+        description="Chat template of both engines, Jinja in one line without single quotes. Empty: the one in the "
+        + "weights. Left out: the preset's.",
+    )
     vision: bool | None = Field(
         default=None, description="Whether requests may hold pictures. Left out: as the preset; an own model: no."
     )
@@ -153,6 +159,7 @@ class ModelSettings(Section):
             reasoning_parser=base.reasoning_parser if self.reasoning_parser is None else self.reasoning_parser,
             vision=Vision(side) if sees and side else None,
             shape=Shape(**self.shape.model_dump()) if self.shape else base.shape,
+            chat_template=base.chat_template if self.chat_template is None else self.chat_template,
             licence=base.licence,
         )
 
@@ -166,6 +173,7 @@ _UNSAID: Final = replace(
     projector=None,
     tool_parser="",
     vision=None,
+    chat_template="",
     licence="",
 )
 """An own model of which nothing is said yet. Its shape is the default's, so that every rule can be looked at."""

@@ -173,5 +173,5 @@ TimeoutStartSec=infinity
 
 
 def _line(words: list[str]) -> str:
-    """A command as a unit has it: quoted, and safe from systemd, which expands `%` and `$` even inside quotes."""
-    return shlex.join(words).replace("%", "%%").replace("$", "$$")
+    """A command as a unit has it: quoted, and safe from systemd, which expands `%`, `$` and `\\` even inside quotes."""
+    return shlex.join(words).replace("\\", "\\\\").replace("%", "%%").replace("$", "$$")

@@ -76,6 +76,8 @@ def arguments(settings: Settings) -> list[str]:
     ]  # fmt: skip
     if machine.gpu:
         found += ["--n-gpu-layers", "all"]
+    if contract.model.chat_template:
+        found += ["--chat-template", contract.model.chat_template]
     if projector := contract.model.projector:
         # As many as the other lanes give the smallest and the largest picture (`vllm.model`).
         found += [

@@ -173,6 +173,7 @@ PROGRAMS: Final = (
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
             "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
             "--revision": Argument(1, _SMALL),
+            "--chat-template": _REPLACED,
             "--limit-mm-per-prompt": Argument(
                 1, "scripted models refuse as vLLM does; llama.cpp has no such limit", scripted="--limit-mm-per-prompt"
             ),

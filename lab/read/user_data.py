@@ -48,7 +48,7 @@ def read(name: str, user_data: str) -> Boot:
     run = [line.partition("=")[2] for unit in units for line in unit.splitlines() if line.startswith(_RUN)]
     if len(run) != 1:
         raise LabError(f"{name}: {len(run)} units start a container, the lab runs exactly one")
-    words = shlex.split(run[0].replace("%%", "%").replace("$$", "$"))[2:]
+    words = shlex.split(run[0].replace("%%", "%").replace("$$", "$").replace("\\\\", "\\"))[2:]
     published, mounts, env, cards = list[str](), list[Mount](), dict[str, str](), 0
     while words and words[0].startswith("-"):
         option, equals, value = words.pop(0).partition("=")

@@ -158,6 +158,7 @@ OTHER: Final[Mapping[str, Patch]] = {
     "model.projector.bytes": {"model.projector": _GGUF},
     "model.tool_parser": {"model.tool_parser": "xlam"},
     "model.reasoning_parser": {"model.reasoning_parser": "qwen3"},
+    "model.chat_template": {"model.chat_template": "{{ messages }}"},
     "model.vision": {"model.vision": False},
     "model.picture_side": {"model.picture_side": 32},
     "model.shape": {"model.shape": _SHAPE},

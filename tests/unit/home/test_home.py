@@ -328,6 +328,7 @@ ARGUMENTS = [
     "--revision", STANDARD.model.revision,
     "--limit-mm-per-prompt", '{"image":512,"video":0}',
     "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}',
+    "--chat-template", STANDARD.model.chat_template,
     "--enable-auto-tool-choice",
     "--tool-call-parser", "hermes",
 ]  # fmt: skip

@@ -68,8 +68,10 @@ def test_what_one_lane_takes_all_take(settings_of: Make, preset: str, context: i
     found = {lane: told(words) for lane, words in lanes(settings).items()}
     assert found["home"]["--max-model-len"] == found["burst"]["--max-model-len"] == str(context)
     assert int(found["vm"]["--ctx-size"]) // int(found["vm"]["--parallel"]) == context
-    for flag in ("--limit-mm-per-prompt", "--mm-processor-kwargs", "--tool-call-parser", "--enable-auto-tool-choice"):
+    for flag in ("--limit-mm-per-prompt", "--mm-processor-kwargs", "--tool-call-parser", "--enable-auto-tool-choice",
+                 "--chat-template"):  # fmt: skip
         assert found["home"].get(flag) == found["burst"].get(flag), flag
+    assert found["vm"].get("--chat-template") == found["home"].get("--chat-template")
     # As many pictures as the context holds of the smallest: llama.cpp has no other limit.
     images = json.loads(found["burst"]["--limit-mm-per-prompt"])
     assert images == {"image": context // 8 if PRESETS[preset].vision else 0, "video": 0}
@@ -90,7 +92,9 @@ def test_a_model_that_thinks_has_a_parser_for_it_and_others_none(settings_of: Ma
     assert told(thinking["home"])["--reasoning-parser"] == told(thinking["burst"])["--reasoning-parser"] == "qwen3"
     assert all("--reasoning-parser" not in words for words in lanes(settings_of(lanes=ALL)).values())
     without_tools = lanes(settings_of(lanes=["home", "burst"], model={"tool_parser": ""}))
-    assert not any("tool" in word for words in list(without_tools.values())[:2] for word in words)
+    assert not any(
+        word.startswith("--") and "tool" in word for words in list(without_tools.values())[:2] for word in words
+    )
 
 
 def test_another_service_of_vllm_s_keeps_its_own_limits(settings_of: Make) -> None:
@@ -142,6 +146,14 @@ def test_over_a_preset_only_what_is_said_changes(settings_of: Make) -> None:
 
 def test_a_name_left_out_is_the_repository_s(settings_of: Make) -> None:
     assert settings_of(lanes=ALL, model=own_model(name=None)).contract.model.name == "a/b"
+
+
+def test_a_template_of_one_s_own_goes_to_both_engines_and_an_empty_one_is_the_weights_(settings_of: Make) -> None:
+    text = "{%- for message in messages -%}{{ message.content }}{%- endfor -%}"
+    words = lanes(settings_of(lanes=ALL, model=own_model(chat_template=text)))
+    assert [told(line)["--chat-template"] for line in words.values()] == [text] * 3
+    for model in (own_model(), {"chat_template": ""}, {"preset": "qwen3-vl-4b"}):
+        assert all("--chat-template" not in line for line in lanes(settings_of(lanes=ALL, model=model)).values())
 
 
 def test_vision_can_be_switched_off(settings_of: Make) -> None:
@@ -249,6 +261,12 @@ REFUSED: dict[str, Case] = {
         {"model": {"reasoning_parser": "qwen"}},
         ("model.reasoning_parser: a parser of vLLM 0.29.0", "did you mean `qwen3`?", "Known: cohere_command3"),
     ),
+    **{
+        f"template {text!r}": (
+            {"model": {"chat_template": text}}, ("model.chat_template: is refused", "one line without single quotes"),
+        )
+        for text in ("{{ a }}\n", "{{ 'a' }}")
+    },
     # limits
     "a context that is no multiple": ({"model": {"context_tokens": 5000}}, ("model.context_tokens: is refused", "256")),
     "a context of nothing": ({"model": {"context_tokens": 512}}, ("model.context_tokens: is refused", "1024")),

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import pytest
 import yaml
 
+from components.models.catalogue import STANDARD
 from components.network import GATEWAY_RANGE, VM_RANGE
 from components.settings import Settings
 from components.vm import boot as at_boot
@@ -413,6 +414,15 @@ def test_systemd_does_not_expand_what_a_url_holds(settings_of: Make) -> None:
     assert "%%20" in line
     assert not re.search(r"(?<!%)%(?!%)", line)
     assert url in line.replace("%%", "%")
+
+
+def test_a_template_comes_through_systemd_as_it_is(settings_of: Make) -> None:
+    """Its `\\n` stands for a newline of Jinja's; systemd would take one backslash for its own."""
+    [line] = units(settings_of())["pilotlight-model.service"]["ExecStart"]
+    [template] = [word for word in shlex.split(line.replace("\\\\", "\\").replace("%%", "%")) if word.startswith("{%-")]
+    assert template == STANDARD.model.chat_template
+    assert "\\n" in template
+    assert not re.search(r"(?<!\\)\\(?!\\)", line.replace("\\\\", ""))
 
 
 # --- the script, run for real -----------------------------------------------------------------------------------------
