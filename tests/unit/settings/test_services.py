@@ -339,5 +339,5 @@ def test_a_near_miss_of_a_flag_is_seen(settings_of: Make, right: str, wrong: str
 def test_json_arguments_are_json(settings_of: Make) -> None:
     for arguments in vllm_commands(settings_of).values():
         for word in arguments:
-            if word.startswith("{"):
+            if word.startswith('{"'):
                 json.loads(word)
