@@ -55,6 +55,7 @@ FIELDS: Final[Mapping[str, Callable[[Any], object]]] = {
     "--model": lambda p: p.model.path,
     "--mmproj": lambda p: p.mmproj.path,
     "--alias": lambda p: next(iter(p.model_alias)),
+    "--chat-template": lambda p: p.chat_template,
     "--ctx-size": lambda p: p.n_ctx,
     "--parallel": lambda p: p.n_parallel,
     "--threads": lambda p: p.cpuparams.n_threads,
