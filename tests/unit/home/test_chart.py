@@ -172,7 +172,7 @@ def test_a_restart_comes_after_two_minutes_and_waits_for_nobody(scenario: Object
     assert probe["terminationGracePeriodSeconds"] == 15
 
 
-@pytest.mark.parametrize("name", ["qwen", "embeddings"])
+@pytest.mark.parametrize("name", ["model", "embeddings"])
 def test_vllm_is_alive_by_what_it_produces(name: str) -> None:
     scenario = load(CHART / "ci" / f"{name}-values.yaml")
     probe = liveness_of(scenario)

@@ -99,7 +99,7 @@ def ports(words: list[str]) -> str:
 
 
 def command(name: str) -> list[str]:
-    services = [{"name": "vllm", "preset": "qwen2.5-vl-7b"}, {"name": "embed", "preset": "embeddings"}]
+    services = [{"name": "vllm", "preset": "model"}, {"name": "embed", "preset": "embeddings"}]
     config = {"gcp:project": "some-project", "gcp:region": "us-central1", "pilotlight:services": json.dumps(services)}
     settings = read(config, stack="dev")
     [service] = [service for service in declared(settings) if service.name == name]
