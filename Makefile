@@ -68,7 +68,7 @@ golden: .venv/ready         ## accept what the program registers now
 scenarios: .venv/ready      ## at the speeds of the real machines: the VM's under text and pictures, then every fault; 15 minutes
 	$(RUN) -m lab.measure.matrix; matrix=$$?; $(RUN) -m lab.measure.scenarios && exit $$matrix
 
-engines: .engines/ready     ## request kind x real engine, llama.cpp and vLLM as the lanes declare them; 6 GB on disk, once; 8 minutes
+engines: .engines/ready     ## request kind x real engine, llama.cpp and vLLM as the lanes declare them; 6 GB on disk, once; 10 minutes
 	$(RUN) lab/run/own_network.py -m tests.contract
 
 bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row

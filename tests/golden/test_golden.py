@@ -14,6 +14,8 @@ from components.machines.speeds import MACHINES
 from components.models.catalogue import PRESETS
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
+from tests.contract import page as engines
+from tests.contract.kinds import KINDS
 from tests.golden import machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 
@@ -88,6 +90,14 @@ def test_the_table_of_models_is_made_from_the_facts() -> None:
     require_same(kept, models_table.page(), models_table.PAGE)
     for preset in PRESETS:
         assert kept.count(f"\n| `{preset}`") == 1, "each preset has its row"
+
+
+def test_what_every_lane_takes_is_made_from_the_kinds_of_requests() -> None:
+    kept = engines.PAGE.read_text()
+    require_same(kept, engines.page(), engines.PAGE)
+    assert kept.count(engines.START) == kept.count(engines.END) == 1
+    for kind in KINDS:
+        assert kept.count(f"\n| {kind.name} | ") == (kind.status is not None), "each kind that is promised has its row"
 
 
 @pytest.mark.parametrize("name", ["burst", "home-only"])

@@ -1,5 +1,6 @@
 """`python -m tests.golden.update`: accept what the program registers and declares now."""
 
+from tests.contract import page as engines
 from tests.golden import machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 from tests.golden.effects import effects
@@ -12,4 +13,5 @@ if __name__ == "__main__":
     golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
     machines_table.PAGE.write_text(machines_table.page())
     models_table.PAGE.write_text(models_table.page())
+    engines.PAGE.write_text(engines.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))
