@@ -85,6 +85,9 @@ async def _vllm(one: declared.Declared, promise: Promise) -> tuple[Column, list[
         wrong += _told(f"{title}: metrics' names", await checks.names(url, metrics.VLLM))
         wrong += _told(f"{title}: metrics move", await checks.moving(url, VLLM, promise))
         wrong += _told(f"{title}: answers are counted by status", await checks.statuses(url))
+        if found.liveness:
+            told = await checks.stuck(url, vllm.engine_of(process), found.liveness)
+            wrong += _told(f"{title}: an engine that stands still", told)
         told = await checks.drain(url, promise, process, vllm.terminate, one.drain_s)
         wrong += _told(f"{title}: SIGTERM", told)
     return column, wrong

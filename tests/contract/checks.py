@@ -7,8 +7,10 @@ requests (`kinds`).
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import aiohttp
@@ -86,6 +88,32 @@ async def statuses(url: str) -> list[str]:
             if name == "http_requests_total" and labels["handler"] == CHAT}  # fmt: skip
     lacking = sorted({"2xx", "4xx"} - seen)
     return [f"http_requests_total has no row for the status {status} of {CHAT}" for status in lacking]
+
+
+async def stuck(url: str, engine: int, probe: Sequence[str]) -> list[str]:
+    """While the engine stands still, `/health` says 200 and the declared liveness that it doesn't live."""
+    found: list[str] = []
+    async with aiohttp.ClientSession() as session:
+        if not await _lives(probe):
+            found.append("the declared liveness calls an idle engine dead")
+        os.kill(engine, signal.SIGSTOP)
+        try:
+            async with session.get(f"{url}/health") as answer:
+                if answer.status != 200:
+                    found.append(f"/health of an engine that stands still answers {answer.status}")
+            # The first may still see what happened before.
+            if [await _lives(probe), await _lives(probe)][1]:
+                found.append("the declared liveness calls an engine alive that stands still")
+        finally:
+            os.kill(engine, signal.SIGCONT)
+        if not await _lives(probe):
+            found.append("the declared liveness calls an engine dead that goes on")
+    return found
+
+
+async def _lives(probe: Sequence[str]) -> bool:
+    asked = await asyncio.create_subprocess_exec(*probe, stdout=asyncio.subprocess.DEVNULL)
+    return await asked.wait() == 0
 
 
 async def drain(url: str, promise: Promise, process: Process, terminate: Callable[[Process], None],

@@ -30,6 +30,8 @@ class Declared:
     env: Mapping[str, str]
     mounts: tuple[str, ...]
     port: int
+    liveness: tuple[str, ...] = ()
+    """The command by which the kubelet asks whether it still produces; empty: nobody asks."""
 
     @property
     def drain_s(self) -> int:
@@ -55,7 +57,7 @@ def with_vllm(found: Plan) -> list[Declared]:
         int(images.value_of(container.args, "--port") or 0),
     )
     home = [
-        Declared("home", pod.args, pod.env, tuple(mount.path for mount in pod.mounts), pod.port)
+        Declared("home", pod.args, pod.env, tuple(mount.path for mount in pod.mounts), pod.port, pod.liveness.command)
         for pod in found.pods
         if pod.image.startswith(VLLM_IMAGE) and _served(pod.args) == _served(burst.args)
     ]

@@ -37,6 +37,7 @@ class Here:
 
     args: tuple[str, ...]
     env: dict[str, str]
+    liveness: tuple[str, ...]
     changes: tuple[str, ...]
 
 
@@ -55,7 +56,13 @@ def here(declared: Declared, tiny: Path, folders: Path) -> Here:
         changes.append(f"{name}={value}: {why}")
     # The image's own HOME, where vLLM keeps what it compiled.
     env.setdefault("HOME", str(folders / "root"))
-    return Here((str(tiny), *rest), env, tuple(changes))
+    probe = [str(BIN / word) if word == "python3" else _mounted(word, declared, folders) for word in declared.liveness]
+    return Here((str(tiny), *rest), env, tuple(probe), tuple(changes))
+
+
+def _mounted(word: str, declared: Declared, folders: Path) -> str:
+    """A file in a mounted folder, as a file of this machine."""
+    return str(folders / word.lstrip("/")) if any(word.startswith(f"{path}/") for path in declared.mounts) else word
 
 
 def make_tiny() -> None:
@@ -84,8 +91,13 @@ def _python(*words: str) -> str:
 @contextlib.asynccontextmanager
 async def started(declared: Declared, found: Here) -> AsyncGenerator[processes.Process]:
     """vLLM while it answers; whatever is left of it ends with the context."""
-    for value in (found.env["HOME"], str(FOLDER / "logs")):
-        Path(value).mkdir(parents=True, exist_ok=True)
+    folders = [
+        Path(found.env["HOME"]),
+        FOLDER / "logs",
+        *(FOLDER / declared.lane / m.lstrip("/") for m in declared.mounts),
+    ]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     log = FOLDER / "logs" / f"vllm-{declared.lane}.log"
     log.unlink(missing_ok=True)
     process = await processes.start(
@@ -103,6 +115,15 @@ async def started(declared: Declared, found: Here) -> AsyncGenerator[processes.P
         yield process
     finally:
         await process.stop()
+
+
+def engine_of(process: processes.Process) -> int:
+    """The process in which vLLM computes; the one that was started only listens."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if os.getsid(int(folder.name)) == process.handle.pid and b"EngineCore" in (folder / "cmdline").read_bytes():
+                return int(folder.name)
+    raise LabError("vLLM: no process of its session is called EngineCore")
 
 
 def terminate(process: processes.Process) -> None:

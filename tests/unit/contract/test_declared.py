@@ -51,6 +51,16 @@ def test_only_what_is_printed_is_not_as_declared(found: Plan, lane: str) -> None
     assert len(here.changes) == 1 + len(changed) + ("HOME" in one.env)
 
 
+def test_liveness_is_the_declared_command_by_the_image_s_own_python(found: Plan) -> None:
+    [home] = [one for one in declared.with_vllm(found) if one.lane == "home"]
+    assert home.liveness[:2] == ("python3", "-I")
+    here = vllm.here(home, TINY, FOLDERS).liveness
+    assert [(was, now) for was, now in zip(home.liveness, here, strict=True) if was != now] == [
+        ("python3", str(vllm.BIN / "python3")),
+        ("/tmp/liveness", str(FOLDERS / "tmp" / "liveness")),
+    ]
+
+
 def test_a_mounted_folder_is_one_of_this_machine(found: Plan) -> None:
     [home] = [one for one in declared.with_vllm(found) if one.lane == "home"]
     assert vllm.here(home, TINY, FOLDERS).env["HOME"] == "/here/folders/cache"
