@@ -51,6 +51,7 @@ async def run(plan: Plan, lanes: Sequence[str]) -> int:
             wrong += _told("llama.cpp, vm: health", await checks.health(url))
             wrong += _told("llama.cpp, vm: metrics' names", await checks.names(url, metrics.LLAMA_CPP))
             wrong += _told("llama.cpp, vm: metrics move", await checks.moving(url, LLAMA_CPP, promise))
+    wrong += _told("vLLM: parsers", vllm.parsers_differ(vllm.parsers()))
     for one in declared.with_vllm(plan):
         if one.lane in lanes:
             try:

@@ -79,7 +79,7 @@ def promise(found: Plan) -> Promise:
         context=max(*contexts, int(images.value_of(args, "--ctx-size") or 0) // slots),
         sequences=max([*sequences, slots]),
         pictures=max(_json(one.args, "--limit-mm-per-prompt")["image"] for one in declared),
-        pixels=max(_pixels(_json(one.args, "--mm-processor-kwargs")) for one in declared),
+        pixels=max(_json(one.args, "--mm-processor-kwargs")["size"]["longest_edge"] for one in declared),
     )
 
 
@@ -89,7 +89,3 @@ def _served(args: Sequence[str]) -> str:
 
 def _json(args: Sequence[str], name: str) -> dict[str, Any]:
     return dict(json.loads(images.value_of(args, name) or "{}"))
-
-
-def _pixels(processor: Mapping[str, Any]) -> int:
-    return int(processor["size"]["longest_edge"] if "size" in processor else processor["max_pixels"])

@@ -9,11 +9,12 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from components import vllm
 from lab.errors import LabError
 from lab.read.stack import ROOT
 from lab.run import processes
@@ -79,6 +80,18 @@ def parsers() -> dict[str, list[str]]:
         "print(json.dumps({'tool': T.list_registered(), 'reasoning': R.list_registered()}))"
     )
     return dict(json.loads(_python("-c", program).splitlines()[-1]))
+
+
+def parsers_differ(found: Mapping[str, Sequence[str]]) -> list[str]:
+    """How the parsers that the settings accept differ from those that vLLM has."""
+    accepted = {"tool": vllm.TOOL_PARSERS, "reasoning": vllm.REASONING_PARSERS}
+    told: list[str] = []
+    for kind, names in accepted.items():
+        told += [
+            f"vLLM has no {kind} parser {name}, and the settings accept it" for name in names if name not in found[kind]
+        ]
+        told += [f"vLLM's {kind} parser {name} is refused by the settings" for name in found[kind] if name not in names]
+    return told
 
 
 def _python(*words: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from components.vllm import REASONING_PARSERS, TOOL_PARSERS
 from lab.errors import LabError
 from lab.read import plan
 from lab.read.plan import Plan
@@ -24,13 +25,13 @@ def found(stack_of: Callable[..., Stack]) -> Plan:
 def test_the_promise_is_the_most_that_a_lane_takes(stack_of: Callable[..., Stack], found: Plan) -> None:
     promise = declared.promise(found)
     assert promise.model == "Qwen/Qwen2.5-VL-7B-Instruct"
-    assert (promise.context, promise.sequences, promise.pixels) == (16384, 2, 589_824)
+    assert (promise.context, promise.sequences, promise.pixels) == (16384, 2, 589_568)
     more = declared.promise(plan.read(stack_of(lanes=LANES, vm={"max_requests": 3})))
     assert more.sequences == 3
 
 
 def test_both_lanes_with_vllm_are_found_and_no_other_service(stack_of: Callable[..., Stack]) -> None:
-    services = [{"name": "vllm", "preset": "qwen2.5-vl-7b"}, {"name": "embed", "preset": "embeddings"}]
+    services = [{"name": "vllm", "preset": "model"}, {"name": "embed", "preset": "embeddings"}]
     found = plan.read(stack_of(lanes=LANES, services=services))
     assert [pod.name for pod in found.pods] == ["vllm", "embed"]
     read = declared.with_vllm(found)
@@ -64,3 +65,11 @@ def test_liveness_is_the_declared_command_by_the_image_s_own_python(found: Plan)
 def test_a_mounted_folder_is_one_of_this_machine(found: Plan) -> None:
     [home] = [one for one in declared.with_vllm(found) if one.lane == "home"]
     assert vllm.here(home, TINY, FOLDERS).env["HOME"] == "/here/folders/cache"
+
+
+def test_a_parser_that_only_one_side_knows_is_told() -> None:
+    known = {"tool": [*TOOL_PARSERS[1:], "brand_new"], "reasoning": list(REASONING_PARSERS)}
+    assert vllm.parsers_differ(known) == [
+        f"vLLM has no tool parser {TOOL_PARSERS[0]}, and the settings accept it",
+        "vLLM's tool parser brand_new is refused by the settings",
+    ]
