@@ -23,7 +23,11 @@ START_S: Final = 120
 def command(vm: Vm, port: int) -> list[str]:
     """The process: the declared command line, but for what table 1 of the lab says."""
     one = vm.container
-    return images.local_command(one.title, one.image, one.command, one.args, host="127.0.0.1", port=port, cache=WEIGHTS)
+    line = images.local_command(one.title, one.image, one.command, one.args, host="127.0.0.1", port=port, cache=WEIGHTS)
+    if template := images.value_of(one.args, "--chat-template"):
+        # The lab's own is for conversations. The declared one says how tools are called.
+        line[line.index("--chat-template") + 1] = template
+    return line
 
 
 @contextlib.asynccontextmanager
