@@ -94,8 +94,8 @@ def arguments(
         "--allowed-media-domains", NO_REMOTE_MEDIA,
         # engine/arg_utils.py (since 0.18): on SIGTERM running requests are finished; the default 0 aborts them.
         "--shutdown-timeout", str(drain_s),
-        # entrypoints/launchers/cli_args.py: health checks come several times a second.
-        "--disable-access-log-for-endpoints", "/health",
+        # entrypoints/launchers/cli_args.py: checks, and the pilot and K3s who read metrics, come all the time.
+        "--disable-access-log-for-endpoints", "/health,/metrics",
         *own,
     ]  # fmt: skip
 

@@ -396,7 +396,7 @@ def test_vllm_gets_exactly_these_arguments(settings_of: Make) -> None:
         "--max-num-seqs", "5",
         "--allowed-media-domains", "images-are-sent-inline.invalid",
         "--shutdown-timeout", "9",
-        "--disable-access-log-for-endpoints", "/health",
+        "--disable-access-log-for-endpoints", "/health,/metrics",
         "--max-model-len", "2048",
         "--limit-mm-per-prompt", '{"image":256,"video":0}',
         "--mm-processor-kwargs", '{"size":{"shortest_edge":6272,"longest_edge":589568}}',

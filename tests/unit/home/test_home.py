@@ -323,7 +323,7 @@ ARGUMENTS = [
     "--max-num-seqs", "3",
     "--allowed-media-domains", "images-are-sent-inline.invalid",
     "--shutdown-timeout", "120",
-    "--disable-access-log-for-endpoints", "/health",
+    "--disable-access-log-for-endpoints", "/health,/metrics",
     "--max-model-len", "4096",
     "--revision", STANDARD.model.revision,
     "--limit-mm-per-prompt", '{"image":512,"video":0}',
