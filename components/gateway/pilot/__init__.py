@@ -8,10 +8,10 @@ itself). If the pilot dies, they serve on. Without burst among the lanes nothing
 It is shipped as a zip of at most 64 KiB into a stock Python image (`components.gateway.pilot_container`), so its
 modules import the standard library and one another, by relative names, and nothing else. A reader begins with:
 
-1. the decisions, pure functions without clock or I/O: `state` (the words) and `burst` (the steps), `demand`, `expect`,
+1. the decisions, pure functions without clock or I/O: `state` (the words) and `lane` (the steps), `demand`, `expect`,
    `engine`, `prompts`, `home`; `prometheus` is the format of their numbers;
 2. the pilot's settings: `environment`;
-3. its parts, each of which asks one neighbour: `caddy`, `checks`, `vm`, `burst_client`, `id_token`, `tunnel`; `net` and
+3. its parts, each of which asks one neighbour: `caddy`, `checks`, `vm`, `lane_client`, `id_token`, `tunnel`; `net` and
    `log` serve them all;
 4. the whole: `duties` and `pilot`, then `status` and `answers` for those who ask the pilot; `__main__` starts it.
 """

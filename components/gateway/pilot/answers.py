@@ -1,6 +1,6 @@
 """What others may ask the pilot: Caddy whether to send requests to burst and the VM, people how the lanes are.
 
-Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`burst`, `expect`, `status`).
+Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`lane`, `expect`, `status`).
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from .burst import sends
 from .expect import SIZES, Declared, Scene, allows_vm, refuses
+from .lane import sends
 from .net import FAILURES
 from .pilot import Pilot
 from .status import metrics, status

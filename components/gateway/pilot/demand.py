@@ -1,6 +1,6 @@
 """Demand: what Caddy's numbers say about the traffic, and whether there is work for burst in it.
 
-Owns: reading the numbers, what counts as demand. Does not own: asking for them (`caddy`), what follows (`burst`). Pure.
+Owns: reading the numbers, what counts as demand. Does not own: asking for them (`caddy`), what follows (`lane`). Pure.
 """
 
 from collections.abc import Mapping, Sequence

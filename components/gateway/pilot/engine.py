@@ -1,6 +1,6 @@
 """The engine's metrics: how long a first token takes, and whether any comes at all.
 
-Owns: what vLLM's counters say. Does not own: asking for them (`burst_client`), what follows (`burst`). Pure.
+Owns: what vLLM's counters say. Does not own: asking for them (`lane_client`), what follows (`lane`). Pure.
 """
 
 import re

@@ -1,6 +1,6 @@
 """The Google ID token that burst asks for, in a file that Caddy reads with every request.
 
-Owns: fetching it from the metadata server, the file, renewal. Does not own: who sends it (Caddy, `burst_client`).
+Owns: fetching it from the metadata server, the file, renewal. Does not own: who sends it (Caddy, `lane_client`).
 """
 
 import asyncio

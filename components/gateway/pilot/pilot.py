@@ -1,6 +1,6 @@
 """The pilot at work: feeds the decisions with what its parts see, and does what they say.
 
-Owns: which duties there are, burst's state, and how the parts meet. Does not own: any decision (`burst`, `demand`,
+Owns: which duties there are, burst's state, and how the parts meet. Does not own: any decision (`lane`, `demand`,
 `home`), any answer to others (`answers`).
 """
 
@@ -9,8 +9,6 @@ import math
 import time
 from typing import Final
 
-from .burst import step
-from .burst_client import BurstClient
 from .caddy import Caddy
 from .checks import Lane
 from .demand import load
@@ -18,6 +16,8 @@ from .duties import Duties
 from .environment import Settings
 from .expect import Scene
 from .id_token import IdToken
+from .lane import step
+from .lane_client import BurstClient
 from .log import Moves
 from .state import Burst, Cancel, Event, Phase, Renew, Request, Tick
 from .tunnel import PROBE_S, Tunnel

@@ -1,6 +1,6 @@
 """The words of burst's state machine: its states, what happens to it, and what the pilot then does.
 
-Owns: plain data. Does not own: the steps from state to state (`burst`).
+Owns: plain data. Does not own: the steps from state to state (`lane`).
 """
 
 import math

@@ -19,7 +19,7 @@ from components.gateway.pilot_container import PACKAGE
 
 POLICY = {"wake": "pressure", "idle_s": 60.0, "deadline_s": 45.0, "retry_s": 30.0, "slow_s": 2.0, "recovered_s": 1.0}
 
-DECISIONS = ("state", "prometheus", "engine", "prompts", "expect", "environment", "demand", "home", "burst")
+DECISIONS = ("state", "prometheus", "engine", "prompts", "expect", "environment", "demand", "home", "lane")
 """Modules without clock or I/O, each after those that it imports."""
 Rules = Any
 """The names of all of them, as they are or with one rule changed: no type but its names."""

@@ -1,6 +1,6 @@
 """The pilot's own requests to burst, one at a time as the state machine wants them.
 
-Owns: what is asked and what an answer says. Does not own: when to ask (`burst`), the token (`id_token`).
+Owns: what is asked and what an answer says. Does not own: when to ask (`lane`), the token (`id_token`).
 """
 
 import asyncio
