@@ -9,6 +9,7 @@ A secret volume mounts versions of one secret, so several files can't stand side
 
 import ast
 import io
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,9 +41,9 @@ def archive(package: Path = PACKAGE) -> bytes:
     """The program as a zip: the same bytes wherever and whenever it is built, so that only a change is a new version.
 
     Stored, not deflated, because builds of zlib make different bytes of the same text; without docstrings, which are a
-    fifth of it and nobody reads there.
+    fifth of it and nobody reads there, and with one space where the source has four.
     """
-    files = {f"{package.name}/{path.name}": _without_docstrings(path.read_bytes()) for path in package.glob("*.py")}
+    files = {f"{package.name}/{path.name}": _lean(path.read_bytes()) for path in package.glob("*.py")}
     files["__main__.py"] = _START
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as target:
@@ -61,8 +62,8 @@ def archive(package: Path = PACKAGE) -> bytes:
     return packed.getvalue()
 
 
-def _without_docstrings(source: bytes) -> bytes:
-    """`source` with every docstring empty and every other line where it was, so that tracebacks keep their numbers."""
+def _lean(source: bytes) -> bytes:
+    """`source` with empty docstrings and little indentation, each line where it was: tracebacks keep their numbers."""
     lines = source.splitlines(keepends=True)
     statements = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr))
     texts = [text for text in statements if isinstance(text, ast.Constant) and isinstance(text.value, str)]
@@ -70,7 +71,7 @@ def _without_docstrings(source: bytes) -> bytes:
         first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
         end = lines[last][text.end_col_offset :]
         lines[first : last + 1] = [lines[first][: text.col_offset] + b'""' + b"\n" * (last - first) + end]
-    return b"".join(lines)
+    return re.sub(rb"(?m)^(?: {4})+", lambda indent: b" " * (len(indent[0]) // 4), b"".join(lines))
 
 
 def command() -> list[str]:

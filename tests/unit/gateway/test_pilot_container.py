@@ -82,21 +82,28 @@ def test_entries_are_sorted_stored_and_readable_by_all() -> None:
         assert (entry.date_time, entry.create_system, entry.flag_bits) == ((1980, 1, 1, 0, 0, 0), 3, 0)
 
 
-def places(module: ast.Module) -> list[tuple[str, int, int]]:
-    """Kind, line and column of all that a file does: of everything but its docstrings."""
-    texts = [node for node in ast.walk(module) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)]
-    passed = {id(node) for text in texts for node in (text, text.value)}
-    located = (node for node in ast.walk(module) if isinstance(node, (ast.stmt, ast.expr)) and id(node) not in passed)
-    return [(type(node).__name__, node.lineno, node.col_offset) for node in located]
+def shape(module: ast.Module) -> tuple[str, list[int]]:
+    """All that a file does, and the line of each part: of everything but its docstrings."""
+    for node in ast.walk(module):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            node.value.value = ""
+    located = (node for node in ast.walk(module) if isinstance(node, (ast.stmt, ast.expr)))
+    return ast.dump(module), [node.lineno for node in located]
 
 
 def test_every_file_does_what_its_source_does_line_by_line_and_brings_no_docstring() -> None:
     packed = entries(archive())
     for path in PACKAGE.glob("*.py"):
         source, shipped = ast.parse(path.read_bytes()), packed[f"pilot/{path.name}"]
-        assert places(source) == places(shipped), path.name
         assert ast.get_docstring(source), path.name
         assert not ast.get_docstring(shipped), path.name
+        assert shape(source) == shape(shipped), path.name
+
+
+def test_a_text_that_loses_its_indentation_is_seen(package: Path) -> None:
+    file = package / "pilot.py"
+    file.write_text(file.read_text() + 'X = """a\n    b"""\n')
+    assert shape(ast.parse(file.read_bytes())) != shape(entries(archive(package))["pilot/pilot.py"])
 
 
 def test_program_too_large_for_a_secret_is_refused(package: Path) -> None:
