@@ -21,15 +21,19 @@ from components import ports
 from components.gateway import tunnel
 from components.gateway.caddy import pilot_routes
 from components.gateway.caddy.config import SECRET_LIMIT
+from components.gateway.caddy.upstreams import upstreams
 from components.gateway.sidecar import kept_running
 from components.gateway.speeds import first_tokens_s, speed
 from components.machines.requests import TEXT_TOKENS, answer_s, first_token_s
 from components.machines.speeds import BURST_START_S, Speed
 from components.settings import Lane, Settings
+from components.vm.server import BATCH_S
 
 FOLDER: Final = "/etc/pilotlight/pilot"
 FILE: Final = "pilot.zip"
 PACKAGE: Final = Path(__file__).parent / "pilot"
+VM_STUCK_LEAST_S: Final = 10.0
+"""A machine that is stuck for less is one that was busy with something else."""
 _START: Final = b"from pilot.__main__ import start\n\nstart()\n"
 
 
@@ -75,9 +79,9 @@ def _lean(source: bytes) -> bytes:
 
 
 def command() -> list[str]:
-    """The program in a loop: without it burst gets nothing, and home and vm serve on."""
+    """The program in a loop: without it burst gets nothing, and home and vm serve on by their checks."""
     return kept_running(
-        "the pilot is away: burst gets no requests, and nothing is freed that hangs at home",
+        "the pilot is away: burst gets no requests, no lane is judged, and nothing is freed that hangs at home",
         "python",
         f"{FOLDER}/{FILE}",
     )
@@ -90,9 +94,11 @@ def environment(
 
     `dials` are the lanes' addresses exactly as they stand in Caddy's configuration.
     """
-    burst = settings.burst
-    home = dials.get(Lane.HOME, "")
+    burst, contract = settings.burst, settings.contract
+    home, lanes = dials.get(Lane.HOME, ""), upstreams(settings, vm_address="")
     vm = speed(settings, Lane.VM) if Lane.VM in settings.lanes else None
+    # Of several machines behind a balancer each look would find another one's counters.
+    watched = vm if settings.vm.most_replicas == 1 else None
     return {
         "PILOT_LISTEN": pilot_routes.PILOT,
         "PILOT_CHECKS": ports.loopback(ports.CHECKS),
@@ -107,6 +113,7 @@ def environment(
         "PILOT_RECOVERED_S": str(burst.recovered_s),
         "BURST_URL": burst_url,
         "HOME_ADDRESS": home,
+        "HOME_HOST": next((each.check_host for each in lanes if each.lane is Lane.HOME), ""),
         "HOME_DIAL": home,
         "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
@@ -115,8 +122,8 @@ def environment(
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
-        # Of several machines behind a balancer each look would find another one's counters.
-        "VM_PROMPT": _prompt(vm, settings.contract.picture_tokens) if vm and settings.vm.most_replicas == 1 else "",
+        "VM_PROMPT": _prompt(watched, contract.picture_tokens) if watched else "",
+        "VM_STUCK_S": _stuck_s(watched, contract.most_picture_tokens) if watched else "",
         "SOCKS5": ports.loopback(ports.SOCKS5),
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
@@ -127,6 +134,11 @@ def _prompt(vm: Speed, picture_tokens: int) -> str:
     """Tokens a second, as the VM's counters will have them: of a text, and of a picture with a text."""
     picture = (TEXT_TOKENS + picture_tokens) / first_token_s(vm, TEXT_TOKENS, picture_tokens)
     return f"{vm.prompt:.4g} {picture:.4g}"
+
+
+def _stuck_s(vm: Speed, picture_tokens: int) -> str:
+    """Three times the longest piece of work with nothing to see: the largest picture's encoding, or a batch."""
+    return f"{max(VM_STUCK_LEAST_S, 3 * max(picture_tokens / vm.picture, BATCH_S)):.3g}"
 
 
 def _seconds(settings: Settings, lane: Lane) -> str:

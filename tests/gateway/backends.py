@@ -198,7 +198,8 @@ class Pilot(Lane):
         super().reset()
         self.asked: list[str] = []
         self.says = {"/ready": 200, "/lane/burst": 503, "/status": 200}
-        self.says |= {f"/lane/vm/{size}": 200 for size in Size} | {f"/lane/refuse/{size}": 503 for size in Size}
+        for path, status in (("/lane/home", 200), ("/lane/vm", 200), ("/lane/refuse", 503)):
+            self.says |= {f"{path}/{size}": status for size in Size}
 
     def checked(self, path: str) -> tuple[int, bytes]:
         self.asked.append(path)
@@ -220,9 +221,19 @@ class Tunnel:
         started = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 1055), loop)
         self._server = started.result(10)
         self._loop = loop
+        self._pipes: set[asyncio.Future[None]] = set()
+
+    def cut(self) -> None:
+        """Every connection breaks, as when the daemon ends; the next one is dialled again."""
+        for pipe in [*self._pipes]:
+            pipe.cancel()
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(close(self._server), self._loop).result(10)
+        self.run(close(self._server))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """In the toys' loop."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -247,11 +258,13 @@ class Tunnel:
         writer.write(b"\x05\x00\x00\x01" + bytes(6))
         # Either side's end ends both: half-closed connections would outlive their test.
         pipes = {asyncio.ensure_future(way) for way in (_pipe(reader, upstream[1]), _pipe(upstream[0], writer))}
+        self._pipes |= pipes
         try:
             await asyncio.wait(pipes, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for pipe in pipes:
                 pipe.cancel()
+            self._pipes -= pipes
             upstream[1].close()
 
 

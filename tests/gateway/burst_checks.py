@@ -209,6 +209,7 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
 
     for wedged in (True, False):
         here.home.down()
+        here.pilot.says |= {f"/lane/home/{size}": 503 for size in SIZES}
         warm(here)
         if wedged:
             here.pilot.behaviour.check_delay = 30
@@ -218,6 +219,7 @@ def without_a_pilot_home_and_vm_serve(here: World) -> None:
         here.burst.reset()
         for _ in range(5):
             assert lanes() == {"vm"}
+        # The last that it said of home doesn't last.
         here.home.up()
         assert happens(lambda: lanes() == {"home"})
         assert here.burst.begun == 0
@@ -238,6 +240,23 @@ def a_size_skips_the_vm_while_it_would_be_later(here: World) -> None:
             waiting.join(30)
             assert [(a.status, a.lane) for a in answers] == [(200, "vm")], size
             assert here.vm.received[-1].sha256 == sha256(body)
+
+
+def a_sick_home_is_left_as_if_it_were_down(here: World) -> None:
+    """Though its own check says that it is well; by size, and back as soon as the pilot says so."""
+    here.home.up()
+    assert happens(lambda: {here.call(body=body).lane for found in SIZES.values() for body in found} == {"home"})
+    for size, bodies in SIZES.items():
+        here.pilot.says[f"/lane/home/{size}"] = 503
+        asked_again(here, f"/lane/home/{size}")
+        assert {here.call(body=body).lane for body in bodies} == {"vm"}
+        others = [other for name, found in SIZES.items() if name != size for other in found]
+        assert {here.call(body=other).lane for other in others} == {"home"}
+        here.pilot.says[f"/lane/home/{size}"] = 200
+        asked_again(here, f"/lane/home/{size}")
+        assert {here.call(body=body).lane for body in bodies} == {"home"}
+    here.home.down()
+    assert happens(lambda: here.call().lane == "vm"), "a home that is down is down, whatever the pilot says"
 
 
 def who_is_spared_the_vm_gets_the_next_lane_that_is_up(here: World) -> None:
@@ -385,8 +404,8 @@ def admin_is_for_the_pilot_alone(here: World) -> None:
 CHECKS: list[Check] = [
     cold_burst_gets_nothing, warm_burst_is_first_and_the_vm_its_backup, cloud_run_s_own_answers_are_never_seen,
     a_500_goes_on_to_the_next_lane_that_is_up, a_500_walks_in_no_circle,
-    broken_after_it_began_is_visible, gone_caller_frees_burst, a_size_skips_the_vm_while_it_would_be_later,
-    who_is_spared_the_vm_gets_the_next_lane_that_is_up, what_comes_too_late_is_refused_at_once,
-    nothing_is_refused_that_a_lane_takes, only_burst_sees_the_token, status_is_the_pilot_s, waiting_can_be_counted,
-    admin_is_for_the_pilot_alone,
+    broken_after_it_began_is_visible, gone_caller_frees_burst, a_sick_home_is_left_as_if_it_were_down,
+    a_size_skips_the_vm_while_it_would_be_later, who_is_spared_the_vm_gets_the_next_lane_that_is_up,
+    what_comes_too_late_is_refused_at_once, nothing_is_refused_that_a_lane_takes, only_burst_sees_the_token,
+    status_is_the_pilot_s, waiting_can_be_counted, admin_is_for_the_pilot_alone,
 ]  # fmt: skip

@@ -260,6 +260,8 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (token_for_every_lane, seen.only_burst_sees_the_token),
     (no_token_needed, seen.only_burst_sees_the_token),
     (platform_s_answers_pass, seen.cloud_run_s_own_answers_are_never_seen),
+    (sizes_ask_nobody, seen.a_sick_home_is_left_as_if_it_were_down),
+    (sizes_are_one, seen.a_sick_home_is_left_as_if_it_were_down),
     (sizes_ask_nobody, seen.a_size_skips_the_vm_while_it_would_be_later),
     (sizes_are_one, seen.a_size_skips_the_vm_while_it_would_be_later),
     (sizes_need_the_pilot, seen.without_a_pilot_home_and_vm_serve),

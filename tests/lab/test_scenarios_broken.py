@@ -89,7 +89,7 @@ def in_pilot(rule: str, instead: str) -> Plant:
     return plant
 
 
-cold_burst_called_warm = in_pilot("self._lane(sends(pilot.burst))", "self._lane(True)")
+cold_burst_called_warm = in_pilot("self._lane(sends(pilot.scene().burst))", "self._lane(True)")
 
 
 def says(words: str) -> Callable[[Result], bool]:

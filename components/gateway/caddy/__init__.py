@@ -11,8 +11,9 @@ A request's journey, with the file that each step stands in:
     4. Method, length and size are checked before a lane can be blamed: 405, 411, 413 (`routes`, `answers`).
     5. The size of its body chooses one of the proxy handlers: short text, long text, picture (`routes`, `walk`).
     6. The handler takes the first lane that its checks found up (`checks`), that did not just fail and that has a free
-       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). The VM is up for a
-       size only while the pilot doesn't say that another lane's first token comes sooner (`checks`, `pilot_routes`).
+       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). Home and the VM are up
+       for a size only while the pilot doesn't say that they are sick, or later than another lane (`checks`,
+       `pilot_routes`).
     7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`).
 
 **Home up.** Step 6 takes home, the first of `lanes`. Caddy dials `home:80` through the tunnel's SOCKS5 listener, for
@@ -27,6 +28,10 @@ ends the tunnel's daemon (`gateway.pilot`), which breaks the hanging connection,
 **Home answers 500.** The request may be at fault, so home is not left alone: the next request takes it as before. This
 one is repeated on the lanes after home, by a mark that each attempt leaves in its header (`next_lane`), if its body is
 in memory. The last lane's 500 goes back as it is, and so does that of a service that lives at home alone.
+
+**Home's engine stuck, or failing every request.** Its check passes. The pilot sees that nothing moves, or that answers
+are 500, asks for one token itself, and says no for home from then on; who hangs there is freed as above. Without the
+pilot the check decides alone.
 
 **All full.** No lane has a free slot, so step 6 looks again every `TRY_INTERVAL` until one has, for `wait_s` at most
 (`walk`); then the caller gets 503 with `Retry-After` (`answers`). A service that lives at home alone waits for

@@ -32,14 +32,14 @@ def server(lanes: Sequence[Upstream]) -> Json:
             {
                 "match": [{"path": [pilot_routes.READY_PATH]}],
                 "handle": [{"handler": "static_response", "status_code": 200}],
-            }
+            },
+            *(_unless_left(upstream) for upstream in lanes if upstream.lane is not Lane.BURST),
         ]
     if judged(lanes):
-        own += [
-            *(_unless_later(upstream) for upstream in lanes if upstream.lane is Lane.VM),
-            # No answer of the pilot's is no refusal.
-            {"match": [{"header": {"X-Lane": [refusal.DIAL]}}], "handle": [pilot_routes.ask(f"/lane/refuse/{_SIZE}")]},
-        ]
+        # No answer of the pilot's is no refusal.
+        own.append(
+            {"match": [{"header": {"X-Lane": [refusal.DIAL]}}], "handle": [pilot_routes.ask(f"/lane/refuse/{_SIZE}")]}
+        )
     return {
         "listen": [ports.loopback(ports.CHECKS)],
         "protocols": ["h1"],
@@ -80,15 +80,16 @@ def _check(upstream: Upstream) -> Json:
     }
 
 
-def _unless_later(vm: Upstream) -> Json:
-    """A size skips the VM while the pilot says 503. Any other answer of it, or none: the VM's own decides."""
+def _unless_left(upstream: Upstream) -> Json:
+    """A size skips home or the VM while the pilot says 503. Any other answer of it, or none: the lane's own decides."""
     refuse: Json = {"handler": "static_response", "status_code": 503}
     ask = pilot_routes.ask(
-        f"/lane/vm/{_SIZE}",
-        # No routes: goes on to the next handler.
+        f"/lane/{upstream.lane}/{_SIZE}",
+        # No routes: goes on to the lane's own check.
         handle_response=[{"match": {"status_code": [503]}, "routes": [{"handle": [refuse]}]}, {"routes": []}],
     )
     return {
-        "match": [{"header": {"X-Lane": [vm.dial], SIZE_HEADER: ["*"]}}],
-        "handle": [answers.subroute([{"handle": [ask, _check(vm)]}], on_error=[{"handle": [_check(vm)]}])],
+        "match": [{"header": {"X-Lane": [upstream.dial], SIZE_HEADER: ["*"]}}],
+        # Nor is the pilot's absence an answer.
+        "handle": [answers.subroute([{"handle": [ask]}], on_error=[{"handle": []}])],
     }

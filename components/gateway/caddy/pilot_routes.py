@@ -1,7 +1,7 @@
 """Every question that Caddy asks the pilot: whether to start, and the state of the lanes.
 
 Owns: every route that leads to the pilot. Does not own: the pilot's answers (`pilot`), the decision that a lane's check
-makes of them (`checks`). A pilot that is dead, late or stuck costs burst and nothing else.
+makes of them (`checks`). A pilot that is dead, late or stuck costs burst and the judgement of the lanes.
 """
 
 from collections.abc import Sequence

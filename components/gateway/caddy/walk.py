@@ -134,8 +134,10 @@ def _proxy(
     passive: Json = {"max_fails": 1}
     asks: Json = {"X-Lane": ["{http.reverse_proxy.active.target_upstream}"]}
     slots: list[Json] = [{"dial": upstream.dial, "max_requests": upstream.max_requests} for upstream in lanes]
+    if len(lanes) > 1:
+        # The pilot is asked who is sooner. Where sizes are not told apart, one stands for all.
+        asks[SIZE_HEADER] = [size or Size.SHORT]
     if size:
-        asks[SIZE_HEADER] = [size.value]
         slots.append({"dial": refusal.DIAL})
     own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if onwards else {})
     handler: Json = {

@@ -1,4 +1,4 @@
-"""What others may ask the pilot: Caddy whether to send requests to burst and the VM, people how the lanes are.
+"""What others may ask the pilot: Caddy whether to send requests to a lane, people how the lanes are.
 
 Owns: the paths, HTTP as a server as little as is needed. Does not own: what is told (`lane`, `expect`, `status`).
 """
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from .expect import SIZES, Declared, Scene, allows_vm, refuses
+from .expect import SIZES, Declared, Scene, allows_home, allows_vm, refuses
 from .lane import sends
 from .net import FAILURES
 from .pilot import Pilot
@@ -33,7 +33,8 @@ class Answers:
         self._asked: float | None = None
         """When Caddy first asked about a lane, by the monotonic clock."""
         self._known: dict[str, Callable[[], Reply]] = {
-            "/lane/burst": lambda: self._lane(sends(pilot.burst)),
+            "/lane/burst": lambda: self._lane(sends(pilot.scene().burst)),
+            **{f"/lane/home/{size}": partial(self._judged, allows_home, size) for size in SIZES},
             **{f"/lane/vm/{size}": partial(self._judged, allows_vm, size) for size in SIZES},
             **{f"/lane/refuse/{size}": partial(self._judged, refuses, size) for size in SIZES},
             "/ready": self._ready,

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from .environment import Settings, address
+from .lane import DOWN_AFTER
 from .prometheus import samples
-from .state import Load, Policy
+from .state import Lane, Load, Phase, Policy
 
-_CADDY: Final = {"caddy_http_requests_in_flight": "", "caddy_http_requests_total": ""}
+_ERRORS: Final = "caddy_http_request_duration_seconds_count"
+"""Counts answers as the total does, and by status, too."""
+_CADDY: Final[Mapping[str, str]] = {
+    "caddy_http_requests_in_flight": "", "caddy_http_requests_total": "", _ERRORS: ""
+}  # fmt: skip
 _LANES: Final = {'handler="reverse_proxy"', 'server="api"'}
 """Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
 _HOP: Final = {'handler="reverse_proxy"', 'server="burst"'}
@@ -36,6 +41,8 @@ class Traffic:
     """Lanes that a request failed on a moment ago."""
     ended: tuple[float, float, float] | None = None
     """Answers by burst, by the other lanes, and by none: refused, because they would come too late."""
+    errors: float | None = None
+    """Answers of 500 that callers got."""
 
     def unseen(self) -> "Traffic":
         """What is left of it where Caddy does not answer."""
@@ -55,11 +62,13 @@ def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, setti
     )
     if not text:
         return after
-    counted, served, elsewhere, refused = -sum(in_flight.values()), 0.0, 0.0, 0.0
+    counted, served, elsewhere, refused, errors = -sum(in_flight.values()), 0.0, 0.0, 0.0, 0.0
     for name, labels, value in samples(text, _CADDY):
         known = set(labels.split(","))
         if name == "caddy_http_requests_in_flight":
             counted += int(value) if known >= _LANES else 0
+        elif name == _ERRORS:
+            errors += value if known >= {'code="500"', *_LANES} else 0
         elif known >= _HOP:
             served, elsewhere = served + value, elsewhere - value
         elif known >= _REFUSAL:
@@ -67,19 +76,24 @@ def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, setti
         elif known >= _LANES:
             elsewhere += value
     waiting = max(0, min(counted, before.counted))
-    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere, refused))
+    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere, refused), errors=errors)
 
 
-def load(before: Traffic, after: Traffic, settings: Settings, *, home_up: bool, homeless: bool) -> Load:
-    """What the traffic means for burst. `home_up`: home answered its last check; `homeless`: it failed for some time.
+def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None) -> dict[str, Load]:
+    """What the traffic means for each lane.
 
-    Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have.
+    Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have: where
+    there is none, or it failed for some time, or is slow. The VM's engine counts no errors, so all that callers see are
+    a reason to ask it.
     """
+    homeless = home is None or home.failures >= DOWN_AFTER or home.phase is Phase.SLOW
     new = after.ended or (0.0, 0.0, 0.0)
     old = before.ended or new
-    running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and new[1] > old[1]))
-    home_free = home_up and after.in_flight.get("home", 0) < settings.home_capacity
-    return Load(
+    ended = new[1] > old[1]
+    running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and ended))
+    home_free = home is not None and home.takes and after.in_flight.get("home", 0) < settings.home_capacity
+    errors = int((after.errors or 0) - (after.errors or 0 if before.errors is None else before.errors))
+    burst = Load(
         in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),
         # Who was refused would have waited.
         wanted=demand(
@@ -91,6 +105,9 @@ def load(before: Traffic, after: Traffic, settings: Settings, *, home_up: bool, 
         ),
         failures=max(0, after.fails - before.fails),
     )
+    at_home = max(after.in_flight.get("home", 0), int(not homeless and ended))
+    found = {"home": Load(at_home), "burst": burst, "vm": Load(running_on_vm, errors=max(0, errors))}
+    return {lane: found[lane] for lane in settings.dials}
 
 
 def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int, *, home_free: bool = False) -> bool:

@@ -6,12 +6,12 @@ Owns: the variables' names, and a sentence for each that is missing or wrong. Do
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from .expect import SIZES, Declared, Pace
+from .expect import SIZES, SLACK_S, Declared, Pace
 from .state import Policy
 
 _PACE: Final = (*SIZES, "answer")
@@ -31,11 +31,16 @@ class Settings:
     burst_url: str
     """Empty without burst; then `dials` has none either."""
     home: tuple[str, int] | None
+    home_host: str
+    """Name of the model's service at home, by which its metrics are found; empty: nobody looks at them."""
     socks: tuple[str, int]
     dials: dict[str, str]
     home_capacity: int
     vm_capacity: int
     policy: Policy
+    """Burst's."""
+    policies: dict[str, Policy]
+    """By lane."""
     declared: Declared
     vm_prompt: tuple[float, float] | None
     """Tokens a second that the VM reads, as declared; 0 where its metrics don't tell."""
@@ -82,17 +87,21 @@ def settings(env: Mapping[str, str]) -> Settings:
         policy=policy,
     )
     dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in lanes}
+    home_host = take("HOME_HOST", str, "the name of the model's service, or empty")
+    vm_stuck_s = take("VM_STUCK_S", lambda text: _positive(text) if text else 0.0, f"{seconds}, or empty")
     found = Settings(
         listen=take("PILOT_LISTEN", address, "host:port"),
         admin=take("PILOT_ADMIN_SOCKET", _placed, in_folder),
         id_token=take("PILOT_ID_TOKEN", _placed, in_folder),
         burst_url=take("BURST_URL", lambda text: text and _url(text), "an http or https URL without a path, or empty"),
         home=take("HOME_ADDRESS", lambda text: address(text) if text else None, "host:port, or empty"),
+        home_host=home_host,
         socks=take("SOCKS5", address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
         home_capacity=capacities["home"],
         vm_capacity=capacities["vm"],
         policy=policy,
+        policies={},
         declared=declared,
         vm_prompt=take("VM_PROMPT", _two_speeds, "tokens a second of texts and of pictures with texts, or empty"),
         tailscaled=take("TAILSCALED_SOCKET", str, "a path, or empty"),
@@ -105,7 +114,28 @@ def settings(env: Mapping[str, str]) -> Settings:
         wrong.append("PILOT_RECOVERED_S is above PILOT_SLOW_S; between the two nothing may change")
     if wrong:
         raise SettingsError("; ".join(wrong))
-    return found
+    return replace(found, policies={lane: _policy(lane, found, vm_stuck_s) for lane in found.dials})
+
+
+def _policy(lane: str, found: Settings, vm_stuck_s: float) -> Policy:
+    """Burst's as set. Home is slow where the VM is sooner; the VM is as slow as it is, and may be busy with itself."""
+    burst = found.policy
+    if lane == "home":
+        vm = found.declared.paces.get("vm")
+        slow_s = max(burst.slow_s, vm.first_s["short"] + SLACK_S if vm else 0.0)
+        return replace(burst, sleeps=False, watched=bool(found.home_host), slow_s=slow_s)
+    if lane == "vm":
+        stuck_s, slots = vm_stuck_s or math.inf, found.vm_capacity
+        return replace(
+            burst,
+            sleeps=False,
+            watched=vm_stuck_s > 0,
+            slow_s=math.inf,
+            recovered_s=stuck_s,
+            stuck_s=stuck_s,
+            slots=slots,
+        )
+    return burst
 
 
 def _positive(text: str) -> float:

@@ -1,6 +1,6 @@
-"""How long a first token would take on each lane, and what follows for the VM: sooner than waiting, or out of time.
+"""How long a first token would take on each lane, and what follows: who is sooner, and who is out of time.
 
-Owns: the arithmetic and both verdicts. Does not own: the declared seconds (`environment`), whom they are told
+Owns: the arithmetic and the verdicts. Does not own: the declared seconds (`environment`), whom they are told
 (`answers`). Pure.
 
 A size of request is judged by one request, its reference (`components.machines.requests`): the gateway knows lengths
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from .state import Burst, Phase, Policy
+from .state import Lane, Phase, Policy
 
 SIZES: Final = ("short", "long", "picture")
 CONTENTION: Final = 0.56
@@ -31,9 +31,9 @@ class Pace:
     answer_s: float
     capacity: int
 
-    def turn_s(self, size: str) -> float:
+    def turn_s(self, first_s: float) -> float:
         """From one slot that becomes free to the next, while all are taken by such requests."""
-        return (self.first_s[size] + self.answer_s) / self.capacity
+        return (first_s + self.answer_s) / self.capacity
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Scene:
     """What is there at one moment."""
 
     now: float
-    home: Phase = Phase.DOWN
-    home_since: float = -math.inf
-    burst: Burst = field(default_factory=Burst)
+    home: Lane = field(default_factory=lambda: Lane(Phase.DOWN))
+    burst: Lane = field(default_factory=Lane)
+    vm: Lane = field(default_factory=lambda: Lane(Phase.WARM))
     in_flight: Mapping[str, int] = field(default_factory=dict[str, int])
     waiting: int = 0
     failing: frozenset[str] = frozenset()
@@ -66,17 +66,22 @@ class Declared:
 
 
 def expected(size: str, declared: Declared, scene: Scene) -> dict[str, float]:
-    """Seconds to a first token on each lane; infinite for one that can't come."""
+    """Seconds to a first token on each lane; infinite for one that can't come. A slow home is as late as it was."""
     found: dict[str, float] = {}
-    up = {"home": scene.home is Phase.WARM, "burst": scene.burst.phase is Phase.WARM}
+    slow = scene.home.phase is Phase.SLOW and scene.home.lateness_s < math.inf
+    up = {"home": scene.home.takes or slow, "burst": scene.burst.phase is Phase.WARM}
+    firsts = {lane: pace.first_s[size] for lane, pace in declared.paces.items()}
+    if slow and "home" in firsts:
+        firsts["home"] = max(firsts["home"], scene.home.lateness_s)
     serving = [lane for lane in declared.paces if up.get(lane) and lane not in scene.failing]
     full = [lane for lane in serving if scene.in_flight.get(lane, 0) >= declared.paces[lane].capacity]
     # All full lanes serve one line.
-    served = sum(1 / declared.paces[lane].turn_s(size) for lane in full)
+    served = sum(1 / declared.paces[lane].turn_s(firsts[lane]) for lane in full)
     for lane, pace in declared.paces.items():
-        first = pace.first_s[size]
+        first = firsts[lane]
         if lane == "vm":
-            found[lane] = first * scene.correction * _crowded(min(scene.in_flight.get(lane, 0), pace.capacity - 1))
+            running = min(scene.in_flight.get(lane, 0), pace.capacity - 1)
+            found[lane] = math.inf if scene.vm.sick else first * scene.correction * _crowded(running)
         elif lane in full:
             found[lane] = scene.waiting / served + first
         elif lane in serving:
@@ -85,7 +90,7 @@ def expected(size: str, declared: Declared, scene: Scene) -> dict[str, float]:
             start = _start(declared, scene)
             # Who still waits then, and has no slot at once.
             left = max(0.0, scene.waiting - start * served - pace.capacity) if start < math.inf else 0.0
-            found[lane] = start + left / (served + 1 / pace.turn_s(size)) + first
+            found[lane] = start + left / (served + 1 / pace.turn_s(first)) + first
         else:
             found[lane] = math.inf
     return found
@@ -111,6 +116,18 @@ def _start(declared: Declared, scene: Scene) -> float:
             return math.inf
 
 
+def allows_home(size: str, declared: Declared, scene: Scene) -> bool:
+    """Whether home, if it is slow, is still not later than another lane; a sick one is left."""
+    if scene.home.phase is not Phase.SLOW:
+        return True
+    found = expected(size, declared, scene)
+    if "vm" in found:
+        can = scene.vm.takes and "vm" not in scene.failing
+        found["vm"] = found["vm"] + _turn_s(declared, scene, found["vm"]) if can else math.inf
+    own = found.pop("home", scene.home.lateness_s)
+    return own < math.inf and all(own <= seconds for seconds in found.values())
+
+
 def allows_vm(size: str, declared: Declared, scene: Scene) -> bool:
     """Whether the VM's first token comes in time, and not later than another lane's would."""
     found = expected(size, declared, scene)
@@ -128,10 +145,14 @@ def refuses(size: str, declared: Declared, scene: Scene) -> bool:
     # A lane that just failed, or is slow, gets nothing now, and may the next moment.
     if "burst" in found and scene.burst.phase in (Phase.WARM, Phase.SLOW):
         return False
-    if "home" in found and (scene.home is not Phase.DOWN or scene.now - scene.home_since < SETTLED_S):
+    away = scene.home.sick or scene.home.phase is Phase.DOWN
+    if "home" in found and (not away or scene.now - scene.home.since < SETTLED_S):
         return False
+    # A sick VM is no slow one: it may be well again soon, with other requests just as without.
+    return declared.timeout_s < found["vm"] + _turn_s(declared, scene, found["vm"]) < math.inf
+
+
+def _turn_s(declared: Declared, scene: Scene, first_s: float) -> float:
+    """Until the VM has a free slot. Nobody's place in the line counts: all who wait would be refused with the last."""
     pace = declared.paces["vm"]
-    full = scene.in_flight.get("vm", 0) >= pace.capacity
-    # Nobody's place in the line counts: all who wait would be refused with the last.
-    turn = (found["vm"] + pace.answer_s) / pace.capacity if full else 0.0
-    return found["vm"] + turn > declared.timeout_s
+    return pace.turn_s(first_s) if scene.in_flight.get("vm", 0) >= pace.capacity else 0.0

@@ -1,30 +1,37 @@
-"""The pilot's own requests to burst, one at a time as the state machine wants them.
+"""The pilot's own requests to a lane's engine, one at a time as the state machine wants them.
 
-Owns: what is asked and what an answer says. Does not own: when to ask (`lane`), the token (`id_token`).
+Owns: the way to each lane, what is asked there, and what an answer says. Does not own: when to ask (`lane`), the token
+(`id_token`).
 """
 
 import asyncio
 import json
 import ssl
 import time
+from collections.abc import Awaitable
+from dataclasses import replace
 from urllib.parse import urlsplit
 
-from .engine import Engine, engine, first_token
-from .environment import Settings
+from .engine import Engine, engine, first_token, moved, new_errors
+from .environment import Settings, address
 from .id_token import IdToken
 from .log import described
-from .net import FAILURES, fetch
+from .net import FAILURES, Stream, fetch, through_socks
+from .prompts import Prompts, prompts
 from .state import Answer, Ask, Request
 
 
-class BurstClient:
-    """Burst's service, at its public address."""
+class LaneClient:
+    """The engine of the lane `name`: home's through the tunnel, burst's at its public address, the VM's directly."""
 
-    def __init__(self, settings: Settings, token: IdToken) -> None:
-        self._url, self._token = settings.burst_url, token
+    def __init__(self, name: str, settings: Settings, token: IdToken) -> None:
+        self.prompts = Prompts()
+        """The VM's."""
+        self._name, self._settings, self._token = name, settings, token
         self._engines: dict[float, Engine] = {}
         self._model = ""
-        self._tls = ssl.create_default_context() if self._url.startswith("https:") else None
+        secure = name == "burst" and settings.burst_url.startswith("https:")
+        self._tls = ssl.create_default_context() if secure else None
 
     async def ask(self, request: Request) -> Answer:
         """How it ended; within its time."""
@@ -38,29 +45,46 @@ class BurstClient:
             return Answer(request.serial, 0, spent if late else None, late, f"{request.ask}: {described(error)}")
 
     async def _asked(self, request: Request, begun: float) -> Answer:
-        if not self._token.text:
-            raise ConnectionError(f"no ID token yet: {self._token.error}")
         if request.ask is Ask.TRY:
             wanted = {"model": self._model} if self._model else {}
             body = json.dumps({**wanted, "prompt": "1", "max_tokens": 1, "temperature": 0})
             status, _ = await self._send("POST", "/v1/completions", body)
-            seconds = time.monotonic() - begun
+            answer = Answer(request.serial, status, time.monotonic() - begun)
         else:
             status, text = await self._send("GET", "/health" if request.ask is Ask.WAKE else "/metrics")
-            seconds = self._latency(text) if request.ask is Ask.LOOK and status == 200 else None
-        return Answer(request.serial, status, seconds, error="" if status < 400 else f"{request.ask}: HTTP {status}")
+            looked = request.ask is Ask.LOOK and status == 200
+            answer = self._read(request.serial, text) if looked else Answer(request.serial, status)
+        return replace(answer, error="" if status < 400 else f"{request.ask}: HTTP {status}")
 
     async def _send(self, method: str, path: str, body: str = "") -> tuple[int, str]:
-        parts = urlsplit(self._url)
-        port = parts.port or (443 if self._tls else 80)
-        connection = asyncio.open_connection(parts.hostname, port, ssl=self._tls)
-        headers = {"X-Serverless-Authorization": f"Bearer {self._token.text}", "Content-Type": "application/json"}
-        return await fetch(connection, parts.netloc, path, headers, method, body)
+        headers = {"Content-Type": "application/json"}
+        if self._name == "burst":
+            if not self._token.text:
+                raise ConnectionError(f"no ID token yet: {self._token.error}")
+            headers["X-Serverless-Authorization"] = f"Bearer {self._token.text}"
+        host, connection = self._way(path)
+        return await fetch(connection, host, path, headers, method, body)
 
-    def _latency(self, text: str) -> float | None:
+    def _way(self, path: str) -> tuple[str, Awaitable[Stream]]:
+        """The Host to ask for, and a connection."""
+        settings = self._settings
+        if self._name == "home" and settings.home:
+            # Every service at home has metrics: Traefik finds the model's by the service's name.
+            host = settings.home_host if path == "/metrics" else settings.dials["home"]
+            return host, through_socks(settings.socks, settings.home)
+        if self._name == "burst":
+            parts = urlsplit(settings.burst_url)
+            port = parts.port or (443 if self._tls else 80)
+            return parts.netloc, asyncio.open_connection(parts.hostname, port, ssl=self._tls)
+        dial = settings.dials[self._name]
+        return dial, asyncio.open_connection(*address(dial))
+
+    def _read(self, serial: int, text: str) -> Answer:
         after = engine(text, time.monotonic())
         self._model = after.model or self._model
+        self.prompts = prompts(self.prompts, text)
         # Several instances may answer in turn; each counts for itself.
-        after, seconds = first_token(self._engines.get(after.identity), after)
+        before = self._engines.get(after.identity)
+        after, seconds = first_token(before, after)
         self._engines = dict([*self._engines.items()][-7:]) | {after.identity: after}
-        return seconds
+        return Answer(serial, 200, seconds, moved=moved(before, after), errors=new_errors(before, after))

@@ -32,6 +32,6 @@ class Moves:
         """`since`: when the lane entered `old`, by the monotonic clock."""
         key = (lane, old.value, new.value)
         self.counts[key] = self.counts.get(key, 0) + 1
-        level = "WARNING" if new is Phase.DOWN else "INFO"
+        level = "WARNING" if new in (Phase.DOWN, Phase.SLOW) else "INFO"
         fields = {"lane": lane, "from": old.value, "to": new.value, "reason": reason}
         log(level, f"{lane} is {new.value}: {reason}", **fields, seconds=round(time.monotonic() - since, 3))

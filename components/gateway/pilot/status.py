@@ -15,28 +15,31 @@ from .state import Phase
 
 def status(pilot: Pilot) -> dict[str, Any]:
     """Everything that is known."""
-    now, wall, burst = time.monotonic(), time.time(), pilot.burst
+    now, wall = time.monotonic(), time.time()
     traffic = pilot.caddy.traffic
-
-    def lane(name: str, phase: Phase, since: float, error: str) -> dict[str, Any]:
-        known = {"state": phase.value, "since": round(wall - (now - since), 3), "seconds": round(now - since, 3)}
-        return {**known, "in_flight": traffic.in_flight.get(name), "error": error}
-
-    lanes = {name: lane(name, seen.phase, seen.since, seen.error) for name, seen in pilot.lanes.items()}
+    lanes: dict[str, dict[str, Any]] = {
+        name: {
+            "state": lane.phase.value,
+            "since": round(wall - (now - lane.since), 3),
+            "seconds": round(now - lane.since, 3),
+            "reason": lane.reason,
+            "first_token_s": None if lane.first_token_s is None else round(lane.first_token_s, 4),
+            "in_flight": traffic.in_flight.get(name),
+            "error": lane.error,
+        }
+        for name, lane in pilot.lanes.items()
+    }
     if "vm" in lanes:
         lanes["vm"]["capacity"] = pilot.settings.vm_capacity
-    lanes["burst"] = lane("burst", burst.phase, burst.since, burst.error) | {
-        "reason": burst.reason,
-        "first_token_s": None if burst.first_token_s is None else round(burst.first_token_s, 4),
-        "wake_s": None if burst.wake_s is None else round(burst.wake_s, 3),
-        "wakes": burst.wakes,
-    }
+    if burst := pilot.lanes.get("burst"):
+        wake_s = None if burst.wake_s is None else round(burst.wake_s, 3)
+        lanes["burst"] |= {"wake_s": wake_s, "wakes": burst.wakes}
     for name, seconds in _expected(pilot).items():
         rounded = {size: None if value is None else round(value, 2) for size, value in seconds.items()}
         lanes[name] |= {"expected_first_token_s": rounded}
     return {
         "time": round(wall, 3),
-        "lanes": {name: lanes[name] for name in pilot.settings.dials},
+        "lanes": lanes,
         "waiting": traffic.waiting,
         "caddy": {"seen": pilot.caddy.seen, "error": pilot.caddy.error},
         "token": {"expires": round(pilot.token.expires) or None, "error": pilot.token.error},
@@ -46,27 +49,27 @@ def status(pilot: Pilot) -> dict[str, Any]:
 
 def metrics(pilot: Pilot) -> str:
     """The same in Prometheus' format."""
-    burst, lanes = pilot.burst, {name: lane.phase for name, lane in pilot.lanes.items()}
-    traffic = pilot.caddy.traffic
-    if "burst" in pilot.settings.dials:
-        lanes["burst"] = burst.phase
+    traffic, burst = pilot.caddy.traffic, pilot.lanes.get("burst")
     rows: list[tuple[str, str, float | None]] = [
         *(
-            (f'lane_state{{lane="{lane}",state="{phase}"}}', "gauge", float(phase is now))
-            for lane, now in lanes.items()
+            (f'lane_state{{lane="{name}",state="{phase}"}}', "gauge", float(phase is lane.phase))
+            for name, lane in pilot.lanes.items()
             for phase in Phase
         ),
-        *((f'lane_in_flight{{lane="{lane}"}}', "gauge", count) for lane, count in traffic.in_flight.items()),
+        *((f'lane_in_flight{{lane="{name}"}}', "gauge", count) for name, count in traffic.in_flight.items()),
+        *(
+            (f'lane_first_token_seconds{{lane="{name}"}}', "gauge", lane.first_token_s)
+            for name, lane in pilot.lanes.items()
+        ),
         ("requests_waiting", "gauge", traffic.waiting),
         *(
             (f'expected_first_token_seconds{{lane="{lane}",size="{size}"}}', "gauge", value)
             for lane, seconds in _expected(pilot).items()
             for size, value in seconds.items()
         ),
-        ("vm_correction", "gauge", pilot.vm.correction if pilot.vm else None),
-        ("burst_first_token_seconds", "gauge", burst.first_token_s),
-        ("burst_wake_seconds", "gauge", burst.wake_s),
-        ("burst_wakes_total", "counter", burst.wakes if "burst" in lanes else None),
+        ("vm_correction", "gauge", pilot.correction if "vm" in pilot.lanes else None),
+        ("burst_wake_seconds", "gauge", burst and burst.wake_s),
+        ("burst_wakes_total", "counter", burst and burst.wakes),
         ("tunnel_shutdowns_total", "counter", _shutdowns(pilot)),
         ("id_token_expiry_seconds", "gauge", pilot.token.expires or None),
         *(
@@ -87,5 +90,6 @@ def _expected(pilot: Pilot) -> dict[str, dict[str, float | None]]:
     by_size = {size: expected(size, declared, scene) for size in SIZES}
     return {
         lane: {size: seconds[lane] if seconds[lane] < math.inf else None for size, seconds in by_size.items()}
-        for lane in declared.paces
+        for lane in pilot.lanes
+        if lane in declared.paces
     }

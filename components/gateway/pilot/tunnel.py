@@ -1,6 +1,7 @@
 """Home's tunnel: probed while requests are at home, and shut where it is dead, which frees what hangs in it.
 
-Owns: the probes and the shutdown. Does not own: the verdict (`home`), starting the tunnel again (its own container).
+Owns: the probes and the shutdown. Does not own: the verdict (`home`, and `lane` on a stuck engine), starting the tunnel
+again (its own container).
 """
 
 import asyncio
@@ -32,6 +33,13 @@ class Tunnel:
         self.shutdowns = 0
         self._address, self._settings, self._caddy, self._duties = address, settings, caddy, duties
         self._path = HomePath()
+        self._freed: float | None = None
+
+    def free(self, since: float) -> None:
+        """Home's engine is stuck, and its path is well: once for each time, which began at `since`."""
+        if self._freed != since:
+            self._freed = since
+            self._duties.start(self._shut("gives no token"))
 
     async def watch(self) -> None:
         """Probes only while requests are under way there: there is nothing to rescue otherwise."""
@@ -65,9 +73,9 @@ class Tunnel:
     def _seen(self, seen: Seen) -> None:
         self._path, shut = path_step(self._path, seen, self._caddy.traffic.at_home)
         if shut:
-            self._duties.start(self._shut())
+            self._duties.start(self._shut("is silent"))
 
-    async def _shut(self) -> None:
+    async def _shut(self, home: str) -> None:
         """Ends the daemon, and with it every connection that hangs in it; its container starts it again."""
         running = self._caddy.traffic.at_home
         try:
@@ -78,9 +86,10 @@ class Tunnel:
             if status != 200:
                 raise ValueError(f"{status} {text.strip()[:200]}")
         except FAILURES as error:
-            log("ERROR", f"home is silent and the tunnel could not be shut: {described(error)}", lane="home")
+            log("ERROR", f"home {home} and the tunnel could not be shut: {described(error)}", lane="home")
             await asyncio.sleep(SHUT_AGAIN_S)
-            self._path = replace(self._path, shut=False)
+            self._path, self._freed = replace(self._path, shut=False), None
         else:
             self.shutdowns += 1
-            log("WARNING", "home is silent: the tunnel was shut to free the requests in it", lane="home", freed=running)
+            message = f"home {home}: the tunnel was shut to free the requests in it"
+            log("WARNING", message, lane="home", freed=running)

@@ -73,7 +73,7 @@ def test_the_vm_is_corrected_by_its_own_counters(world: World, monkeypatch: pyte
     def expected(pilot_: Running) -> float:
         return pilot_.status()["lanes"]["vm"]["expected_first_token_s"]["short"]
 
-    with piloted(world, VM_PROMPT="10 10", PILOT_WAKE="never", BURST_SECONDS="") as pilot_:
+    with piloted(world, VM_PROMPT="10 10", VM_STUCK_S=60, PILOT_WAKE="never", BURST_SECONDS="") as pilot_:
         world.looked(10)
         assert (vm.asked, expected(pilot_)) == ([], 6)
         world.in_flight["vm"] = 1

@@ -114,6 +114,13 @@ class World:
         self.one_token_s = 0.0
         self.token_refused: set[str] = set()
         self.home = "answers"
+        self.engine = "works"
+        """Home's: `works`, `mute` (nothing moves, no token comes) or `fails` (500 to every request)."""
+        self.engine_asked: list[tuple[str, str, str]] = []
+        """Method, path and Host of what the pilot asked home's engine."""
+        self.engine_errors = 0
+        self.error_codes: dict[int, int] = {}
+        """Answers that callers got, by status, as Caddy counts them."""
         self.probes = self.answered = 0
         """Connections to home so far, and those that got an answer."""
         self.checked: dict[str, int] = {}
@@ -180,6 +187,10 @@ class World:
             f'{gauge}{{handler="reverse_proxy",server="api"}} {total}',
             f'{gauge}{{handler="reverse_proxy",server="checks"}} 7',
             *(f'caddy_http_requests_total{{handler="reverse_proxy",server="{at}"}} {n}' for at, n in self.done.items()),
+            *(
+                f'caddy_http_request_duration_seconds_count{{code="{code}",handler="reverse_proxy",server="api"}} {n}'
+                for code, n in self.error_codes.items()
+            ),
             "go_goroutines 31",
         ]
         return 200, "\n".join(lines) + "\n"
@@ -224,8 +235,37 @@ class World:
             await reader.read()
         else:
             writer.write(b"\x05\x00\x00\x01" + bytes(6))
-            await reader.readuntil(b"\r\n\r\n")
+            method, path, host = _asked((await reader.readuntil(b"\r\n\r\n")).decode())
+            if path != "/":
+                self.engine_asked.append((method, path, host))
+                writer.write(await self._home_s_engine(path, reader))
+                return
             await asyncio.sleep({"silent": 60, "slow": 2.5}.get(self.home, 0))
             status = 503 if self.home == "fails" else 404
             writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
             self.answered += 1
+
+    async def _home_s_engine(self, path: str, reader: asyncio.StreamReader) -> bytes:
+        """vLLM's names; a stuck one's metrics are answered by its front, and stand still."""
+        status, body = 200, "{}"
+        if path == "/metrics":
+            self.first_tokens += int(self.engine == "works" and self.in_flight["home"] > 0)
+            body = "\n".join(
+                [
+                    f"vllm:time_to_first_token_seconds_sum {self.first_tokens * self.first_token_s}",
+                    f"vllm:time_to_first_token_seconds_count {self.first_tokens}",
+                    f'http_requests_total{{handler="/v1/completions",status="5xx"}} {self.engine_errors}',
+                ]
+            )
+        elif self.engine == "mute":
+            await reader.read()
+        elif self.engine == "fails":
+            status = 500
+        return f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+
+
+def _asked(head: str) -> tuple[str, str, str]:
+    """Method, path and Host."""
+    first, *fields = head.split("\r\n")
+    method, path, _ = first.split(" ")
+    return method, path, next(field.partition(": ")[2] for field in fields if field.startswith("Host"))

@@ -326,13 +326,21 @@ def test_size_decides_on_replay_and_on_the_vm(
         assert ("request_buffers" in walk.handler) == (handling == "replayed")
 
 
-@pytest.mark.parametrize("lanes", [["home"], ["burst"], ["home", "burst"], ["vm"]])
-def test_without_a_choice_a_size_means_nothing(lanes: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("lanes", "asked"), [(["home"], ""), (["burst"], ""), (["home", "burst"], "/lane/home/"), (["vm"], "")]
+)
+def test_without_a_vm_beside_another_lane_a_size_means_nothing(lanes: list[str], asked: str) -> None:
+    """Whether home is left is asked with one size for all, where there is another lane."""
     chosen = settings(lanes=lanes, vm=FAST)
     found = walks(chosen, upstreams.upstreams(chosen, vm_address=VM))
     assert [(walk.name, walk.above and walk.above // KIB) for walk in found] == [("streamed", 4096), ("replayed", None)]
     text = caddy_config.document(chosen, vm_address=VM, burst_url=BURST_URL)
-    assert not {NONE, "X-Size", "/lane/vm"} & set(text.split('"'))
+    assert NONE not in text
+    assert "/lane/vm/" not in text
+    for word in ("X-Size", "/lane/home/"):
+        assert (word in text) == bool(asked)
+    for walk in found:
+        assert walk.handler["health_checks"]["active"]["headers"].get("X-Size") == (["short"] if asked else None)
 
 
 @pytest.mark.parametrize(

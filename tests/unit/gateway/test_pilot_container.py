@@ -108,12 +108,12 @@ def test_a_text_that_loses_its_indentation_is_seen(package: Path) -> None:
 
 def test_program_too_large_for_a_secret_is_refused(package: Path) -> None:
     room = SECRET_LIMIT - len(archive())
-    file = package / "pilot.py"
+    file = package / "lane.py"
     whole = file.read_text()
     file.write_text(whole + "#" * room)
     assert len(archive(package)) == SECRET_LIMIT
     file.write_text(whole + "#" * (room + 1))
-    told = rf"has {SECRET_LIMIT + 1} bytes; a secret takes at most {SECRET_LIMIT}.*by 1 bytes .*: pilot/pilot\.py, "
+    told = rf"has {SECRET_LIMIT + 1} bytes; a secret takes at most {SECRET_LIMIT}.*by 1 bytes .*: pilot/lane\.py, "
     with pytest.raises(TooLargeError, match=told):
         archive(package)
 

@@ -1,4 +1,4 @@
-"""Histories of burst, drawn and played: what the properties of the pilot's decisions run over.
+"""Histories of a lane, drawn and played: what the properties of the pilot's decisions run over.
 
 Owns: the machine's driver, what may happen to it, and the decisions with one rule changed. Does not own: any property.
 """
@@ -19,7 +19,13 @@ from components.gateway.pilot_container import PACKAGE
 
 POLICY = {"wake": "pressure", "idle_s": 60.0, "deadline_s": 45.0, "retry_s": 30.0, "slow_s": 2.0, "recovered_s": 1.0}
 
-DECISIONS = ("state", "prometheus", "engine", "prompts", "expect", "environment", "demand", "home", "lane")
+AWAKE = {
+    "home": {"sleeps": False},
+    "vm": {"sleeps": False, "slow_s": float("inf"), "recovered_s": 30.0, "stuck_s": 30.0, "slots": 2},
+    "unwatched": {"sleeps": False, "watched": False},
+}
+"""Policies of lanes that don't sleep; the VM's as on a slow machine."""
+DECISIONS = ("state", "prometheus", "engine", "prompts", "expect", "environment", "lane", "demand", "home")
 """Modules without clock or I/O, each after those that it imports."""
 Rules = Any
 """The names of all of them, as they are or with one rule changed: no type but its names."""
@@ -43,13 +49,15 @@ class History:
 
     rules: Rules
     wake: str = "pressure"
+    lane: str = "burst"
     now: float = 1000.0
     open: Any = None
     steps: list[Seen] = field(default_factory=list[Seen])
 
     def __post_init__(self) -> None:
-        self.policy = self.rules.Policy(**(POLICY | {"wake": self.wake}))
-        self.state = self.rules.Burst(since=self.now, now=self.now)
+        self.policy = self.rules.Policy(**(POLICY | {"wake": self.wake} | AWAKE.get(self.lane, {})))
+        phase = self.rules.Phase.COLD if self.policy.sleeps else self.rules.Phase.DOWN
+        self.state = self.rules.Lane(phase, since=self.now, now=self.now)
 
     @property
     def phase(self) -> str:
@@ -66,21 +74,38 @@ class History:
                 self.open = None
         for action in actions:
             if isinstance(action, self.rules.Request):
-                assert self.open is None, "two requests to burst at a time"
+                assert self.open is None, "two requests to a lane at a time"
                 self.open = action
         self.steps.append(Seen(before, event, self.state.now, self.state, actions))
 
-    def load(self, in_flight: int = 0, wanted: bool = False, failures: int = 0, after: float = 0.25) -> None:
-        self.feed(self.rules.Load(in_flight, wanted, failures), after)
+    def load(
+        self, in_flight: int = 0, wanted: bool = False, failures: int = 0, errors: int = 0, after: float = 0.25
+    ) -> None:
+        self.feed(self.rules.Load(in_flight, wanted, failures, errors), after)
+
+    def check(self, error: str = "", after: float = 0.0) -> None:
+        self.feed(self.rules.Check(error), after)
 
     def tick(self, after: float = 0.25) -> None:
         self.feed(self.rules.Tick(), after)
 
-    def answer(self, status: int, first_token_s: float | None = None, late: bool = False, after: float = 0.25) -> None:
+    def answer(
+        self,
+        status: int,
+        first_token_s: float | None = None,
+        late: bool = False,
+        moved: bool = True,
+        errors: int = 0,
+        after: float = 0.25,
+    ) -> None:
         serial = self.open.serial if self.open else -1
-        self.feed(self.rules.Answer(serial, status, first_token_s, late, "" if status == 200 else "said no"), after)
+        error = "" if status == 200 else "said no"
+        self.feed(self.rules.Answer(serial, status, first_token_s, late, error, moved, errors), after)
 
     def warm(self) -> "History":
+        if not self.policy.sleeps:
+            self.check()
+            return self
         self.load(wanted=True)
         self.answer(200)
         assert self.phase == "warm"
@@ -99,7 +124,7 @@ class History:
             if self.open is not None:
                 return
             self.load(in_flight=1)
-        raise AssertionError("burst is in use and never looked at")
+        raise AssertionError("the lane is in use and never looked at")
 
     def requests(self, ask: str = "") -> list[Seen]:
         kind = self.rules.Request

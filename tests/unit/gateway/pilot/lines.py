@@ -123,14 +123,14 @@ def scene(rules: Rules, world: World, at: float, waiting: int, on_vm: int, warm:
     phase, since = "warm" if warm else world.phase, -world.age
     if phase == "cold" and at >= 0 and starts_in(world) < math.inf:
         phase, since = "warming", 0.0
-    burst = rules.Burst(phase=rules.Phase(phase), since=since, unproven=world.unproven)
+    burst = rules.Lane(phase=rules.Phase(phase), since=since, unproven=world.unproven)
     in_flight = {
         "home": world.home[2] if world.home and world.full[0] else 0,
         # Once it is warm and has free slots nobody waits.
         "burst": world.burst[2] if world.burst and (world.full[1] or warm) else 0,
         "vm": on_vm,
     }
-    home = rules.Phase.WARM if _home_up(world) else rules.Phase.DOWN
+    home = rules.Lane(rules.Phase.WARM if _home_up(world) else rules.Phase.DOWN)
     return rules.Scene(now=at, home=home, burst=burst, in_flight=in_flight, waiting=waiting)
 
 

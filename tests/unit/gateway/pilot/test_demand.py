@@ -4,13 +4,18 @@ import dataclasses
 
 import pytest
 
-from components.gateway.pilot.demand import Traffic, demand, load, traffic
+from components.gateway.pilot.demand import Traffic, demand, loads, traffic
 from components.gateway.pilot.environment import Settings, settings
-from components.gateway.pilot.state import Load, Policy
+from components.gateway.pilot.state import Lane, Load, Phase, Policy
 from tests.unit.gateway.pilot.histories import POLICY
 from tests.unit.gateway.pilot.test_environment import ENV
 
 SETTINGS = settings(ENV)
+UP = Lane(Phase.WARM)
+SHAKY = Lane(Phase.WARM, failures=1)
+"""Its last check failed."""
+AWAY = Lane(Phase.DOWN, failures=2)
+SLOW = Lane(Phase.SLOW)
 ROWS = [
     {"address": "home:80", "num_requests": 3, "fails": 0},
     {"address": "home:080", "num_requests": 2, "fails": 0},
@@ -80,14 +85,15 @@ def test_requests_wait_once_two_counts_say_so() -> None:
 def test_nothing_is_known_of_a_caddy_that_does_not_answer() -> None:
     seen = traffic(traffic(Traffic(), ROWS, counted(10), SETTINGS), ROWS, counted(10), SETTINGS)
     assert seen.waiting == 4
-    assert seen.unseen() == Traffic(counted=4, fails=4, ended=(0, 0, 0))
+    assert seen.unseen() == Traffic(counted=4, fails=4, ended=(0, 0, 0), errors=0)
 
 
 def meant(api: int, burst: int, *, homeless: bool, wake: str = "first-fallback") -> Load:
     """What answers too short to be seen under way mean, after 5 and 3."""
     chosen: Settings = dataclasses.replace(SETTINGS, policy=dataclasses.replace(SETTINGS.policy, wake=wake))
     before = traffic(Traffic(), [], counted(0, 5, 3), chosen)
-    return load(before, traffic(before, [], counted(0, api, burst), chosen), chosen, home_up=False, homeless=homeless)
+    after = traffic(before, [], counted(0, api, burst), chosen)
+    return loads(before, after, chosen, AWAY if homeless else SHAKY)["burst"]
 
 
 @pytest.mark.parametrize(
@@ -108,14 +114,14 @@ def test_answers_too_short_to_be_seen_count(api: int, burst: int, homeless: bool
 
 def test_first_count_is_no_traffic() -> None:
     first = traffic(Traffic(), [], counted(0, 500, 300), SETTINGS)
-    assert load(Traffic(), first, SETTINGS, home_up=False, homeless=True) == Load(0, wanted=False)
+    assert loads(Traffic(), first, SETTINGS, AWAY) == dict.fromkeys(("home", "burst", "vm"), Load(0))
 
 
 def test_only_new_failures_of_burst_are_told() -> None:
     before = traffic(Traffic(), ROWS, "", SETTINGS)
     for fails, new in ((4, 0), (6, 2), (1, 0)):
         after = dataclasses.replace(before, fails=fails)
-        assert load(before, after, SETTINGS, home_up=True, homeless=False).failures == new
+        assert loads(before, after, SETTINGS, UP)["burst"].failures == new
 
 
 @pytest.mark.parametrize("wake", ["first-fallback", "pressure", "never"])
@@ -125,7 +131,7 @@ def test_who_was_refused_wanted_burst(wake: str) -> None:
     before = traffic(Traffic(), [], counted(0, 5, 3, 1), chosen)
     for refused, wanted in ((1, False), (2, wake != "never")):
         after = traffic(before, [], counted(0, 4 + refused, 3, refused), chosen)
-        found = load(before, after, chosen, home_up=False, homeless=True)
+        found = loads(before, after, chosen, AWAY)["burst"]
         assert found == Load(0, wanted=wanted)
 
 
@@ -134,3 +140,42 @@ def test_lanes_that_caddy_leaves_alone_are_known() -> None:
     assert traffic(Traffic(), failed, "", SETTINGS).failing == {"home", "burst"}
     assert traffic(Traffic(), ROWS, "", SETTINGS).failing == {"burst"}
     assert traffic(Traffic(), ROWS, "", SETTINGS).unseen().failing == frozenset()
+
+
+def test_a_slow_home_takes_nothing() -> None:
+    """So what is served elsewhere is the VM's, and who waits has no lane."""
+    chosen = dataclasses.replace(SETTINGS, policy=dataclasses.replace(SETTINGS.policy, wake="first-fallback"))
+    before = traffic(Traffic(), [], counted(0, 5), chosen)
+    served = traffic(before, [], counted(0, 6), chosen)
+    waits = dataclasses.replace(before, waiting=1)
+    for home, wanted in ((UP, False), (SLOW, True), (AWAY, True), (None, True)):
+        assert loads(before, served, chosen, home)["burst"].wanted is wanted
+        assert loads(before, waits, chosen, home)["burst"].wanted is wanted
+
+
+def test_answers_too_short_to_be_seen_are_use_of_home_or_the_vm() -> None:
+    before = traffic(Traffic(), [], counted(0, 5), SETTINGS)
+    served = traffic(before, [], counted(0, 6), SETTINGS)
+    for home, used in ((UP, "home"), (SLOW, "vm"), (AWAY, "vm")):
+        found = loads(before, served, SETTINGS, home)
+        assert [lane for lane, load in found.items() if load.in_flight] == [used]
+    by_burst = traffic(before, [], counted(0, 6, 1), SETTINGS)
+    assert [lane for lane, load in loads(before, by_burst, SETTINGS, UP).items() if load.in_flight] == ["burst"]
+
+
+def test_new_answers_of_500_make_the_vm_suspicious() -> None:
+    """The engines of the others count their own; a lane that isn't there is told nothing."""
+
+    def answers(status: int, count: int, server: str = "api") -> str:
+        labels = f'code="{status}",handler="reverse_proxy",method="POST",server="{server}"'
+        return f"caddy_http_request_duration_seconds_count{{{labels}}} {count}\n"
+
+    first = traffic(Traffic(), [], answers(500, 7) + answers(200, 90), SETTINGS)
+    more = traffic(first, [], answers(500, 9) + answers(200, 95) + answers(500, 9, "burst"), SETTINGS)
+    assert {lane: load.errors for lane, load in loads(first, more, SETTINGS, UP).items()} == {
+        "home": 0, "burst": 0, "vm": 2
+    }  # fmt: skip
+    assert loads(Traffic(), first, SETTINGS, UP)["vm"].errors == 0, "the first count is no news"
+    assert loads(more, first, SETTINGS, UP)["vm"].errors == 0
+    homeless = settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": "", "VM_DIAL": ""})
+    assert list(loads(first, more, homeless, None)) == ["burst"]

@@ -1,5 +1,7 @@
 """The pilot's settings: a sentence for each variable that is missing or wrong."""
 
+import math
+
 import pytest
 
 from components.gateway.pilot.environment import SettingsError, settings
@@ -12,6 +14,7 @@ ENV = {
     "BURST_URL": "https://burst-abc.a.run.app",
     "HOME_ADDRESS": "home:80",
     "SOCKS5": "127.0.0.1:1055",
+    "HOME_HOST": "llm",
     "HOME_DIAL": "home:80",
     "BURST_DIAL": "127.0.0.1:9181",
     "VM_DIAL": "10.0.0.2:9931",
@@ -23,6 +26,7 @@ ENV = {
     "VM_SECONDS": "short=23 long=91 picture=113 answer=23.1",
     "BURST_START_S": "70",
     "VM_PROMPT": "13.2 7.1",
+    "VM_STUCK_S": "78",
     "PILOT_TIMEOUT_S": "300",
     "PILOT_WAKE": "pressure",
     "PILOT_IDLE_S": "600",
@@ -43,6 +47,17 @@ def test_environment_is_read() -> None:
     assert found.declared.paces["vm"].first_s["long"] == 91
     assert (found.declared.paces["home"].capacity, found.declared.paces["home"].answer_s) == (8, 1.88)
     assert found.vm_prompt == (13.2, 7.1)
+    assert {lane: policy.slow_s for lane, policy in found.policies.items()} == {
+        "home": 23.75,
+        "burst": 2.5,
+        "vm": math.inf,
+    }
+    assert {lane: policy.stuck_s for lane, policy in found.policies.items()} == {"home": 3, "burst": 3, "vm": 78}
+    assert [lane for lane, policy in found.policies.items() if policy.sleeps] == ["burst"]
+    assert (found.policies["vm"].slots, found.policies["home"].slots) == (4, 0)
+    unwatched = settings(ENV | {"HOME_HOST": "", "VM_STUCK_S": ""})
+    assert [lane for lane, policy in unwatched.policies.items() if policy.watched] == ["burst"]
+    assert settings(ENV | {"VM_SECONDS": ""}).policies["home"].slow_s == 2.5
     unknown = settings(ENV | {"VM_SECONDS": "", "VM_PROMPT": ""})
     assert (list(unknown.declared.paces), unknown.vm_prompt) == (["home", "burst"], None)
     assert settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": ""}).home is None
@@ -71,6 +86,7 @@ def test_missing_setting_is_named(name: str) -> None:
         ("BURST_SECONDS", "short=0.1 long=0.4 picture=0 answer=1"),
         ("VM_SECONDS", "23"),
         ("VM_PROMPT", "fast"),
+        ("VM_STUCK_S", "0"),
         ("VM_PROMPT", "13.2"),
         ("VM_PROMPT", "13.2 0"),
         ("PILOT_WAKE", "always"),

@@ -54,11 +54,12 @@ def known(rules: Rules, *, wake: str = "pressure", **changes: tuple[float, float
 
 def at(rules: Rules, phase: str = "cold", age: float = 0.0, *, home: bool = False, **changes: Any) -> Any:
     """A scene at 1000 s; home has been away for ever, unless it is up."""
+    at_home = rules.Lane(rules.Phase.WARM if home else rules.Phase.DOWN)
     burst = {name: changes.pop(name) for name in ("unproven", "starts") if name in changes}
     return rules.Scene(
         now=1000.0,
-        home=rules.Phase.WARM if home else rules.Phase.DOWN,
-        burst=rules.Burst(phase=rules.Phase(phase), since=1000.0 - age, **burst),
+        home=changes.pop("at_home", at_home),
+        burst=rules.Lane(phase=rules.Phase(phase), since=1000.0 - age, **burst),
         **changes,
     )
 
@@ -121,13 +122,47 @@ def refused_is_what_nobody_can_answer_in_time(rules: Rules) -> None:
     ):
         assert told(never, may_come) == (False, False), may_come
     assert told(never, at(rules, unproven=True)) == (False, True)
-    just = replace(away, home_since=995.0)
+    just = replace(away, home=rules.Lane(rules.Phase.DOWN, since=995.0))
     assert told(never, just) == (False, False), "its tunnel may be starting"
     assert told(known(rules, vm=(301.0, 20.0, 2), home=None), just) == (False, True), "there is no home"
     assert told(known(rules, vm=None), away) == (True, False), "nobody knows that machine"
 
 
+def a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was(rules: Rules) -> None:
+    def left(lateness_s: float) -> Any:
+        return rules.Lane(rules.Phase.SLOW, since=0.0, lateness_s=lateness_s)
+
+    def told(at_home: Any, phase: str = "down", **changes: Any) -> tuple[bool, bool]:
+        declared = known(rules, vm=(23.0, 23.0, 1))
+        seen = at(rules, phase, at_home=at_home, **changes)
+        return rules.allows_home("short", declared, seen), rules.allows_vm("short", declared, seen)
+
+    sick = left(math.inf)
+    assert told(sick) == (False, True)
+    assert rules.expected("short", known(rules), at(rules, at_home=sick))["home"] == math.inf
+    assert told(left(20.0)) == (True, False), "the VM takes 23 s"
+    assert told(left(23.5)) == (False, True), "and is sooner now"
+    assert told(left(23.5), in_flight={"vm": 1}) == (True, True), "but it has no slot"
+    assert told(left(23.5), vm=rules.Lane(rules.Phase.DOWN)) == (True, True), "but it is down"
+    assert told(left(23.5), failing=frozenset({"vm"})) == (True, True), "but it just failed"
+    assert told(left(5.0), "warm") == (False, False), "burst is warm"
+    assert told(rules.Lane(rules.Phase.WARM, failures=1), "warm") == (True, False), "its own check decides"
+    line: dict[str, Any] = {"in_flight": {"home": 8}, "waiting": 8}
+    assert told(left(15.0), **line) == (False, True), "a slow home's line goes slowly: 8 turns of 2 s"
+    assert not rules.allows_vm("short", known(rules), at(rules, at_home=left(1.0), **line))
+    alone = rules.Declared({}, 70.0, TIMEOUT_S, known(rules).policy)
+    for lateness_s in (9.0, math.inf):
+        assert rules.allows_home("short", alone, at(rules, at_home=left(lateness_s))) == (lateness_s < math.inf)
+    ill = at(rules, vm=sick)
+    assert not rules.allows_vm("short", known(rules), ill)
+    assert not rules.refuses("short", known(rules), replace(ill, burst=rules.Lane(rules.Phase.DOWN))), "no slow one"
+    never = known(rules, vm=(301.0, 20.0, 2))
+    for at_home, refused in ((sick, True), (left(9.0), False), (replace(sick, since=995.0), False)):
+        assert rules.refuses("picture", never, at(rules, "down", at_home=at_home)) is refused
+
+
 PROPERTIES: list[Check] = [
+    a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was,
     nobody_waits_for_the_later_lane,
     a_lane_is_waited_for_while_it_can_come,
     the_vm_is_judged_by_what_runs_there,
@@ -148,7 +183,7 @@ BROKEN: list[tuple[Check, str, str]] = [
     (nobody_waits_for_the_later_lane, "+ left / (served", "+ 0 / (served"),
     (nobody_waits_for_the_later_lane, " - start * served", ""),
     (nobody_waits_for_the_later_lane, "in full)", "in full[:1])"),
-    (nobody_waits_for_the_later_lane, '"home": scene.home is Phase.WARM', '"home": True'),
+    (nobody_waits_for_the_later_lane, '"home": scene.home.takes or slow', '"home": True'),
     (a_lane_is_waited_for_while_it_can_come, " and lane not in scene.failing", ""),
     (a_lane_is_waited_for_while_it_can_come, "if burst.starts else declared.start_s", "if False else declared.start_s"),
     (
@@ -158,13 +193,39 @@ BROKEN: list[tuple[Check, str, str]] = [
     ),
     (the_vm_is_judged_by_what_runs_there, "first * scene.correction * ", "first * "),
     (the_vm_is_judged_by_what_runs_there, "SLACK_S: Final = 0.75", "SLACK_S: Final = 0.0"),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, 'max(firsts["home"], scene.home.lateness_s)', "0.1"),
+    (
+        a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was,
+        ' + _turn_s(declared, scene, found["vm"]) if can',
+        " if can",
+    ),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, "scene.vm.takes and ", ""),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, ' and "vm" not in scene.failing', ""),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, "math.inf if scene.vm.sick else ", ""),
+    (
+        a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was,
+        "scene.home.takes or slow",
+        "scene.home.phase is not Phase.DOWN",
+    ),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, "own < math.inf and all(", "all("),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, 'found["vm"]) < math.inf', 'found["vm"])'),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, "scene.home.sick or ", ""),
+    (a_sick_lane_is_none_and_a_slow_home_as_late_as_it_was, "scene.home.phase is not Phase.SLOW", "False"),
     (refused_is_what_nobody_can_answer_in_time, " < SETTLED_S", " < 0"),
-    (refused_is_what_nobody_can_answer_in_time, "if full else 0.0", "if False else 0.0"),
-    (refused_is_what_nobody_can_answer_in_time, "/ pace.capacity if full", "* scene.waiting if True"),
+    (
+        refused_is_what_nobody_can_answer_in_time,
+        ' if scene.in_flight.get("vm", 0) >= pace.capacity else 0.0',
+        " if False else 0.0",
+    ),
+    (
+        refused_is_what_nobody_can_answer_in_time,
+        "pace.turn_s(first_s) if",
+        "pace.turn_s(first_s) * scene.waiting if True or",
+    ),
     (refused_is_what_nobody_can_answer_in_time, 'if "home" in found and', "if"),
     (refused_is_what_nobody_can_answer_in_time, "burst.phase in (Phase.WARM, Phase.SLOW)", "burst.phase is Phase.WARM"),
     (refused_is_what_nobody_can_answer_in_time, "burst.phase in (Phase.WARM, Phase.SLOW)", "burst.phase is Phase.SLOW"),
-    (refused_is_what_nobody_can_answer_in_time, "scene.home is not Phase.DOWN or ", ""),
+    (refused_is_what_nobody_can_answer_in_time, "not away or ", ""),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Burst's state machine, by properties over random histories.
+"""Burst's state machine, by properties over random histories; the lanes' that don't sleep: `test_lanes_awake`.
 
 Each property is a function of the pilot's decisions, so that `test_broken_rule_is_seen` can run it against them with
 one rule taken out, and see it fail.
@@ -64,9 +64,10 @@ def idle_burst_is_left_alone(rules: Rules) -> None:
                     for s in history.steps
                     if isinstance(s.event, rules.Load) and (s.event.in_flight or s.event.failures) and s.now <= seen.now
                 ]
-                # A failed request is looked into until burst answers.
+                # A failed request is looked into until burst answers, and so is silence.
                 assert used
-                assert seen.now - used[-1] <= rules.FRESH_S or seen.after.doubt
+                looked_into = seen.after.doubt or seen.after.suspicion or seen.after.unanswered
+                assert seen.now - used[-1] <= rules.FRESH_S or looked_into
 
     for_all(HISTORIES, check)
     history = History(rules).warm()
@@ -302,7 +303,7 @@ BROKEN: list[tuple[Check, str, str]] = [
     (no_wake_without_demand, "if not wanted and state.asking is None:", "if age < 0:"),
     (no_wake_without_demand, ' and policy.wake != "never"\n    idle', "\n    idle"),
     (one_request_at_a_time, "ask is not None and state.asking is None and", "ask is not None and"),
-    (idle_burst_is_left_alone, "case Phase.WARM if busy or state.doubt:", "case Phase.WARM:"),
+    (idle_burst_is_left_alone, "case Phase.WARM if policy.watched and (busy or state.doubt):", "case Phase.WARM:"),
     (idle_burst_is_left_alone, "case _:\n            return None", "case _:\n            return Ask.LOOK"),
     (requests_go_to_a_proven_burst_only, "phase is Phase.WARM\n", "phase in (Phase.WARM, Phase.WARMING)\n"),
     (requests_go_to_a_proven_burst_only, "phase is Phase.WARM\n", "phase in (Phase.WARM, Phase.SLOW)\n"),
@@ -311,7 +312,7 @@ BROKEN: list[tuple[Check, str, str]] = [
     (nothing_flaps_between_the_thresholds, "else seconds < policy.recovered_s", "else seconds < policy.slow_s"),
     (nothing_flaps_between_the_thresholds, "seconds > policy.slow_s if", "seconds > policy.recovered_s if"),
     (wild_latencies_change_it_seldom, " and age >= SLOW_AT_LEAST_S", ""),
-    (every_state_is_reached_and_left, "case Phase.DOWN if age >= policy.retry_s:", "case Phase.DOWN if age < 0:"),
+    (every_state_is_reached_and_left, "Phase.DOWN if policy.sleeps and age >=", "Phase.DOWN if policy.sleeps and 0 >"),
     (every_state_is_reached_and_left, "case Phase.SLOW if idle and", "case Phase.SLOW if age < 0 and"),
     (every_state_is_reached_and_left, "state.samples >= SLOW_SAMPLES", "state.samples >= 1000"),
     (deadline_ends_warming, "case Phase.WARMING if age >= policy.deadline_s:", "case Phase.WARMING if age < 0:"),
@@ -319,17 +320,17 @@ BROKEN: list[tuple[Check, str, str]] = [
      "state.asking is not None:\n        state = replace(state)"),
     (vanished_demand_strands_nothing, "if not wanted and state.asking is None:", "if age < 0:"),
     (idle_ends_warmth, "case Phase.WARM if idle:", "case Phase.WARM if age < 0:"),
-    (idle_ends_warmth, "busy=now, used=now)", "busy=now)"),
+    (idle_ends_warmth, "busy=now, used=now, silent_s=silent)", "busy=now, silent_s=silent)"),
     (time_never_runs_backwards, "now=max(now, state.now)", "now=now"),
     (failures_end_warmth, "state.now - state.struck > STRIKE_MEMORY_S", "state.now < state.struck"),
-    (failures_end_warmth, "return _struck(state, 2) if gone", "return _struck(state, 1) if gone"),
+    (failures_end_warmth, "return _struck(state, 2) if policy.sleeps", "return _struck(state, 1) if policy.sleeps"),
     (failures_end_warmth, "state = replace(state, ask_at=now)", "pass"),
     (failures_end_warmth, " and state.unproven:\n", " and state.doubt:\n"),
     (only_true_cold_starts_are_learned, " if age >= COLD_START_S else state.starts", ""),
     (only_true_cold_starts_are_learned, "(*state.starts, age)[-STARTS:]", "(*state.starts, age)"),
     (refused_token_is_renewed, "in (401, 403):\n            actions", "in (401,):\n            actions"),
-    (slow_burst_is_tried_only_in_demand, "case Phase.SLOW if busy or wanted:", "case Phase.SLOW:"),
-    (slow_burst_is_tried_only_in_demand, "gone = not (asked is Ask.TRY and answer.late)", "gone = True"),
+    (slow_burst_is_tried_only_in_demand, "(busy or wanted or not policy.sleeps) and", "(busy or True) and"),
+    (slow_burst_is_tried_only_in_demand, "if answer.late or (answer", "if (answer"),
 ]  # fmt: skip
 
 

@@ -1,0 +1,114 @@
+"""A home whose `/health` says 200 and that serves nobody: real Caddy and pilot, as declared, between toy lanes."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from components.gateway import pilot_container
+from components.gateway.caddy import upstreams
+from components.settings import Lane as Name
+from components.settings import Settings
+from tests.gateway.backends import Behaviour, Lane
+from tests.gateway.pilot.world import Asked, Reply, Toy
+from tests.gateway.routing import environment, rendered, settings
+from tests.gateway.world import VM_ADDRESS, World, world
+from tests.kit import close, until
+
+CALLER_S = 8.0
+"""A caller waits so long."""
+HANGING_S = 20.0
+"""The first ones, who are there when home gets stuck, are freed and answered in this time."""
+
+
+def declared() -> Settings:
+    """Who hangs at home is repeated elsewhere only while he may still wait."""
+    return settings(gateway={"wait_s": 30, "timeout_s": 60})
+
+
+class Engine(Lane):
+    """A vLLM: its front counts, and answers health and metrics whatever the engine does."""
+
+    def checked(self, path: str) -> tuple[int, bytes]:
+        if path != "/metrics":
+            return super().checked(path)
+        failed = self.begun if self.behaviour.status == 500 else 0
+        answered = self.begun - self.running - self.gone - failed
+        errors = f'http_requests_total{{handler="/v1/chat/completions",method="POST",status="5xx"}} {failed}'
+        return 200, f"vllm:time_to_first_token_seconds_count {answered}\n{errors}\n".encode()
+
+
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[World]:
+    with world(Engine) as all_lanes:
+        yield all_lanes
+
+
+@contextlib.contextmanager
+def declared_pilot(here: World, folder: Path) -> Generator[None]:
+    """The pilot with the environment of the declaration, in the place of the toy."""
+
+    async def shut(_: Asked) -> Reply:
+        here.tunnel.cut()
+        return 200, ""
+
+    daemon = Toy(shut)
+    here.tunnel.run(daemon.start(folder / "tailscaled.sock"))
+    (folder / "pilot.zip").write_bytes(pilot_container.archive())
+    chosen = declared()
+    dials = upstreams.dials(chosen, vm_address="") | {Name.VM: f"{VM_ADDRESS}:9931"}
+    told = pilot_container.environment(chosen, burst_url="", dials=dials)
+    placed = {
+        "PILOT_ADMIN_SOCKET": here.folder / "admin.sock",
+        "PILOT_ID_TOKEN": folder / "id-token",
+        "TAILSCALED_SOCKET": folder / "tailscaled.sock",
+    }
+    here.pilot.down()
+    command = [sys.executable, "-W", "error", folder / "pilot.zip"]
+    env = {name: str(value) for name, value in {**told, **placed}.items()}
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stderr=log)
+    try:
+        until(lambda: b'"home is warm' in (folder / "log").read_bytes(), "the pilot sees home")
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        here.tunnel.run(close(daemon.server)) if daemon.server else None
+        print((folder / "log").read_text())
+
+
+@pytest.fixture
+def here(lanes: World, tmp_path: Path) -> Iterator[World]:
+    chosen = declared()
+    with lanes.caddy(rendered(chosen), environment(chosen)), declared_pilot(lanes, tmp_path):
+        yield lanes
+    lanes.heal()
+
+
+def test_a_stuck_home_takes_nobody_down(here: World) -> None:
+    """Six callers one after the other and two who hang there from the start: the VM answers them all."""
+    here.home.behaviour = Behaviour(hold=True)
+    with ThreadPoolExecutor(2) as callers:
+        hanging = [callers.submit(here.call) for _ in range(2)]
+        until(lambda: here.home.running == 2, "both are at home")
+        assert here.home.behaviour.healthy
+        answers = [call.result() for call in hanging]
+    assert [(a.status, a.lane, a.seconds < HANGING_S) for a in answers] == [(200, "vm", True)] * 2
+    later = [here.call() for _ in range(6)]
+    assert [(a.status, a.lane, a.seconds < CALLER_S) for a in later] == [(200, "vm", True)] * 6
+    here.home.behaviour = Behaviour()
+    here.home.release()
+    until(lambda: here.call().lane == "home", "home is taken back", 40)
+
+
+def test_a_home_that_answers_500_gets_nobody(here: World) -> None:
+    here.home.behaviour = Behaviour(status=500, body=b'{"error":{"message":"CUDA error"}}')
+    until(lambda: here.call().lane == "vm", "the VM answers instead", 15)
+    assert {(a.status, a.lane) for a in [here.call() for _ in range(9)]} == {(200, "vm")}
+    here.home.behaviour = Behaviour()
+    until(lambda: here.call().lane == "home", "home is taken back", 40)
