@@ -138,6 +138,8 @@ class Engine:
             if ready:
                 at = await self._step(ready, at)
             elif self._slots:
+                # Slow, not stuck: steps are taken, and lead to no token yet.
+                self.counts.steps += 1
                 await asyncio.sleep(_LOOK_S)
                 at = loop.time()
         self._look(at)

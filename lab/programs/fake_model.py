@@ -236,6 +236,8 @@ class FakeModel:
         if self._control.moving.is_set():
             # Told by an engine's steps: of one that is stuck nobody hears who came and went.
             self._scripted.processing = self._control.in_flight
+            # A slow engine takes steps, also while a script holds its tokens back.
+            self._scripted.steps += bool(self._control.in_flight)
         counts = self._engine(request).counts if self._engines else self._scripted
         if self._llama_cpp:
             text = fake_metrics.llama_cpp(counts)

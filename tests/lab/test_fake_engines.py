@@ -242,6 +242,13 @@ def test_a_stuck_vllm_takes_requests_and_its_metrics_stand_still(working: str) -
     until(lambda: of_engine(working) != before, "its metrics go on")
 
 
+def test_a_slow_vllm_takes_steps(working: str) -> None:
+    requests.post(f"{working}/_fault", json={"first_token_delay": 60}, timeout=LIMIT_S).raise_for_status()
+    with post(working, {"stream": True}, stream=True):
+        before = of_engine(working)
+        until(lambda: of_engine(working) != before, "it is slow, not stuck")
+
+
 def test_a_stream_of_a_stuck_vllm_has_no_token(working: str) -> None:
     requests.post(f"{working}/_fault", json={"mute": True}, timeout=LIMIT_S).raise_for_status()
     got: list[bytes] = []
