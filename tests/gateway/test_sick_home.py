@@ -11,7 +11,6 @@ import pytest
 
 from components.gateway import pilot_container
 from components.gateway.caddy import upstreams
-from components.settings import Lane as Name
 from components.settings import Settings
 from tests.gateway.backends import Behaviour, Lane
 from tests.gateway.pilot.world import Asked, Reply, Toy
@@ -60,7 +59,7 @@ def declared_pilot(here: World, folder: Path) -> Generator[None]:
     here.tunnel.run(daemon.start(folder / "tailscaled.sock"))
     (folder / "pilot.zip").write_bytes(pilot_container.archive())
     chosen = declared()
-    dials = upstreams.dials(chosen, vm_address="") | {Name.VM: f"{VM_ADDRESS}:9931"}
+    dials = {each.lane: each.dial for each in upstreams.upstreams(chosen, vm_address=VM_ADDRESS)}
     told = pilot_container.environment(chosen, burst_url="", dials=dials)
     placed = {
         "PILOT_ADMIN_SOCKET": here.folder / "admin.sock",
