@@ -29,6 +29,7 @@ def served(running: Running, lane: str) -> str:
         return ask().json()["model"]
 
 
+@pytest.mark.slow
 def test_one_line_changes_the_model_on_every_lane() -> None:
     with (
         detached(*UP, "--config", 'model={"preset":"qwen3-vl-4b"}') as text,

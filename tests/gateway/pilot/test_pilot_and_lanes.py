@@ -62,6 +62,7 @@ def test_a_mute_home_is_left_freed_and_taken_back_by_tokens(world: World) -> Non
         assert pilot_.moves("home") == [("down", "warm"), ("warm", "slow"), ("slow", "warm")]
 
 
+@pytest.mark.slow
 def test_nothing_is_freed_while_another_service_works_at_home(world: World) -> None:
     world.spoken = 1
     with piloted(world, **WATCHED) as pilot_:
@@ -92,6 +93,7 @@ def test_a_home_that_answers_500_is_left_and_a_poisonous_request_leaves_it(world
         assert world.daemon.asked == [], "it answers: nothing hangs"
 
 
+@pytest.mark.slow
 def test_answers_of_500_make_the_vm_prove_itself(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """llama.cpp counts no errors, so Caddy's count is the doubt. A busy VM isn't asked for a token."""
     token = 200
@@ -124,6 +126,7 @@ def test_answers_of_500_make_the_vm_prove_itself(world: World, monkeypatch: pyte
         until(lambda: pilot_.status()["lanes"]["vm"]["state"] == "warm")
 
 
+@pytest.mark.slow
 def test_a_slow_home_is_left_for_those_who_are_sooner_elsewhere(world: World) -> None:
     """The VM takes 6 s for a short text, 30 for a long one, 400 for a picture."""
     with piloted(world, **WATCHED) as pilot_:

@@ -145,6 +145,7 @@ def test_an_engine_that_is_mute_fails_each_time(probe: Probe) -> None:
         assert "no progress since the last probe, and no token within 6 s" in told
 
 
+@pytest.mark.slow
 def test_other_metrics_are_no_progress(probe: Probe) -> None:
     """A process burns processor time in its loop, and counts its requests, while its engine is stuck."""
     probe()
@@ -166,6 +167,7 @@ def test_a_refusal_is_no_reason_for_a_restart(probe: Probe) -> None:
     assert probe() == (0, "alive: it refuses /v1/completions with status 404\n")
 
 
+@pytest.mark.slow
 def test_a_restarted_engine_lives_though_its_counters_fell(probe: Probe) -> None:
     probe()
     probe.engine.restart()
@@ -181,6 +183,7 @@ def test_nobody_listening_fails(probe: Probe) -> None:
 
 
 @pytest.mark.parametrize("broken", ["no metrics", "no state"])
+@pytest.mark.slow
 def test_without_metrics_or_state_every_probe_asks(probe: Probe, broken: str) -> None:
     if broken == "no metrics":
         probe.engine.metrics_status = 500
