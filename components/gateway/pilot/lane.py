@@ -121,7 +121,7 @@ def _looked(state: Lane, answer: Answer, alive: bool, policy: Policy) -> Lane:
         # A token that did not come in time was behind others.
         state = replace(state, silent_s=0.0, unanswered=False, suspicion="" if state.unanswered else state.suspicion)
     elif state.unanswered:
-        return _sick(state, f"nothing moves, and no token came in {policy.stuck_s:g} s", mute=True)
+        return _sick(state, f"nothing moves, and no token came in {policy.stuck_s:g} s", mute=state.phase is Phase.SLOW)
     elif state.silent_s >= policy.stuck_s and not _free(state, policy):
         return _sick(state, f"nothing has moved for {state.silent_s:.1f} s", mute=True)
     elif state.silent_s >= policy.stuck_s / 2:
