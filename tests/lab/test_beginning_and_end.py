@@ -80,7 +80,13 @@ def read_until(process: subprocess.Popen[str], beginning: str) -> None:
     raise AssertionError(f"it ended before it said {beginning!r}")
 
 
-@pytest.mark.parametrize("options", [["--fake-models", "--answer-in", "0"], []], ids=["serving", "loading"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(["--fake-models", "--answer-in", "0"], id="serving"),
+        pytest.param([], id="loading", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_ends_everything(options: list[str]) -> None:
     """When it serves, and before: while real models load."""
     with foreground(*options) as process:

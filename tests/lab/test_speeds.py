@@ -18,6 +18,7 @@ CONFIG: Final = ('lanes=["home","vm"]', 'vm={"machine_type":"e2-highmem-2"}', 'h
 pytestmark = pytest.mark.usefixtures("declared_addresses")
 
 
+@pytest.mark.slow
 def test_a_text_takes_as_long_as_its_lane_s_machine() -> None:
     async def main() -> tuple[dict[str, float], list[Sample]]:
         async with lab_up(1.0, CONFIG, answer_s=None, time_scale=SCALE) as testbed:
