@@ -341,14 +341,14 @@ def test_pictures_of_12_megapixels_count_no_more_than_declared(url: str) -> None
     marks = prompt_tokens(ask(url, looking((112, 112)), max_tokens=1)) - picture_tokens(112, 112)
     seen = prompt_tokens(ask(url, looking((4000, 3000)), max_tokens=1)) - marks
     assert 0.9 * most < seen <= most
-    text = prompt_tokens(ask(url, "What is this?", max_tokens=1))
-    three = prompt_tokens(ask(url, looking(*[(4000, 3000)] * 3), max_tokens=1))
-    assert three - text == 3 * (seen + marks - text), "a third picture is one like the others"
+    one, two, three = (prompt_tokens(ask(url, looking(*[(4000, 3000)] * n), max_tokens=1)) for n in (1, 2, 3))
+    assert three - two == two - one, "a third picture is one like the others"
+    assert seen < two - one < seen + marks
 
 
 @SLOW
-def test_sigterm_ends_no_answer_but_waits_for_its_caller_to_hang_up() -> None:
-    """vLLM writes running answers to their end first. Here docker's SIGKILL, ten seconds later, is the end."""
+def test_sigterm_brings_no_answer_to_its_end() -> None:
+    """vLLM writes running answers to their end first. Here one is cut, or stands still until its caller hangs up."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with subprocess.Popen(llama_cpp.command(vm(), port), cwd=ROOT, stderr=subprocess.DEVNULL) as process:
@@ -359,10 +359,9 @@ def test_sigterm_ends_no_answer_but_waits_for_its_caller_to_hang_up() -> None:
                 lines = answer.iter_lines()
                 assert next(lines).startswith(b"data: ")
                 process.send_signal(signal.SIGTERM)
-                with pytest.raises(requests.ConnectionError, match="timed out"):
+                with pytest.raises(requests.RequestException, match=r"timed out|ended prematurely"):
                     assert b"data: [DONE]" not in list(lines)
-                assert process.poll() is None
-            assert process.wait(30) == 0
+            process.wait(30)
         finally:
             process.kill()
 

@@ -276,8 +276,9 @@ def shortest_path_first(config: dict[str, Any]) -> None:
 def paths_as_sent(config: dict[str, Any]) -> None:
     for parent in find(config, lambda x: "routes" in x):
         parent["routes"] = [
-            r for r in parent["routes"] if "{http.regexp.below.1}" not in str(r["handle"][0].get("uri"))
-        ]
+            r for r in parent["routes"]
+            if not any("{http.regexp.below.1}" in str(step.get("uri")) for step in r.get("handle", ())[:1])
+        ]  # fmt: skip
 
 
 def any_characters(config: dict[str, Any]) -> None:
