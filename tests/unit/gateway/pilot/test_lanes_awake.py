@@ -18,8 +18,10 @@ LOOK_S = 0.25
 LEFT_S = 8.0
 """A mute lane with a card gets no request after this time, whoever its callers are and however they come and go: half
 of the 3 s, a look that was just asked, the 3 s of a token, and a look that isn't answered."""
-FREED_S = LEFT_S + 6.0
+FREED_S = LEFT_S + 8.0
 """What hangs there is given up after this time: when one more token, asked for a second later, is late as well."""
+GAPS_S = 4.0
+"""What callers who come and go may add to both."""
 TOKEN, LATE, ERROR = (200, 0.1, False), (0, None, True), (500, 0.1, False)
 """How a token that is asked for comes: status, seconds, whether not in time."""
 
@@ -77,13 +79,12 @@ def mute_lane_is_left_in_time(rules: Rules) -> None:
             history = History(rules, lane="home").warm()
             requests = counts(drawn)
             phases = live(history, requests, Engine(moved=False, token=LATE, metrics=metrics))
-            # Silence is time with requests, so that alone counts; the rest goes by the clock.
-            needed = int(LEFT_S / LOOK_S)
-            present = [index for index, count in enumerate(requests) if count]
-            if len(present) > needed:
+            # Silence is time with requests: what was asked while nobody was there is asked again.
+            silence_s = LOOK_S * sum(bool(before and now) for before, now in itertools.pairwise(requests))
+            if silence_s > LEFT_S + GAPS_S:
                 assert phases[-1] == "slow"
                 assert history.state.sick
-                assert history.state.hangs or len(present) <= int(FREED_S / LOOK_S)
+                assert history.state.hangs or silence_s <= FREED_S + GAPS_S
                 asked = [s for s in history.requests("try") if s.after.phase.value == "warm"]
                 assert asked, "left without being asked for a token"
 
