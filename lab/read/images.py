@@ -73,7 +73,7 @@ _PACE: Final = "scripted models go by it"
 _OWN: Final = Argument(0, "as declared: llama.cpp's own parser takes or refuses it")
 _THREADS: Final = 2 if (os.cpu_count() or 1) >= 4 else 1
 _REPLACED: Final = Argument(1, "replaced, see below")
-_LIMIT: Final = "scripted models refuse as vLLM does; llama.cpp here has no such argument"
+_LIMIT: Final = "scripted models refuse as vLLM does; llama.cpp has no such argument, and asks any address"
 _SMALL: Final = "gemma-3-270m answers instead of the declared weights"
 _NOISE: Final = "a projector of random weights instead of the declared one: true tokens, but the model sees noise"
 _SHARED: Final = Added(
@@ -174,13 +174,9 @@ PROGRAMS: Final = (
             "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
             "--revision": Argument(1, _SMALL),
             "--chat-template": _REPLACED,
-            "--limit-mm-per-prompt": Argument(
-                1, "scripted models refuse as vLLM does; llama.cpp has no such limit", scripted="--limit-mm-per-prompt"
-            ),
+            "--limit-mm-per-prompt": Argument(1, _LIMIT, scripted="--limit-mm-per-prompt"),
             "--mm-processor-kwargs": Argument(1, f"{_NOISE}; {_PACE}", _vision, "--mm-processor-kwargs"),
-            "--allowed-media-domains": Argument(
-                1, "scripted models refuse as vLLM does; llama.cpp asks any address", scripted="--allowed-media-domains"
-            ),
+            "--allowed-media-domains": Argument(1, _LIMIT, scripted="--allowed-media-domains"),
             "--enable-auto-tool-choice": Argument(0, _LIMIT, scripted="--enable-auto-tool-choice"),
             "--tool-call-parser": Argument(1, _LIMIT, scripted="--tool-call-parser"),
             "--reasoning-parser": Argument(1, "the small model doesn't think"),
