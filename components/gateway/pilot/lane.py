@@ -120,6 +120,9 @@ def _looked(state: Lane, answer: Answer, alive: bool, policy: Policy) -> Lane:
     if alive and answer.moved:
         # A token that did not come in time was behind others.
         state = replace(state, silent_s=0.0, unanswered=False, suspicion="" if state.unanswered else state.suspicion)
+    elif state.failures:
+        # A check that failed, too: the next ones say whether it is down, which is another thing than sick.
+        pass
     elif state.unanswered:
         return _sick(state, f"nothing moves, and no token came in {policy.stuck_s:g} s", mute=state.phase is Phase.SLOW)
     elif state.silent_s >= policy.stuck_s and not _free(state, policy):

@@ -266,8 +266,28 @@ def checks_alone_say_whether_it_is_up(rules: Rules) -> None:
     assert (unwatched.phase, unwatched.requests()) == ("warm", [])
 
 
+def a_dead_path_is_down_and_not_sick(rules: Rules) -> None:
+    """What no longer answers its check is back with the next good one, and owes no tokens."""
+    gone = Engine(moved=False, token=LATE, metrics=False)
+    histories = [History(rules, lane="home").warm() for _ in range(60)]
+    for steps, history in enumerate(histories):
+        live(history, [1] * steps, gone)
+    history = next(history for history in histories if history.state.unanswered)
+    history.check("no answer in time")
+    for _ in range(8):
+        history.load(in_flight=1, after=LOOK_S)
+        if history.open:
+            answer(history, gone, over=True)
+        assert (history.phase, history.state.sick) == ("warm", False)
+    history.check("no answer in time")
+    assert history.phase == "down"
+    history.check()
+    assert history.phase == "warm"
+
+
 PROPERTIES: list[Check] = [
     mute_lane_is_left_in_time,
+    a_dead_path_is_down_and_not_sick,
     one_caller_marks_nobody,
     a_lane_comes_back_by_tokens_only,
     errors_are_proved_by_one_more,
@@ -287,6 +307,7 @@ BROKEN: list[tuple[Check, str, str]] = [
      "policy.stuck_s / 2:\n        state = _sick(state, \"nothing moves\")"),
     (mute_lane_is_left_in_time, "mute=state.phase is Phase.SLOW", "mute=True"),
     (mute_lane_is_left_in_time, "mute=state.phase is Phase.SLOW", "mute=False"),
+    (a_dead_path_is_down_and_not_sick, "elif state.failures:", "elif False:"),
     (one_caller_marks_nobody, '_suspected(state, "it answered 500")', '_sick(state, "it answered 500")'),
     (one_caller_marks_nobody, 'state = _suspected(state, "a request ended in 500")', "pass"),
     (a_lane_comes_back_by_tokens_only, "if not state.lateness_s:", "if True:"),
