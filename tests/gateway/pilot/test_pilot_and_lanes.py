@@ -48,6 +48,7 @@ def test_a_mute_home_is_left_freed_and_taken_back_by_tokens(world: World) -> Non
         assert left(pilot_, "vm") == ["picture"], "it is the next one; 400 s are out of time"
         assert "nothing moves" in home(pilot_)["error"]
         until(lambda: bool(world.daemon.asked), what="those who hang there are not freed")
+        until(lambda: any(line.get("freed") for line in pilot_.log()), what="nothing is logged")
         assert "gives no token" in next(line["message"] for line in pilot_.log() if line.get("freed"))
         world.looked(4)
         assert len(world.daemon.asked) == 1, "once"
