@@ -83,8 +83,8 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
     """What the traffic means for each lane.
 
     Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have: where
-    there is none, or it failed for some time, or is slow. The VM's engine counts no errors, so all that callers see are
-    a reason to ask it.
+    there is none, or it failed for some time, or is slow. Answers of 500 that callers see are a reason to ask home and
+    the VM: the VM's engine counts none, and home's own count is looked at too late for a caller's second try.
     """
     homeless = home is None or home.failures >= DOWN_AFTER or home.phase is Phase.SLOW
     new = after.ended or (0.0, 0.0, 0.0)
@@ -92,7 +92,7 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
     ended = new[1] > old[1]
     running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and ended))
     home_free = home is not None and home.takes and after.in_flight.get("home", 0) < settings.home_capacity
-    errors = int((after.errors or 0) - (after.errors or 0 if before.errors is None else before.errors))
+    errors = max(0, int((after.errors or 0) - (after.errors or 0 if before.errors is None else before.errors)))
     burst = Load(
         in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),
         # Who was refused would have waited.
@@ -106,7 +106,7 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
         failures=max(0, after.fails - before.fails),
     )
     at_home = max(after.in_flight.get("home", 0), int(not homeless and ended))
-    found = {"home": Load(at_home), "burst": burst, "vm": Load(running_on_vm, errors=max(0, errors))}
+    found = {"home": Load(at_home, errors=errors), "burst": burst, "vm": Load(running_on_vm, errors=errors)}
     return {lane: found[lane] for lane in settings.dials}
 
 
