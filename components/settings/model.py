@@ -80,6 +80,11 @@ class ModelSettings(Section):
         max_length=128,
         description="The name that clients send as `model`. Left out: the preset's.",
     )
+    aliases: tuple[Annotated[str, Field(pattern=MODEL_NAME, max_length=128)], ...] = Field(
+        default=(),
+        description="Further names that `/v1/models` shows, for clients that insist on one, like `gpt-4o`. Every lane "
+        + "answers to any name, and as `model.name`.",
+    )
     context_tokens: int = Field(
         default=CONTEXT_TOKENS,
         ge=1024,

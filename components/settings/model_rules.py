@@ -1,4 +1,4 @@
-"""Rules of the model, checked before any resource exists: what the lanes need of it, its parsers, limits and cards.
+"""Rules of the model, checked before any resource exists: what the lanes need of it, its names, limits and cards.
 
 Owns: the rules between `model`'s values, and between them and the lanes with their cards. Does not own: the VM's memory
 (`vm_rules`), the sum of all services on home's card (`service_rules`), the form of a refusal (`section`).
@@ -19,7 +19,7 @@ def broken(settings: Settings) -> list[str]:
     """Every rule the model breaks, a `problem` line each."""
     found = _declared(settings)
     # Arithmetic with what isn't declared would only repeat it.
-    parts = (_parsers, _vision, _limits) if found else (_parsers, _vision, _limits, _home_card, _burst_card)
+    parts = (_aliases, _parsers, _vision, _limits, *(() if found else (_home_card, _burst_card)))
     return [*found, *(line for part in parts for line in part(settings))]
 
 
@@ -64,6 +64,22 @@ def _declared(settings: Settings) -> list[str]:
                 "a lane could not load it, or nobody could tell whether it fits", fix)
         for field, is_missing, fix in needed if is_missing
     ]  # fmt: skip
+
+
+def _aliases(settings: Settings) -> list[str]:
+    """Each name in the list of models is there once; Caddy's paths, by which one is looked up, know no upper case."""
+    taken = {settings.contract.model.name.lower(): "model.name"}
+    taken |= {one.model.lower(): f"the model of {one.name}" for one in declared(settings) if not one.completes}
+    found: list[str] = []
+    for number, alias in enumerate(settings.model.aliases):
+        field = f"model.aliases.{number}"
+        if owner := taken.get(alias.lower()):
+            found.append(
+                problem(field, f"a name of its own, {alias} is {owner}", "the list of models would have it twice, and "
+                        + "clients could not tell which they ask", "leave it out, or name another")
+            )  # fmt: skip
+        taken[alias.lower()] = field
+    return found
 
 
 def _parsers(settings: Settings) -> list[str]:

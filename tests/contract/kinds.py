@@ -131,6 +131,12 @@ def _text(answer: Answer, promise: Promise) -> str:
     return "" if answer.choices[0]["message"]["role"] == "assistant" else "no message"
 
 
+def _named(answer: Answer, promise: Promise) -> str:
+    """Whatever name a request has, its answer has the model's, in every piece."""
+    pieces = [json.loads(event) for event in answer.events if event != "[DONE]"] or [answer.document]
+    return "" if {piece["model"] for piece in pieces} == {promise.model} else "another name"
+
+
 def _stream(answer: Answer, promise: Promise) -> str:
     del promise
     return "" if len(answer.events) > 2 and answer.events[-1] == "[DONE]" else "no whole stream"
@@ -320,8 +326,11 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("max_tokens: over the rest of the context",
          lambda given: _chat(given, max_tokens=given.promise.context, stream=True, begun=True), status=400),
     # Mistakes.
-    Kind("no model", _plain(model=None), lacks=_text),
-    Kind("another model's name", _plain(model="gpt-4o"), lacks=_text),
+    Kind("no model", _plain(model=None), lacks=_named),
+    Kind("another model's name", _plain(model="gpt-4o"), lacks=_named),
+    Kind("another model's name, stream", _plain(model="gpt-4o", stream=True), lacks=_named),
+    Kind("another model's name, /v1/completions", lambda _: _sent(
+        {"model": "gpt-4o", "prompt": "hello", "max_tokens": ANSWER_TOKENS}, "/v1/completions"), lacks=_named),
     Kind("no messages", _plain(messages=None), status=400),
     Kind("empty messages", _plain(messages=[]), status=400),
     Kind("an unknown role", _plain(messages=[{"role": "nobody", "content": "hello"}]), lacks=_text),

@@ -211,7 +211,13 @@ def test_it_answers_a_text_under_the_declared_name(url: str) -> None:
     answer = answered(ask(url))
     assert answer["model"] == value("--alias")
     assert answer["choices"][0]["message"]["content"]
-    assert answered(ask(url, model="gpt-4o"))["model"] == value("--alias"), "its one model, whatever a caller names"
+
+
+@pytest.mark.parametrize("name", ["gpt-4o", "", None, 7, ["a"]])
+def test_whatever_a_caller_names_it_answers_as_the_declared_model(url: str, name: object) -> None:
+    assert answered(ask(url, model=name))["model"] == value("--alias")
+    events = [line.removeprefix("data: ") for line in ask(url, model=name, stream=True).text.split("\n\n")]
+    assert {json.loads(event)["model"] for event in events if event.startswith("{")} == {value("--alias")}
 
 
 def test_a_stream_comes_in_pieces_and_ends_with_its_usage(url: str) -> None:

@@ -20,6 +20,7 @@ Mutation = Callable[[dict[str, Any]], None]
 SMALL = b'{"model":"m","messages":[{"role":"user","content":"' + b"x" * 100_000 + b'"}]}'
 LARGEST_REPLAYED = os.urandom(4 * 1024 * 1024)
 LARGE = os.urandom(20_000_000)
+ALIAS = "gpt-4o"
 WAIT_S = 5
 AT_ONCE_S = 4
 """What waits for nothing is answered within this: below `WAIT_S`, above what a busy machine takes."""
@@ -27,11 +28,12 @@ TIMEOUTS = {"timeout", "dial_timeout", "handshake_timeout", "response_header_tim
 
 
 def settings(**changes: object) -> Settings:
-    """Two slots a lane, a short wait; `ghost` is a client whose key variable is never set."""
+    """Two slots a lane, a short wait; `ghost` is a client whose key variable is never set. One alias of the model."""
     values: dict[str, object] = {
         "clients": [{"name": "demo"}, {"name": "ghost"}],
         "gateway": {"wait_s": WAIT_S, "timeout_s": 60, "request_limit_mib": 24},
         "home": {"max_requests": 2},
+        "model": {"aliases": [ALIAS]},
         "vm": {"max_requests": 2, "machine_type": "c3-highcpu-8"},
         **changes,
     }

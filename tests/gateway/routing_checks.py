@@ -15,7 +15,7 @@ from components.gateway.caddy import next_lane
 from components.gateway.caddy.upstreams import upstreams
 from components.gateway.caddy.walk import FAIL_DURATION
 from tests.gateway.backends import Behaviour
-from tests.gateway.routing import AT_ONCE_S, LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, settings, sha256
+from tests.gateway.routing import ALIAS, AT_ONCE_S, LARGE, LARGEST_REPLAYED, SMALL, WAIT_S, Check, ask, settings, sha256
 from tests.gateway.world import KEY, VM_ADDRESS, Answer, World
 from tests.kit import happens, until
 
@@ -343,8 +343,11 @@ def only_the_api_s_paths_exist(here: World) -> None:
         answer = here.call(method, path, None)
         assert (answer.status, answer.error["code"], answer.lane) == (status, code, "gateway"), path
     assert here.call("GET", "/ready", None, Authorization="").status == 200
-    assert [m.id for m in here.sdk().models.list()] == [here.sdk().models.retrieve(model).id] == [model]
-    with pytest.raises(openai.NotFoundError):
+    names = [model, ALIAS]
+    assert [m.id for m in here.sdk().models.list()] == names
+    assert [here.sdk().models.retrieve(name).id for name in names] == names
+    assert json.loads(here.call("GET", f"/v1/models/{ALIAS}", None).body)["root"] == model
+    with pytest.raises(openai.NotFoundError, match=f"serves: {model}, {ALIAS}"):
         here.sdk().models.retrieve("other")
     assert (here.home.begun, here.vm.begun) == (0, 0)
     for path in ("completions?key=1", "/completions", "../v1/completions", "%63ompletions", "COMPLETIONS"):

@@ -32,7 +32,7 @@ SERVICES = [
     },
     {"name": "embed", "preset": "embeddings", "max_requests": 1},
 ]
-MODELS = ["Qwen/Qwen2.5-VL-7B-Instruct", "kokoro", "ears", "Qwen/Qwen3-Embedding-0.6B"]
+MODELS = ["Qwen/Qwen2.5-VL-7B-Instruct", routing.ALIAS, "kokoro", "ears", "Qwen/Qwen3-Embedding-0.6B"]
 
 
 class Home(Lane):

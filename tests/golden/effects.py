@@ -142,6 +142,7 @@ OTHER: Final[Mapping[str, Patch]] = {
     "burst.memory_gib": {"burst.memory_gib": 24, "burst.cpu": 8},
     "model.preset": {"model.preset": "qwen2.5-vl-3b"},
     "model.name": {"model.name": "some/name"},
+    "model.aliases": {"model.aliases": ["gpt-4o"]},
     "model.images_per_prompt": {"model.images_per_prompt": 2, "lanes": ["home", "burst"]},
     "model.context_tokens": {"model.context_tokens": 8192},
     "model.image_max_pixels": {"model.image_max_pixels": 802_816},

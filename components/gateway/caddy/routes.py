@@ -84,8 +84,14 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
 
 def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     at_home = service_upstreams(settings)
-    models = [settings.contract.model.name, *(service.model for service in declared(settings) if not service.completes)]
-    entries: list[Json] = [{"id": model, "object": "model", "created": 0, "owned_by": "pilotlight"} for model in models]
+    name = settings.contract.model.name
+    entries = [
+        _model(name),
+        # vLLM lists further names in the same way.
+        *({**_model(alias), "root": name} for alias in settings.model.aliases),
+        *(_model(service.model) for service in declared(settings) if not service.completes),
+    ]
+    models = ", ".join(entry["id"] for entry in entries)
     # A route for each path, the longest first.
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
     routes: list[Json] = [
@@ -97,7 +103,7 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         *(pilot_routes.status() if settings.piloted else ()),
         {
             "match": [{"path": [f"{MODELS}/*"]}],
-            "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {', '.join(models)}")],
+            "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {models}")],
         },
         {"handle": [answers.error(404, "not_found", "This endpoint has no such path.")]},
     ]
@@ -117,6 +123,10 @@ def _service(settings: Settings, path: str, service: Service, home: Upstream) ->
             answers.subroute([*_guards(settings), {"handle": [canonical]}, _served_by_lane(), *handlers]),
         ],
     }
+
+
+def _model(name: str) -> Json:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "pilotlight"}
 
 
 def _model_route(path: str, answer: Json) -> list[Json]:

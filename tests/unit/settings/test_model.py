@@ -23,6 +23,9 @@ Make = Callable[..., Settings]
 ALL = ["home", "burst", "vm"]
 FAST = {"prompt": 90, "picture": 80, "answer": 20}
 SMALL = {"machine_type": "c3-highcpu-8"}
+EARS = {
+    "name": "ears", "image": "registry.example/ears:1.2.3", "model": "Whisper", "paths": ["/v1/audio"], "slices": 0,
+}  # fmt: skip
 
 
 def told(words: list[str]) -> dict[str, str]:
@@ -164,6 +167,13 @@ def test_vision_can_be_switched_off(settings_of: Make) -> None:
         assert "--mm-processor-kwargs" not in words[lane]
 
 
+def test_an_alias_changes_no_lane(settings_of: Make) -> None:
+    """Each answers to any name. Told several, llama.cpp would call itself by the first of them in the alphabet."""
+    plain, named = (settings_of(lanes=ALL, model={"aliases": aliases}) for aliases in ([], ["gpt-4o", "a/first"]))
+    assert lanes(named) == lanes(plain)
+    assert boot.user_data(named) == boot.user_data(plain)
+
+
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 Case = tuple[dict[str, Any], tuple[str, ...]]
@@ -178,6 +188,23 @@ REFUSED: dict[str, Case] = {
         f"name {name!r}": ({"model": {"name": name}}, ("model.name: is refused", "clients send as `model`"))
         for name in ("", " ", "a b", "a*", "a/../b", "/a", "a/", "a?b", "{env.X}", "-a", "a,b", "a" * 129)
     },
+    **{
+        f"alias {name!r}": ({"model": {"aliases": ["gpt-4o", name]}}, ("model.aliases.1: is refused", "`gpt-4o`"))
+        for name in ("", "a b", "a*", "a/../b", "{env.X}", "a,b", "a" * 129)
+    },
+    "aliases without brackets": ({"model": {"aliases": "gpt-4o"}}, ("model.aliases: must be a list",)),
+    "an alias that is the model's name": (
+        {"model": {"aliases": ["qwen/qwen2.5-vl-7b-instruct"]}},
+        ("model.aliases.0: a name of its own, qwen/qwen2.5-vl-7b-instruct is model.name", "twice", "leave it out"),
+    ),
+    "an alias that is a service's model": (
+        {"model": {"aliases": ["whisper"]}, "services": [{"name": "vllm", "preset": "model"}, EARS]},
+        ("model.aliases.0: a name of its own, whisper is the model of ears", "could not tell which they ask"),
+    ),
+    "an alias twice": (
+        {"model": {"aliases": ["gpt-4o", "GPT-4o"]}},
+        ("model.aliases.1: a name of its own, GPT-4o is model.aliases.0", "name another"),
+    ),
     **{
         f"weights {name!r}": ({"model": {"weights": name}}, ("model.weights: is refused", "Hugging Face"))
         for name in ("", "gpt-4", "../..", "--api-key", "a/b/c", "https://huggingface.co/a/b")
@@ -351,6 +378,9 @@ ACCEPTED: list[dict[str, Any]] = [
     {"model": own_model()},
     {"model": own_model(**VISION)},
     {"model": own_model(gguf=GGUF | {"url": "https://models.example:8443/with%20blank/b.gguf"})},
+    {"model": {"aliases": ["gpt-4o", "openai/gpt-4o", "gpt-4o:latest", "qwen2.5-vl-7b"]}},
+    # The preset's name, where the model has another.
+    {"model": {"name": "robot", "aliases": ["Qwen/Qwen2.5-VL-7B-Instruct"]}},
     # What no declared lane needs may be missing.
     {"lanes": ["vm"], "model": own_model(weights=None, revision=None, weights_bytes=None, tool_parser=None)},
     {"lanes": ["home"], "model": own_model(gguf=None, tool_parser=None)},
@@ -390,6 +420,9 @@ def nothing(_: Settings) -> list[str]:
     [
         ("_declared", "own model without shape"),
         ("_declared", "weights without their commit"),
+        ("_aliases", "an alias that is the model's name"),
+        ("_aliases", "an alias that is a service's model"),
+        ("_aliases", "an alias twice"),
         ("_parsers", "unknown tool parser"),
         ("_parsers", "own model without tools"),
         ("_vision", "vision without a projector"),
