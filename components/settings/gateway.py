@@ -11,6 +11,11 @@ from components.settings.section import Section
 
 CADDY_MOST_MIB: Final = 4096
 """Cloud Run gives a container with one CPU no more."""
+WAIT_S: Final = 55
+"""The default of `wait_s`: nginx (`proxy_read_timeout`), AWS' load balancer and others end a request after 60 s without
+a byte. Caddy's line has no order, so who comes again after `Retry-After` has lost no place in it."""
+BURST_WAIT_S: Final = 120
+"""The default with burst, whose start takes about 50 s, up to 90 (docs/decisions/15-burst-cold-start.md)."""
 
 
 class GatewaySettings(Section):
@@ -42,10 +47,12 @@ class GatewaySettings(Section):
         description="Requests that one instance holds, waiting ones included; Cloud Run answers 429 to the rest.",
     )
     timeout_s: int = Field(default=300, ge=10, le=3600, description="Longest time of a request, seconds.")
-    wait_s: int = Field(
-        default=240,
+    wait_s: int | None = Field(
+        default=None,
         ge=1,
-        description="Longest wait for a free lane, seconds; then 503 with Retry-After. Below `timeout_s`.",
+        description="Longest wait for a free lane, seconds; then 503 with Retry-After, after which SDKs come again. "
+        + f"Below `timeout_s`. None: {WAIT_S}, with `burst` in `lanes` {BURST_WAIT_S}, or half of `timeout_s` if that "
+        + "is less.",
     )
     request_limit_mib: int = Field(
         default=31,

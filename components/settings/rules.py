@@ -91,7 +91,7 @@ def _gateway(settings: Settings) -> list[str]:
                     "no text would be long, and long ones would be sent where only short ones are answered in time",
                     "lower short_kib or raise text_kib; left out, both follow from the table of machines")
         )  # fmt: skip
-    if gateway.wait_s >= gateway.timeout_s:
+    if settings.wait_s >= gateway.timeout_s:
         found.append(
             problem("gateway.wait_s", f"below timeout_s ({gateway.timeout_s})", "Cloud Run would cut a waiting "
                     + "caller off before the gateway can answer 503", "lower wait_s or raise timeout_s")

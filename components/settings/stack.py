@@ -16,7 +16,7 @@ from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
 from components.models.contract import Contract, most_images
 from components.settings.burst import BurstSettings
-from components.settings.gateway import GatewaySettings
+from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
 from components.settings.model import ModelSettings
 from components.settings.section import Lane, Refusal, Section
@@ -123,6 +123,13 @@ class Settings(Section):
             # llama.cpp answers each of the `n` in a slot of its own.
             choices=self.vm.max_requests if Lane.VM in self.lanes else None,
         )
+
+    @property
+    def wait_s(self) -> int:
+        """Longest wait for a free lane, seconds."""
+        usual = BURST_WAIT_S if Lane.BURST in self.lanes else WAIT_S
+        # Who waited needs time for the answer, too.
+        return self.gateway.wait_s or min(usual, self.gateway.timeout_s // 2)
 
     @property
     def zone(self) -> str:

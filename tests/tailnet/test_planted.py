@@ -48,7 +48,7 @@ def no_delay(gateway: Gateway) -> None:
 
 
 def nobody_waits(gateway: Gateway) -> None:
-    gateway.caddy_text('"try_duration": "240s"', '"try_duration": "0s"')
+    gateway.caddy_text('"try_duration": "55s"', '"try_duration": "0s"')
 
 
 MISTAKES: list[tuple[Plant, Check, str]] = [

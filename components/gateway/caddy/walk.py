@@ -71,7 +71,7 @@ def longer_than(limit: int) -> Json:
 
 def service_walks(settings: Settings, home: Upstream) -> list[Walk]:
     """One handler for each size of request to a service that is at home only, the larger first."""
-    wait_s = min(SERVICE_WAIT_S, settings.gateway.wait_s)
+    wait_s = min(SERVICE_WAIT_S, settings.wait_s)
     limit = settings.gateway.replay_limit_mib * MIB
     return [
         Walk("streamed", limit, _proxy(settings, [home], replay=False, wait_s=wait_s)),
@@ -81,7 +81,7 @@ def service_walks(settings: Settings, home: Upstream) -> list[Walk]:
 
 def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
     """One handler for each size of request for the model, the largest first."""
-    wait_s, limit = settings.gateway.wait_s, settings.gateway.replay_limit_mib * KIB
+    wait_s, limit = settings.wait_s, settings.gateway.replay_limit_mib * KIB
     never = _never_in_time(settings)
     if not judged(lanes) and not never:
         return [

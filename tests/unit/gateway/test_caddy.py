@@ -11,9 +11,11 @@ from typing import Any, cast
 import pytest
 import xxhash
 
-from components.gateway.caddy import burst_hop, next_lane, routes, upstreams
+from components.gateway.caddy import answers, burst_hop, next_lane, routes, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.walk import walks
+from components.gateway.pilot.lane import HOLD_S
+from components.machines.speeds import BURST_START_S
 from components.settings import Settings
 from components.settings.presets import PRESETS
 from components.settings.reading import read
@@ -192,6 +194,31 @@ def test_nothing_ends_a_request_before_its_time() -> None:
     server = caddy_config.render(chosen, vm_address=VM)["apps"]["http"]["servers"]["api"]
     assert not {"read_timeout", "write_timeout"} & server.keys()
     assert "stream_timeout" not in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "wait_s"),
+    [
+        ({}, 55),
+        ({"lanes": ["vm"]}, 55),
+        ({"lanes": ALL}, 120),
+        ({"gateway": {"timeout_s": 90}}, 45),
+        ({"lanes": ALL, "gateway": {"timeout_s": 200}}, 100),
+        ({"lanes": ALL, "gateway": {"wait_s": 280}}, 280),
+    ],
+    ids=json.dumps,
+)
+def test_who_waits_hears_before_a_proxy_gives_up_and_longer_only_for_a_cold_start(
+    changes: dict[str, Any], wait_s: int
+) -> None:
+    chosen = settings(**changes)
+    assert chosen.wait_s == wait_s
+    assert {handler["load_balancing"]["try_duration"] for handler in proxies(chosen)} == {f"{wait_s}s"}
+
+
+def test_the_default_wait_outlasts_burst_s_start_and_its_demand_the_pause_before_the_next_try() -> None:
+    assert settings(lanes=ALL).wait_s > BURST_START_S
+    assert answers.RETRY_AFTER_S < HOLD_S
 
 
 def test_a_client_s_key_is_named_and_never_written() -> None:
