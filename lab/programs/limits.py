@@ -165,6 +165,9 @@ def _vllm_refuses(message: str, parameter: str, value: object = None) -> NoRetur
 
 def _vllm(limits: Limits, body: Body) -> None:
     name = body.get("model")
+    if name is not None and not isinstance(name, str):
+        told = {"type": "string_type", "loc": ("body", "model"), "msg": "Input should be a valid string", "input": name}
+        raise Refused(400, f"1 validation error:\n  {told}", type="Bad Request", param="body.model")
     if name is not None and name not in limits.names and not limits.any_name:
         raise Refused(404, f"The model `{name}` does not exist.", param="model")
     if body.get("messages") == []:

@@ -58,6 +58,12 @@ DIFFERENCES: Final = (
     ),
     Difference(
         LLAMA_CPP,
+        ("a number for the model's name",),
+        "200",
+        "llama.cpp doesn't look at `model` at all.",
+    ),
+    Difference(
+        LLAMA_CPP,
         ("empty messages",),
         "200",
         "llama.cpp fills the template with no message and goes on from there; vLLM refuses.",

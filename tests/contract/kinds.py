@@ -331,6 +331,7 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("another model's name, stream", _plain(model="gpt-4o", stream=True), lacks=_named),
     Kind("another model's name, /v1/completions", lambda _: _sent(
         {"model": "gpt-4o", "prompt": "hello", "max_tokens": ANSWER_TOKENS}, "/v1/completions"), lacks=_named),
+    Kind("a number for the model's name", _plain(model=7), status=400),
     Kind("no messages", _plain(messages=None), status=400),
     Kind("empty messages", _plain(messages=[]), status=400),
     Kind("an unknown role", _plain(messages=[{"role": "nobody", "content": "hello"}]), lacks=_text),

@@ -320,6 +320,8 @@ def only_keys_open_the_door(here: World) -> None:
         for path in ("/v1/chat/completions", "/v1/models", "/v1/nothing", "/V1/models", "//v1/models", "/v1"):
             answer = here.call("POST", path, Authorization=value)
             assert (answer.status, answer.error["code"]) == (401, "invalid_api_key"), (value, path)
+    for answer in (here.call(Authorization="", Api_Key=KEY), here.call(Authorization="", X_Api_Key=KEY)):
+        assert (answer.status, "`Authorization: Bearer <key>`" in answer.error["message"]) == (401, True)
     assert (here.home.begun, here.vm.begun) == (0, 0)
     assert here.call(Authorization=f"bearer {KEY}").status == 200
     with pytest.raises(openai.AuthenticationError):

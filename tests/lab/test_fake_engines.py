@@ -128,6 +128,8 @@ def refused(base: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         (content("data:image/png;base64,@@@@"), 400, "BadRequestError", None, "Non-base64 digit found"),
         (content("data:image/png,raw"), 501, "NotImplementedError", None, "Only base64 data URLs are supported .*"),
         (content("data:image/png;base64,AAAA"), 400, "BadRequestError", None, "Failed to load image: cannot .*"),
+        ({"model": 7}, 400, "Bad Request", "body.model",
+         r"^1 validation error:\n  \{'type': 'string_type', .*'input': 7\}$"),
         ({"model": "nosuch"}, 404, "NotFoundError", "model", "The model `nosuch` does not exist."),
         ({"messages": []}, 400, "BadRequestError", None, "Cannot apply chat template to an empty conversation. .*"),
     ],
