@@ -1,111 +1,31 @@
 """`python -m lab.measure.scenarios`: every fault under a steady load, on and off again, as the callers see it.
 
-Owns: which faults, under which configuration, in which phases, and the table. Does not own: the running lab
-(`testbed`), sending (`load`), the faults themselves (`run.faults`), how late each machine answers what (`matrix`).
-Judged from the callers' side and by the lanes' own logs (`evidence`), never by the pilot's state.
+Owns: running a scenario. Does not own: which there are and the table (`cases`), the running lab (`testbed`), sending
+(`load`), the faults themselves (`run.faults`), how late each machine answers what (`matrix`). Judged from the callers'
+side and by the lanes' own logs (`evidence`), never by the pilot's state.
 
 The lanes are as fast as their declared machines, the VM with a T4: a fault and not a machine's slowness is measured.
 """
 
 import argparse
 import asyncio
-import json
-import math
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
 from components.machines.speeds import BURST_START_S
 from lab.measure import side_by_side
+from lab.measure.cases import CUT_OFF, SCENARIOS, Result, Scenario, promises, read, table, write
 from lab.measure.evidence import broken_promises
-from lab.measure.load import Sample, between, percentile, shares
 from lab.measure.requests import Request
 from lab.measure.testbed import Testbed, lab_up
 from lab.read.stack import ROOT
 
-HYBRID: Final = 'lanes=["burst","vm"]'
-ALL: Final = 'lanes=["home","burst","vm"]'
 QUICK_BURST: Final = 'burst={"idle_s":90,"wake_deadline_s":75,"retry_s":5,"slow_s":1.0,"recovered_s":0.4}'
 """Burst's times shortened, so that one scenario takes a minute or two; the cold start stays as it is asked for."""
 MACHINE: Final = 'vm={"gpu":"t4"}'
 SHORT: Final = Request(answer_tokens=10)
 """A T4 answers two of them at a time in half a second, about four a second."""
-
-FOUND_S: Final = 2.0
-"""Within this the checks find a home whose packets vanish, seconds."""
-LEFT_S: Final = 6.0
-"""Within this the pilot leaves a home that takes requests and answers none, or answers them with 500, seconds."""
-CUT_OFF: Final = {
-    "home-refused": "home", "home-blackhole": "home", "home-mute": "home", "tunnel-down": "home", "vm-down": "vm",
-}  # fmt: skip
-"""Faults that swallow a lane's answers on their way."""
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One fault under load. `before`, `during` and `after` are seconds; `during` is stretched by the cold start."""
-
-    name: str
-    lanes: str
-    fault: str | None = None
-    warm: bool = False
-    """Wait until burst serves before the load counts."""
-    before: float = 6.0
-    during: float = 12.0
-    after: float = 10.0
-    rate: float = 2.0
-    """Requests a second: half of what the VM can answer, so that a fault and not its queue is measured."""
-    stretch: bool = False
-    """`during` lasts a cold start longer."""
-
-
-SCENARIOS: Final = (
-    Scenario("vm alone", 'lanes=["vm"]', before=0.0, during=30.0),
-    Scenario("cold start", HYBRID, before=0.0, stretch=True),
-    Scenario("home refused", ALL, "home-refused"),
-    Scenario("home black-holed", ALL, "home-blackhole"),
-    Scenario("home slow", ALL, "home-slow"),
-    # Slow enough that home still has free slots when the pilot must have left it: full, it gets nobody anyway.
-    Scenario("home mute", ALL, "home-mute", during=20.0, after=20.0, rate=1.0),
-    Scenario("home answers 500", ALL, "home-500", after=20.0),
-    Scenario("tunnel down", ALL, "tunnel-down"),
-    Scenario("burst never starts", HYBRID, "burst-never", before=0.0, during=40.0, stretch=True),
-    Scenario("burst answers 5xx", HYBRID, "burst-5xx", warm=True),
-    Scenario("burst slow", HYBRID, "burst-slow", warm=True, during=20.0),
-    # With burst cold, or another lane would do the work: callers wait in the gateway, which holds 80 of them.
-    Scenario("vm full", HYBRID, "vm-full", before=0.0, rate=1.0, stretch=True),
-    Scenario("vm down", HYBRID, "vm-down", rate=1.0),
-    Scenario("vm late", HYBRID, "vm-late", rate=1.0),
-    Scenario("pilot down", HYBRID, "pilot-down", warm=True),
-    Scenario("pilot wedged", HYBRID, "pilot-wedged", warm=True),
-)
-
-
-@dataclass
-class Result:
-    """What one scenario's load saw; `marks` are the times between the phases, seconds."""
-
-    scenario: Scenario
-    samples: list[Sample] = field(default_factory=list[Sample])
-    marks: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    evidence: list[str] = field(default_factory=list[str])
-    """What the lanes' logs say against the product."""
-
-    @property
-    def lost(self) -> list[Sample]:
-        """Requests whose answer never began."""
-        return [sample for sample in self.samples if sample.outcome == "lost"]
-
-    @property
-    def broken(self) -> list[Sample]:
-        """Answers that began and did not end well."""
-        return [sample for sample in self.samples if sample.outcome == "broken"]
-
-    def phase(self, number: int) -> list[Sample]:
-        """Samples sent before (0), during (1) or after (2) the fault."""
-        return between(self.samples, self.marks[number], self.marks[number + 1])
 
 
 async def run(scenario: Scenario, *, cold_start_s: float) -> Result:
@@ -132,20 +52,6 @@ async def run_on(testbed: Testbed, scenario: Scenario, *, cold_start_s: float) -
     return Result(scenario, samples, marks, evidence)
 
 
-def write(folder: Path, result: Result) -> None:
-    """What the load saw, as JSON; `picture` draws it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    document = {**asdict(result), "scenario": result.scenario.name}
-    side_by_side.file_of(folder, result.scenario.name).write_text(json.dumps(document))
-
-
-def read(folder: Path, scenario: Scenario) -> Result:
-    """What `write` wrote."""
-    document = json.loads(side_by_side.file_of(folder, scenario.name).read_text())
-    samples = [Sample(**sample) for sample in document["samples"]]
-    return Result(scenario, samples, tuple(document["marks"]), document["evidence"])
-
-
 async def _switch(testbed: Testbed, fault: str | None, on: bool) -> None:
     if fault:
         await testbed.fault(fault, on)
@@ -159,74 +65,6 @@ async def warm_up(testbed: Testbed, cold_start_s: float) -> None:
             if any(sample.lane == "burst" for sample in load.samples):
                 return
     raise RuntimeError(f"burst did not answer within {cold_start_s + 30:.0f} s of load")
-
-
-def table(results: Sequence[Result]) -> str:
-    """Markdown, per scenario: requests sent, lost, broken, what the lanes' logs say against it, slowest first token,
-    lane shares before, during and after.
-    """
-    rows = [
-        "| fault | sent | lost | broken | by the lanes' logs | slowest first token | before | during | after |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for result in results:
-        slowest = percentile(result.samples, 1.0)
-        phases = " | ".join(_shares(result.phase(number)) for number in range(3))
-        rows.append(
-            f"| {result.scenario.name} | {len(result.samples)} | {len(result.lost)} | {len(result.broken)} "
-            + f"| {f'{len(result.evidence)} BROKEN' if result.evidence else 'kept'} "
-            + f"| {'-' if math.isnan(slowest) else f'{slowest:.2f} s'} | {phases} |"
-        )
-    return "\n".join(rows)
-
-
-def promises(results: Sequence[Result]) -> str:
-    """What the product promises, as measured in these results; a scenario that was not run is left out."""
-    found = {result.scenario.name: result for result in results}
-    lines: list[str] = []
-
-    def judge(text: str, value: float, limit: float, *, least: bool = False) -> None:
-        kept = value >= limit if least else value <= limit
-        lines.append(f"| {text} | {value:.3g} | {'>=' if least else '<='} {limit:.3g} | {'yes' if kept else 'NO'} |")
-
-    if "cold start" in found:
-        cold = found["cold start"]
-        judge("warm: share of burst", shares(cold.phase(2)).get("burst", 0.0), 0.9, least=True)
-        if "vm alone" in found:
-            alone = percentile(found["vm alone"].samples, 0.99)
-            judge("cold start: p99 first token, in p99 of the VM alone", percentile(cold.samples, 0.99) / alone, 1.2)
-    if "home refused" in found:
-        refused = found["home refused"]
-        # Streams alone: a plain answer's first token is its last, and the median of both kinds jumps between them.
-        before, during = ([one for one in refused.phase(number) if one.streamed] for number in (0, 1))
-        added = percentile(during, 0.5) - percentile(before, 0.5)
-        judge("home refused: added to the median first token, s", added, 0.1)
-    if "home black-holed" in found:
-        hole = found["home black-holed"]
-        late = [sample for sample in hole.phase(1) if sample.sent >= hole.marks[1] + FOUND_S]
-        judge(
-            f"home black-holed: slowest first token of requests sent {FOUND_S:.0f} s later, s", percentile(late, 1), 2
-        )
-        judge("home black-holed: slowest first token of all, s", percentile(hole.samples, 1), 10)
-    for name in ("home mute", "home answers 500"):
-        if name in found:
-            result = found[name]
-            late = [sample for sample in result.phase(1) if sample.sent >= result.marks[1] + LEFT_S]
-            judge(f"{name}: requests lost", len(result.lost), 0)
-            judge(
-                f"{name}: answers broken of requests sent {LEFT_S:.0f} s later",
-                sum(s in late for s in result.broken),
-                0,
-            )
-            judge(f"{name}: slowest first token of requests sent {LEFT_S:.0f} s later, s", percentile(late, 1), 2)
-            judge(f"{name}: home's share of them", shares(late).get("home", 0.0), 0)
-    if "pilot down" in found:
-        judge("pilot killed: requests lost", len(found["pilot down"].lost), 0)
-    return "\n".join(["| promise | measured | limit | kept |", "|---|---|---|---|", *lines])
-
-
-def _shares(samples: Sequence[Sample]) -> str:
-    return ", ".join(f"{lane} {share:.0%}" for lane, share in shares(samples).items()) or "-"
 
 
 def main() -> int:

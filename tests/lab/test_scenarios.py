@@ -6,26 +6,13 @@ Several faults share a lab, one after another. `make scenarios` gives each a lab
 import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from lab.measure.cases import ALL, CUT_OFF, HYBRID, LEFT_S, SCENARIOS, Result, Scenario
 from lab.measure.load import Sample, percentile, shares
-from lab.measure.scenarios import (
-    ALL,
-    CUT_OFF,
-    HYBRID,
-    LEFT_S,
-    QUICK_BURST,
-    SCENARIOS,
-    Result,
-    Scenario,
-    read,
-    run_on,
-    table,
-    write,
-)
+from lab.measure.scenarios import QUICK_BURST, run_on
 from lab.measure.testbed import lab_up
 
 COLD_START_S: Final = 3.0
@@ -160,16 +147,3 @@ def test_answers_too_short_to_be_seen_wake_burst() -> None:
         return load.samples
 
     assert asyncio.run(main())[-1].lane == "burst"
-
-
-def test_the_table_shows_what_was_seen_and_reads_it_back(tmp_path: Path) -> None:
-    [found] = [scenario for scenario in SCENARIOS if scenario.name == "vm down"]
-    samples = [
-        Sample(0.5, True, "vm", "ok", 0.25, whole_s=1.0),
-        Sample(1.5, False, "home", "lost", -1.0, "HTTP 503", whole_s=1.0),
-    ]
-    result = Result(found, samples, (0.0, 1.0, 2.0, 3.0), ["a word"])
-    text = table([replace(result, evidence=[])])
-    assert "| vm down | 2 | 1 | 0 | kept | 0.25 s | vm 100% | home 100% | - |" in text
-    write(tmp_path / "deeper", result)
-    assert read(tmp_path / "deeper", found) == result

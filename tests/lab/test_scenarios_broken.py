@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from lab.measure.scenarios import HYBRID, QUICK_BURST, SCENARIOS, Result, run_on
+from lab.measure.cases import HYBRID, SCENARIOS, Result
+from lab.measure.scenarios import QUICK_BURST, run_on
 from lab.measure.testbed import lab_up
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import Stack
