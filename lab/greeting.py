@@ -40,8 +40,8 @@ class Arrival:
     """Why that lane may not serve; empty if it is up."""
 
 
-async def arrive(base_url: str, key: str) -> Arrival:
-    """Starts the gateway with a look at its lanes, then waits for the first of them."""
+async def arrive(base_url: str, key: str, *, every: bool = False) -> Arrival:
+    """Starts the gateway with a look at its lanes, then waits for the first of them, or for every one."""
     began = time.monotonic()
     limit = aiohttp.ClientTimeout(total=START_S)
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {key}"}, timeout=limit) as client:
@@ -50,7 +50,7 @@ async def arrive(base_url: str, key: str) -> Arrival:
             started = time.monotonic()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
-                    while not _settled(lanes):
+                    while not _settled(lanes, every):
                         await asyncio.sleep(0.05)
                         lanes = await _lanes(client, base_url)
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -69,12 +69,12 @@ async def _lanes(client: aiohttp.ClientSession, base_url: str) -> dict[str, Any]
         return None if answer.status == 503 and answer.headers.get("X-Served-By") == "gateway" else {}
 
 
-def _settled(lanes: dict[str, Any] | None) -> bool:
-    """Whether waiting changes nothing any more: the first lane is up, or only demand wakes it."""
+def _settled(lanes: dict[str, Any] | None, every: bool) -> bool:
+    """Whether waiting changes nothing any more: the first lane is up, or only demand wakes it; or so is every lane."""
     if not lanes:
         return lanes is not None
-    first = next(iter(lanes.values()))
-    return first["seconds"] >= SEEN_S if first["state"] == "warm" else first["state"] != "down"
+    waited_for = list(lanes.values())[: None if every else 1]
+    return all(lane["seconds"] >= SEEN_S if lane["state"] == "warm" else lane["state"] != "down" for lane in waited_for)
 
 
 def why_not(lane: str, seen: dict[str, Any]) -> str:

@@ -51,7 +51,8 @@ class Load:
         self._url = f"{base_url}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}"}
         self._model = model
-        self._rate = rate
+        self.every_s = 1 / rate
+        """Between two requests, seconds."""
         self._request = request
         self._began = time.monotonic()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +86,7 @@ class Load:
         while self.now() < end:
             streamed = len(self._tasks) % 2 == 0 if self._request.streamed is None else self._request.streamed
             self._tasks.add(asyncio.create_task(self._one(self._client, streamed=streamed)))
-            await asyncio.sleep(max(0.0, min(1 / self._rate, end - self.now())))
+            await asyncio.sleep(max(0.0, min(self.every_s, end - self.now())))
 
     async def _one(self, client: aiohttp.ClientSession, *, streamed: bool) -> None:
         sent, request = self.now(), uuid.uuid4().hex

@@ -9,10 +9,8 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final
 
-import aiohttp
-
 from lab.control import folder_of
-from lab.errors import LabError
+from lab.greeting import arrive
 from lab.measure.evidence import Arrival, arrivals
 from lab.measure.load import Load
 from lab.measure.requests import GREETING, Request
@@ -27,7 +25,7 @@ from lab.run.ports import free_port
 ANSWER_S: Final = 0.6
 """What a fake model takes for an answer where its machine is not the point, half of it until the first token."""
 CHECKED_S: Final = 2.0
-"""Within this the checks of a new instance of the gateway have found the lanes."""
+"""Within this the checks of a new instance of the gateway have found the lanes, where no pilot tells."""
 Plant = Callable[[Stack], None]
 """Breaks a rendered declaration on purpose."""
 
@@ -69,12 +67,9 @@ class Testbed:
         return list(self._lab.burst.requests) if self._lab.burst else []
 
     async def wake_gateway(self) -> None:
-        """The model list starts the gateway's instance and no lane; then its checks find the lanes."""
-        url, headers = f"{self._outputs['base_url']}/models", {"Authorization": f"Bearer {self.key}"}
-        async with aiohttp.ClientSession() as client, client.get(url, headers=headers) as answer:
-            if answer.status != 200:
-                raise LabError(f"the gateway does not start: {await answer.text()}")
-        await asyncio.sleep(CHECKED_S)
+        """A look at the lanes starts the gateway's instance and no lane; then its checks find them."""
+        if not (await arrive(self._outputs["base_url"], self.key, every=True)).lane:
+            await asyncio.sleep(CHECKED_S)
 
 
 @contextlib.asynccontextmanager

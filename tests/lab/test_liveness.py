@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from lab.control import folder_of
-from lab.measure import testbed as bed
+from lab.measure import scenarios
 from lab.measure.testbed import lab_up
 from lab.read import home
 from lab.read.stack import Stack
@@ -31,12 +31,6 @@ async def until(true: Callable[[], bool], told: str) -> None:
         await asyncio.sleep(0.1)
 
 
-async def lane_of_an_answer(testbed: bed.Testbed) -> str:
-    async with testbed.load(1.0) as load:
-        await load.run(0.1)
-    return load.samples[-1].lane
-
-
 def probes() -> list[str]:
     log = folder_of("testbed") / "logs" / "home-vllm-liveness.log"
     return log.read_text().splitlines() if log.exists() else []
@@ -56,7 +50,8 @@ def test_a_stuck_engine_is_started_again_until_it_is_none() -> None:
             count = testbed.restarts()["home/vllm"]
             await asyncio.sleep(4)
             assert testbed.restarts() == {"home/vllm": count}
-            assert await lane_of_an_answer(testbed) == "home"
+            async with testbed.load(1.0) as load:
+                assert await scenarios.until(load, "home", scenarios.serves, 0.0), "callers have it again"
 
     asyncio.run(main())
 

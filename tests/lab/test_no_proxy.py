@@ -52,6 +52,8 @@ async def main(no_proxy: str) -> None:
         await testbed.fault("home-refused", True)
         async with testbed.load(2.0) as load:
             await load.run(3.0)
+            # Whoever the VM has answers without home; whoever nobody has waits for it.
+            await asyncio.wait(load.pending, timeout=10)
             await testbed.fault("home-refused", False)
     print(json.dumps(sorted({sample.lane for sample in load.samples})))
 

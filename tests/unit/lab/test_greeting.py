@@ -27,12 +27,13 @@ AWAY: Said = (503, "gateway", {})
 DOWN: Said = (200, "gateway", {"home": lane("down", 0.1, "not asked yet"), "vm": lane("warm", 9)})
 FRESH: Said = (200, "gateway", {"home": lane("warm", 0.3), "vm": lane("warm", 9)})
 UP: Said = (200, "gateway", {"home": lane("warm", greeting.SEEN_S), "vm": lane("down", 9)})
+BOTH: Said = (200, "gateway", {"home": lane("warm", 9), "vm": lane("warm", greeting.SEEN_S)})
 COLD: Said = (200, "gateway", {"burst": lane("cold", 0.1), "vm": lane("down", 0.1)})
 NO_PILOT: Said = (404, "gateway", {})
 NO_GATEWAY: Said = (503, "", {})
 
 
-def arrived(*says: Said) -> tuple[Arrival, int]:
+def arrived(*says: Said, every: bool = False) -> tuple[Arrival, int]:
     """What came of a gateway that says this, its last words for ever, and how often it was asked."""
     asked = 0
 
@@ -49,7 +50,7 @@ def arrived(*says: Said) -> tuple[Arrival, int]:
         app = web.Application()
         app.router.add_get("/v1/lanes", answer)
         async with TestServer(app) as server:
-            return await arrive(str(server.make_url("/v1")), "sk-test")
+            return await arrive(str(server.make_url("/v1")), "sk-test", every=every)
 
     return asyncio.run(run()), asked
 
@@ -68,6 +69,11 @@ def test_it_waits_as_long_as_waiting_can_help(says: list[Said], lane: str) -> No
     arrival, asked = arrived(*says)
     assert (arrival.lane, asked) == (lane, len(says))
     assert arrival.wait_s < greeting.PATIENCE_S / 2
+
+
+@pytest.mark.parametrize("says", [[AWAY, DOWN, UP, BOTH], [COLD, BOTH], [NO_PILOT]])
+def test_it_waits_for_every_lane_where_it_is_told_so(says: list[Said]) -> None:
+    assert arrived(*says, every=True)[1] == len(says)
 
 
 @pytest.mark.parametrize(
