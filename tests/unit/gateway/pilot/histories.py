@@ -1,17 +1,19 @@
 """Histories of a lane, drawn and played: what the properties of the pilot's decisions run over.
 
-Owns: the machine's driver, what may happen to it, and the decisions with one rule changed. Does not own: any property.
+Owns: the machine's driver, what may happen to it, the decisions with one rule changed, and how properties
+are tested. Does not own: any property.
 """
 
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -226,3 +228,20 @@ def decisions(package: str) -> SimpleNamespace:
 
 RULES: Rules = decisions("components.gateway.pilot")
 """The pilot's own."""
+
+
+def proven(
+    properties: Sequence[Check], changes: Sequence[tuple[Check, str, str]]
+) -> tuple[Callable[[Check], None], Callable[[Check, str, str], None]]:
+    """A module's two tests: its properties hold, and each change of a rule breaks the one beside it."""
+
+    @pytest.mark.parametrize("check", properties, ids=lambda check: check.__name__)
+    def holds(check: Check) -> None:
+        check(RULES)
+
+    @pytest.mark.parametrize(("check", "rule", "instead"), changes, ids=lambda value: getattr(value, "__name__", None))
+    def is_seen(check: Check, rule: str, instead: str) -> None:
+        with pytest.raises(AssertionError):
+            check(broken(rule, instead))
+
+    return holds, is_seen

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.gateway.pilot.histories import POLICY, RULES, Check, Rules, broken, for_all
+from tests.unit.gateway.pilot.histories import POLICY, RULES, Check, Rules, broken, for_all, proven
 from tests.unit.gateway.pilot.lines import WORLDS, World, alone_on_vm_s, first_token_s
 
 TIMEOUT_S = 300.0
@@ -229,15 +229,7 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
-def test_rule_holds(check: Check) -> None:
-    check(RULES)
-
-
-@pytest.mark.parametrize(("check", "rule", "instead"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_broken_rule_is_seen(check: Check, rule: str, instead: str) -> None:
-    with pytest.raises(AssertionError):
-        check(broken(rule, instead))
+test_rule_holds, test_broken_rule_is_seen = proven(PROPERTIES, BROKEN)
 
 
 # --- the VM's own counters -------------------------------------------------------------------------------------------

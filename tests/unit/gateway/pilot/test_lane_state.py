@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from hypothesis import strategies as st
 
-from tests.unit.gateway.pilot.histories import HISTORIES, POLICY, RULES, Check, History, Rules, broken, for_all, replay
+from tests.unit.gateway.pilot.histories import HISTORIES, POLICY, Check, History, Rules, for_all, proven, replay
 
 EDGES = {
     ("cold", "warming"),
@@ -334,12 +333,4 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
-def test_rule_holds(check: Check) -> None:
-    check(RULES)
-
-
-@pytest.mark.parametrize(("check", "rule", "instead"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_broken_rule_is_seen(check: Check, rule: str, instead: str) -> None:
-    with pytest.raises(AssertionError):
-        check(broken(rule, instead))
+test_rule_holds, test_broken_rule_is_seen = proven(PROPERTIES, BROKEN)

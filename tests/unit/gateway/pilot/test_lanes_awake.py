@@ -8,10 +8,9 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import pytest
 from hypothesis import strategies as st
 
-from tests.unit.gateway.pilot.histories import AWAKE, RULES, Check, History, Rules, broken, for_all
+from tests.unit.gateway.pilot.histories import AWAKE, Check, History, Rules, for_all, proven
 
 LOOK_S = 0.25
 """Between two looks of the pilot at Caddy."""
@@ -331,12 +330,4 @@ BROKEN: list[tuple[Check, str, str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("check", PROPERTIES, ids=lambda check: check.__name__)
-def test_rule_holds(check: Check) -> None:
-    check(RULES)
-
-
-@pytest.mark.parametrize(("check", "rule", "instead"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_broken_rule_is_seen(check: Check, rule: str, instead: str) -> None:
-    with pytest.raises(AssertionError):
-        check(broken(rule, instead))
+test_rule_holds, test_broken_rule_is_seen = proven(PROPERTIES, BROKEN)
