@@ -27,8 +27,8 @@ def happens(true: Callable[[], object], seconds: float | None = None) -> bool:
     return True
 
 
-def until(true: Callable[[], object], told: str, seconds: float | None = None) -> None:
-    """Waits for a condition; `told`: what was not seen if it never comes true."""
+def until(true: Callable[[], object], told: str = "", seconds: float | None = None) -> None:
+    """Waits for a condition; `told`: what was not seen if it never comes true, where the call doesn't say it."""
     assert happens(true, seconds), f"it never happened: {told}"
 
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from components.gateway.pilot_container import FILE, archive
 from lab.run.ports import free_port
-from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import DIALS, World
+from tests.kit import WAIT_S, until
 
 LEAVES_S = 8
 """Within this the pilot is gone: below the 10 s after which Cloud Run kills, above what a busy machine takes."""
@@ -38,7 +38,7 @@ class Running:
 
     def get(self, path: str) -> tuple[int, str]:
         """On one connection, as Caddy keeps it."""
-        self.connection = self.connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        self.connection = self.connection or http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
         self.connection.request("GET", path)
         answer = self.connection.getresponse()
         return answer.status, answer.read().decode()
@@ -50,8 +50,8 @@ class Running:
     def state(self) -> str:
         return self.status()["lanes"]["burst"]["state"]
 
-    def reaches(self, state: str, seconds: float = PATIENCE_S) -> None:
-        until(lambda: self.state == state, seconds, f"burst never got {state}")
+    def reaches(self, state: str, seconds: float | None = None) -> None:
+        until(lambda: self.state == state, f"burst is {state}", seconds)
 
     def log(self) -> list[dict[str, Any]]:
         lines = self.log_file.read_text().splitlines()
@@ -64,7 +64,7 @@ class Running:
     def stop(self) -> float:
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(PATIENCE_S)
+        self.process.wait(WAIT_S)
         return time.monotonic() - begun
 
 
@@ -124,7 +124,7 @@ def piloted(world: World, *, admin: bool = True, **changes: object) -> Generator
         )
     running = Running(world, process, port, log_file)
     try:
-        until(lambda: process.poll() is None and listens(port), what="the pilot does not listen")
+        until(lambda: process.poll() is None and listens(port), "the pilot listens")
         yield running
         assert running.stop() < LEAVES_S
         assert process.returncode == 0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.gateway.pilot.running import piloted
-from tests.gateway.pilot.waiting import until
 from tests.gateway.pilot.world import DIALS, World
+from tests.kit import until
 
 
 def test_burst_is_woken_in_demand_by_one_request_at_a_time(world: World) -> None:
@@ -83,7 +83,7 @@ def test_wake_ends_at_its_deadline_and_is_tried_again(world: World) -> None:
             "burst may come"
         )
         pilot_.reaches("down")
-        until(lambda: world.burst.running == 0, what="the wake was not given up")
+        until(lambda: world.burst.running == 0, "the wake is given up")
         assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm/long")[0]) == (503, 200)
         assert (pilot_.get("/lane/vm/picture")[0], pilot_.get("/lane/refuse/picture")[0]) == (503, 200), "none can"
         world.health_delay = 0
@@ -140,7 +140,7 @@ def test_slow_burst_is_left_and_taken_again(world: World) -> None:
         assert (pilot_.get("/lane/burst")[0], pilot_.get("/lane/vm/long")[0]) == (503, 200)
         world.in_flight |= {"vm": 2, "burst": 0}
         until(lambda: world.burst.paths().count("/v1/completions") >= 4)
-        until(lambda: pilot_.status()["lanes"]["burst"]["seconds"] > 5.5, what="it is slow no more")
+        until(lambda: pilot_.status()["lanes"]["burst"]["seconds"] > 5.5, "it is still slow")
         assert pilot_.state == "slow", "between the thresholds nothing changes"
         world.one_token_s = 0.0
         pilot_.reaches("warm")

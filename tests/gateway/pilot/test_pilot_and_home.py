@@ -5,8 +5,8 @@ import time
 import pytest
 
 from tests.gateway.pilot.running import piloted
-from tests.gateway.pilot.waiting import until
 from tests.gateway.pilot.world import World
+from tests.kit import until
 
 
 def test_dead_tunnel_is_shut_once_an_outage(world: World) -> None:
@@ -28,7 +28,7 @@ def test_dead_tunnel_is_shut_once_an_outage(world: World) -> None:
         until(lambda: world.answered > answered)
         assert pilot_.status()["tunnel"] == {"shutdowns": 1}
         world.in_flight["home"], world.home = 1, "black hole"
-        until(lambda: len(world.daemon.asked) == 2, what="the second outage is another one")
+        until(lambda: len(world.daemon.asked) == 2, "the second outage is another one")
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.pilot.running import HOME_SECONDS, Running, piloted
-from tests.gateway.pilot.waiting import until
 from tests.gateway.pilot.world import DIALS, Asked, Reply, Toy, World
+from tests.kit import until
 
 WATCHED: dict[str, Any] = {
     "HOME_HOST": "llm", "HOME_SECONDS": HOME_SECONDS, "HOME_CAPACITY": 4, "BURST_URL": "", "BURST_DIAL": "",
@@ -29,7 +29,7 @@ def left(pilot_: Running, lane: str = "home") -> list[str]:
 
 
 def works(pilot_: Running) -> None:
-    until(lambda: home(pilot_)["state"] == "warm", what="home is not up")
+    until(lambda: home(pilot_)["state"] == "warm", "home is up")
     assert left(pilot_) == []
 
 
@@ -47,8 +47,8 @@ def test_a_mute_home_is_left_freed_and_taken_back_by_tokens(world: World) -> Non
         assert left(pilot_) == [*SIZES], "all of them, however slow the VM is"
         assert left(pilot_, "vm") == ["picture"], "it is the next one; 400 s are out of time"
         assert "nothing moves" in home(pilot_)["error"]
-        until(lambda: bool(world.daemon.asked), what="those who hang there are not freed")
-        until(lambda: any(line.get("freed") for line in pilot_.log()), what="nothing is logged")
+        until(lambda: bool(world.daemon.asked), "those who hang there are freed")
+        until(lambda: any(line.get("freed") for line in pilot_.log()), "it is logged")
         assert "gives no token" in next(line["message"] for line in pilot_.log() if line.get("freed"))
         world.looked(4)
         assert len(world.daemon.asked) == 1, "once"
@@ -56,7 +56,7 @@ def test_a_mute_home_is_left_freed_and_taken_back_by_tokens(world: World) -> Non
         world.looked(4)
         asked = len(world.engine_asked)
         world.engine = "works"
-        until(lambda: home(pilot_)["state"] == "warm", what="it is tried without demand")
+        until(lambda: home(pilot_)["state"] == "warm", "it is tried without demand")
         assert world.engine_asked[asked:].count(("POST", "/v1/completions", "home:80")) >= 3
         assert left(pilot_) == []
         assert len(world.daemon.asked) == 1
@@ -73,7 +73,7 @@ def test_nothing_is_freed_while_another_service_works_at_home(world: World) -> N
         world.looked(8)
         assert world.daemon.asked == []
         world.spoken = 0
-        until(lambda: bool(world.daemon.asked), what="the other service is done")
+        until(lambda: bool(world.daemon.asked), "the other service is done")
 
 
 def test_a_home_that_answers_500_is_left_and_a_poisonous_request_leaves_it(world: World) -> None:
@@ -141,7 +141,7 @@ def test_a_slow_home_is_left_for_those_who_are_sooner_elsewhere(world: World) ->
         assert left(pilot_) == ["short"]
         assert left(pilot_, "vm") == ["long", "picture"]
         assert home(pilot_)["expected_first_token_s"]["picture"] >= 20
-        until(lambda: home(pilot_)["state"] == "warm", what="one token comes at once, so it recovers")
+        until(lambda: home(pilot_)["state"] == "warm", "one token comes at once, so it recovers")
         assert world.daemon.asked == []
 
 

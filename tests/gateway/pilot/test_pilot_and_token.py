@@ -4,8 +4,8 @@ import time
 
 from components.gateway.pilot.id_token import LEAST_RENEWAL_S
 from tests.gateway.pilot.running import piloted
-from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import World
+from tests.kit import WAIT_S, until
 
 
 def test_token_is_written_whole_and_renewed(world: World) -> None:
@@ -19,7 +19,7 @@ def test_token_is_written_whole_and_renewed(world: World) -> None:
         assert asked.headers["metadata-flavor"] == "Google"
         prefix = "/computeMetadata/v1/instance/service-accounts/default/identity?audience="
         assert asked.path == f"{prefix}http%3A%2F%2F127.0.0.1%3A{world.burst.port}&format=full"
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + WAIT_S
         # As often as this process can: a file that is gone or empty for a moment is seen.
         while path.read_text() == world.tokens[0] and time.monotonic() < deadline:
             pass

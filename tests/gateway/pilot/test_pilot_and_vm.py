@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tests.gateway.pilot.running import HOME_SECONDS, Running, piloted
-from tests.gateway.pilot.waiting import until
 from tests.gateway.pilot.world import DIALS, Asked, Reply, Toy, World
+from tests.kit import until
 
 NO_BURST: dict[str, Any] = {"BURST_URL": "", "BURST_DIAL": "", "BURST_SECONDS": "", "PILOT_WAKE": "never"}
 WITH_HOME: dict[str, Any] = {**NO_BURST, "HOME_SECONDS": HOME_SECONDS, "HOME_CAPACITY": 2}
@@ -24,20 +24,20 @@ def refused(pilot_: Running) -> list[str]:
 
 def test_the_vm_is_spared_while_home_is_sooner(world: World) -> None:
     with piloted(world, **WITH_HOME) as pilot_:
-        until(lambda: spared(pilot_) == ["short", "long", "picture"], what="home is up and idle")
+        until(lambda: spared(pilot_) == ["short", "long", "picture"], "home is up and idle")
         world.in_flight["home"], world.waiting = 2, 4
         world.looked(6)
         assert spared(pilot_) == ["short", "long", "picture"], "four turns of a second each"
         world.waiting = 8
-        until(lambda: spared(pilot_) == ["long", "picture"], what="eight turns are more than the VM's 6 s")
+        until(lambda: spared(pilot_) == ["long", "picture"], "eight turns are more than the VM's 6 s")
         world.waiting, world.fails, world.fails_at = 0, 1, "home"
-        until(lambda: spared(pilot_) == ["picture"], what="Caddy leaves home alone")
+        until(lambda: spared(pilot_) == ["picture"], "Caddy leaves home alone")
         world.fails = 0
         until(lambda: spared(pilot_) == ["short", "long", "picture"])
         world.checked = {DIALS["home"]: 503}
-        until(lambda: spared(pilot_) == ["picture"], what="home is down")
+        until(lambda: spared(pilot_) == ["picture"], "home is down")
         assert refused(pilot_) == [], "its tunnel may be starting"
-        until(lambda: refused(pilot_) == ["picture"], what="home does not come back")
+        until(lambda: refused(pilot_) == ["picture"], "home is away for long")
         world.checked = {}
         until(lambda: refused(pilot_) == [])
 

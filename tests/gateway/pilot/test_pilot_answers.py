@@ -10,8 +10,8 @@ import time
 import pytest
 
 from tests.gateway.pilot.running import HOME_SECONDS, environment, piloted, program
-from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import DIALS, Toy, World
+from tests.kit import WAIT_S, until
 
 
 def test_wedged_neighbours_delay_no_answer(world: World) -> None:
@@ -81,7 +81,7 @@ def test_status_and_metrics_show_every_lane(world: World) -> None:
 
 def test_request_with_a_body_ends_its_connection(world: World) -> None:
     """What follows a request on the same connection must not be taken for another one."""
-    with piloted(world) as pilot_, socket.create_connection(("127.0.0.1", pilot_.port), PATIENCE_S) as raw:
+    with piloted(world) as pilot_, socket.create_connection(("127.0.0.1", pilot_.port), WAIT_S) as raw:
         raw.sendall(
             b"GET /lane/burst HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\nGET /status HTTP/1.1\r\nHost: x\r\n\r\n"
         )
@@ -96,7 +96,7 @@ def test_wrong_environment_ends_it_with_a_sentence(world: World) -> None:
     changed = environment(world, 1, VM_CAPACITY="many")
     del changed["PILOT_WAKE"]
     done = subprocess.run(
-        [sys.executable, program(world)], env=changed, capture_output=True, timeout=PATIENCE_S, check=False
+        [sys.executable, program(world)], env=changed, capture_output=True, timeout=WAIT_S, check=False
     )
     line = json.loads(done.stderr)
     assert (done.returncode, line["severity"]) == (2, "CRITICAL")
@@ -106,8 +106,6 @@ def test_wrong_environment_ends_it_with_a_sentence(world: World) -> None:
 
 def test_taken_address_ends_it_with_a_sentence(world: World) -> None:
     taken = environment(world, world.checks.port)
-    done = subprocess.run(
-        [sys.executable, program(world)], env=taken, capture_output=True, timeout=PATIENCE_S, check=False
-    )
+    done = subprocess.run([sys.executable, program(world)], env=taken, capture_output=True, timeout=WAIT_S, check=False)
     assert done.returncode == 1
     assert "can't listen on 127.0.0.1" in json.loads(done.stderr.splitlines()[-1])["message"]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from lab.run.ports import free_port
 from tests.gateway.pilot.running import listens, piloted
-from tests.gateway.pilot.waiting import PATIENCE_S, until
 from tests.gateway.pilot.world import Asked, Reply, Toy, World
+from tests.kit import WAIT_S, until
 
 CADDY = Path(sys.executable).parent / "caddy"
 
@@ -34,7 +34,7 @@ def test_a_real_caddy_shows_who_is_served_and_who_waits(world: World) -> None:
     proxy = {
         "handler": "reverse_proxy",
         "upstreams": [{"dial": dial, "max_requests": 2}],
-        "load_balancing": {"try_duration": f"{PATIENCE_S:g}s", "try_interval": "10ms"},
+        "load_balancing": {"try_duration": f"{WAIT_S:g}s", "try_interval": "10ms"},
     }
     checks = {"handler": "reverse_proxy", "upstreams": [{"dial": f"tcp/{dial}"}]}
     servers = {
@@ -53,7 +53,7 @@ def test_a_real_caddy_shows_who_is_served_and_who_waits(world: World) -> None:
         )
 
     def call() -> None:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)) as connection:
             connection.request("POST", "/v1/chat/completions", b"{}")
             assert connection.getresponse().status == 200
 
@@ -77,10 +77,10 @@ def test_a_real_caddy_shows_who_is_served_and_who_waits(world: World) -> None:
             until(lambda: (pilot_.status()["lanes"]["vm"]["in_flight"], pilot_.status()["waiting"]) == (2, 1))
             world.loop.call_soon_threadsafe(release.set)
             for caller in callers:
-                caller.join(PATIENCE_S)
+                caller.join(WAIT_S)
             until(lambda: pilot_.status()["lanes"]["vm"]["in_flight"] == 0)
             until(lambda: pilot_.status()["waiting"] == 0)
     finally:
         world.loop.call_soon_threadsafe(release.set)
         caddy.terminate()
-        caddy.wait(PATIENCE_S)
+        caddy.wait(WAIT_S)

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests.gateway.pilot.waiting import until
-from tests.kit import close
+from tests.kit import close, until
 
 DIALS = {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
 T = TypeVar("T")
@@ -151,12 +150,12 @@ class World:
     def looked(self, times: int = 5) -> None:
         """Until the pilot has asked Caddy for the lanes that often again, and so has seen what is there now."""
         seen = self.admin.paths().count("/reverse_proxy/upstreams") + times
-        until(lambda: self.admin.paths().count("/reverse_proxy/upstreams") >= seen, what="the pilot looks no more")
+        until(lambda: self.admin.paths().count("/reverse_proxy/upstreams") >= seen, "the pilot looks again")
 
     def probed(self, times: int) -> None:
         """Until home was probed that often again."""
         seen = self.probes + times
-        until(lambda: self.probes >= seen, what="home is probed no more")
+        until(lambda: self.probes >= seen, "home is probed again")
 
     @property
     def url(self) -> str:
