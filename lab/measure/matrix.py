@@ -5,14 +5,11 @@ bound of a request (`bound`), several labs at a time (`side_by_side`). Everythin
 machines.
 """
 
-import argparse
 import asyncio
 import sys
-from pathlib import Path
 from typing import Final
 
 from components.machines.requests import ANSWER_TOKENS
-from components.machines.speeds import BURST_START_S
 from lab.measure import bound, side_by_side
 from lab.measure.bound import Lane
 from lab.measure.cells import (
@@ -32,8 +29,8 @@ from lab.measure.cells import (
 )
 from lab.measure.evidence import broken_promises
 from lab.measure.testbed import lab_up
-from lab.read.stack import ROOT
 
+MODULE: Final = "lab.measure.matrix"
 WARM_S: Final = 30.0
 """How long the load goes on after a cold start."""
 DOWN_S: Final = 90.0
@@ -92,16 +89,11 @@ async def run(cell: Cell, cold_start_s: float) -> Seen:
 
 def main() -> int:
     """Exit status 1 when a promise was not kept, by load or by logs."""
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.matrix", description=__doc__)
-    parser.add_argument("--cold-start", type=float, default=BURST_START_S, help="seconds until burst's model answers")
-    parser.add_argument("--only", default="", help="run the cells whose title contains this, such as `T4 text`")
-    parser.add_argument("--side-by-side", type=int, default=8, help="labs at a time, where each has its own network")
-    parser.add_argument("--samples", type=Path, default=ROOT / ".lab" / "scenarios", help="folder for every sample")
-    parser.add_argument("--cell", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    only = "run the cells whose title contains this, such as `T4 text`"
+    arguments = side_by_side.arguments(MODULE, __doc__, only=only, most=8)
     cells = [cell for cell in CELLS if arguments.only in cell.title]
-    if arguments.cell:
-        [cell] = [cell for cell in CELLS if cell.title == arguments.cell]
+    if arguments.one:
+        [cell] = [cell for cell in CELLS if cell.title == arguments.one]
         write(side_by_side.file_of(arguments.samples, cell.title), asyncio.run(run(cell, arguments.cold_start)))
         return 0
     found: dict[Cell, Seen] = {}
@@ -112,9 +104,7 @@ def main() -> int:
         found[cell] = seen
         print("\n".join([row(cell, seen), *seen.evidence]), file=sys.stderr, flush=True)
 
-    words = ["--cold-start", str(arguments.cold_start), "--samples", str(arguments.samples)]
-    jobs = [[*words, "--cell", cell.title] for cell in cells]
-    side_by_side.run("lab.measure.matrix", jobs, arguments.side_by_side, done)
+    side_by_side.run(MODULE, [cell.title for cell in cells], arguments, done)
     found = {cell: found[cell] for cell in cells}
     kept = promises(found)
     print("\n".join([*HEAD, *(row(cell, seen) for cell, seen in found.items()), "", kept]))

@@ -7,23 +7,20 @@ side and by the lanes' own logs (`evidence`), never by the pilot's state.
 The lanes are as fast as their declared machines, the VM with a T4: a fault and not a machine's slowness is measured.
 """
 
-import argparse
 import asyncio
 import math
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
-from components.machines.speeds import BURST_START_S
 from lab.measure import side_by_side
 from lab.measure.cases import CUT_OFF, SCENARIOS, Result, Scenario, promises, read, table, write
 from lab.measure.evidence import broken_promises
 from lab.measure.load import Load
 from lab.measure.requests import Request
 from lab.measure.testbed import Testbed, lab_up
-from lab.read.stack import ROOT
 
+MODULE: Final = "lab.measure.scenarios"
 QUICK_BURST: Final = 'burst={"idle_s":90,"wake_deadline_s":75,"retry_s":5,"slow_s":2.0,"recovered_s":1.0}'
 """Burst's times shortened, so that one scenario takes a minute or two; the cold start stays as it is asked for."""
 MACHINE: Final = 'vm={"gpu":"t4"}'
@@ -110,13 +107,8 @@ def main() -> int:
     """Exit status 1 when a request was lost in any scenario, a lane was not left or not taken back, or a promise was
     not kept, by load or by logs.
     """
-    parser = argparse.ArgumentParser(prog="python -m lab.measure.scenarios", description=__doc__)
-    parser.add_argument("--cold-start", type=float, default=BURST_START_S, help="seconds until burst's model answers")
-    parser.add_argument("--only", default="", help="run the scenarios whose name contains this")
-    parser.add_argument("--side-by-side", type=int, default=3, help="labs at a time, where each has its own network")
-    parser.add_argument("--samples", type=Path, default=ROOT / ".lab" / "scenarios", help="folder for every sample")
-    parser.add_argument("--one", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    only = "run the scenarios whose name contains this"
+    arguments = side_by_side.arguments(MODULE, __doc__, only=only, most=3)
     chosen = [scenario for scenario in SCENARIOS if arguments.only in scenario.name]
     if arguments.one:
         [scenario] = [scenario for scenario in SCENARIOS if scenario.name == arguments.one]
@@ -134,9 +126,7 @@ def main() -> int:
         result = found[scenario.name] = read(arguments.samples, scenario)
         print("\n".join([table([result]).splitlines()[-1], *result.evidence]), file=sys.stderr, flush=True)
 
-    words = ["--cold-start", str(arguments.cold_start), "--samples", str(arguments.samples)]
-    jobs = [[*words, "--one", scenario.name] for scenario in chosen]
-    side_by_side.run("lab.measure.scenarios", jobs, arguments.side_by_side, done)
+    side_by_side.run(MODULE, [scenario.name for scenario in chosen], arguments, done)
     results = [found[scenario.name] for scenario in chosen if scenario.name in found]
     kept = promises(results)
     print("\n".join([table(results), "", kept, *failures]))

@@ -1,9 +1,10 @@
 """Several labs at a time: each a process with a network and a folder of its own, where the system gives such networks.
 
-Owns: starting the processes, and what one that failed said last. Does not own: what they measure (`matrix`,
-`scenarios`). Elsewhere they run one after another, for the declaration fixes ports.
+Owns: the command line, starting the processes, and what one that failed said last. Does not own: what they measure
+(`matrix`, `scenarios`). Elsewhere they run one after another, for the declaration fixes ports.
 """
 
+import argparse
 import asyncio
 import os
 import subprocess
@@ -13,17 +14,31 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from components.machines.speeds import BURST_START_S
 from lab.read.stack import ROOT
 from lab.run import own_network
 
 _APART: Final = (sys.executable, own_network.__file__)
 
 
-def run(module: str, jobs: Sequence[Sequence[str]], most: int, done: Callable[[int, str], None]) -> None:
-    """`python -m module` with the words of each job, `most` at a time; `done` gets its number, and why it failed."""
+def arguments(module: str, doc: str | None, *, only: str, most: int) -> argparse.Namespace:
+    """What such a program is told; `one` names the only job of a process that `run` has started."""
+    parser = argparse.ArgumentParser(prog=f"python -m {module}", description=doc)
+    parser.add_argument("--cold-start", type=float, default=BURST_START_S, help="seconds until burst's model answers")
+    parser.add_argument("--only", default="", help=only)
+    parser.add_argument("--side-by-side", type=int, default=most, help="labs at a time, where each has its own network")
+    parser.add_argument("--samples", type=Path, default=ROOT / ".lab" / "scenarios", help="folder for every sample")
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def run(module: str, titles: Sequence[str], given: argparse.Namespace, done: Callable[[int, str], None]) -> None:
+    """`python -m module` for each job, as many at a time as are given; `done` gets its number, and why it failed."""
+    words = ["--cold-start", str(given.cold_start), "--samples", str(given.samples)]
     apart = subprocess.run([*_APART, "-c", ""], check=False, capture_output=True).returncode == 0
     program = _APART if apart else (sys.executable,)
-    asyncio.run(_run([[*program, "-m", module, *words] for words in jobs], most if apart else 1, done))
+    commands = [[*program, "-m", module, *words, "--one", title] for title in titles]
+    asyncio.run(_run(commands, given.side_by_side if apart else 1, done))
 
 
 async def _run(commands: Sequence[Sequence[str]], most: int, done: Callable[[int, str], None]) -> None:
