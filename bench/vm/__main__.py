@@ -79,9 +79,9 @@ def read(stack: Stack) -> Declared:
 
 
 def translated(declared: Sequence[str], folder: Path) -> list[str]:
-    """The declared arguments that the library takes, with the random files for the declared ones."""
+    """The declared arguments that don't belong to the machine, with the random files for the declared ones."""
     found: list[str] = []
-    for name, value in server.split(declared)[0].items():
+    for name, value in server.split(declared).items():
         if name in ("--model", "--mmproj"):
             filename = value.rsplit("/", 1)[-1]
             if not weights.is_known(filename):
@@ -138,13 +138,12 @@ def _say_what_is_measured(declared: Declared, cpus: Sequence[int], asked: dict[i
     if not here.is_reference_kind:
         print("The reference is of another kind of processor: ratios compare the two, they don't check the measuring.")
     print(f"Declared: {declared.machine_type}, {' '.join(declared.arguments)}")
-    given, left = server.split(declared.arguments)
+    given = server.split(declared.arguments)
     replaced = [f"{name} ({server.REPLACED[name]})" for name in given if name in server.REPLACED]
     print(f"Replaced here: {', '.join(replaced)}")
     print(
         f"Set here: a thread for each core, as llama.cpp counts by itself; log level {server.VERBOSITY}, for pictures"
     )
-    print(f"Not taken by xllamacpp: {', '.join(left) or 'none of the declared'}")
     print(f"xllamacpp {library.__version__}, built with {_features(library.get_system_info())}; the official image")
     print("chooses its code by the processor, and may be faster on one with AVX-512 or AMX.")
     seconds = sum(rows.expected_s(request, cores) for cores, requests in asked.items() for request in requests)
@@ -158,7 +157,7 @@ def _features(info: str) -> str:
 
 
 def _write_weights(declared: Declared, folder: Path) -> None:
-    given = server.split(declared.arguments)[0]
+    given = server.split(declared.arguments)
     files = [given[name].rsplit("/", 1)[-1] for name in ("--model", "--mmproj") if name in given]
     missing = [name for name in files if not weights.path_of(folder, name).exists()]
     size = sum(map(weights.nbytes, missing))
