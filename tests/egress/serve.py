@@ -3,21 +3,18 @@
 import importlib
 import signal
 import sys
-from typing import Any
 
 from lab.programs import die_with_parent
+from lab.programs.model_server import parsed
+
+SMALL = ("--ctx-size", "2048", "--parallel", "2", "--threads", "1", "--poll", "0", "--fit", "off", "--no-ui")
 
 
 def main(model: str, projector: str, port: str) -> None:
     die_with_parent()
-    xllamacpp: Any = importlib.import_module("xllamacpp")
-    params = xllamacpp.CommonParams()
-    params.model.path, params.mmproj.path, params.mmproj_use_gpu = model, projector, False
-    params.hostnames, params.port = ["0.0.0.0"], int(port)
-    params.n_ctx, params.n_parallel, params.ui, params.fit_params = 2048, 2, False, False
-    for cpu in (params.cpuparams, params.cpuparams_batch):
-        cpu.n_threads, cpu.poll = 1, 0
-    server = xllamacpp.Server(params)
+    files = ("--model", model, "--mmproj", projector, "--no-mmproj-offload")
+    params = parsed([*files, "--host", "0.0.0.0", "--port", port, *SMALL])
+    server = importlib.import_module("xllamacpp").Server(params)
     print(server.listening_address, flush=True)
     signal.pause()
 
