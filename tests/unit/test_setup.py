@@ -180,6 +180,7 @@ def locked_uv_does_not_run(clone: Clone) -> None:
     clone.package("something")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("machine", "arguments", "uv_by", "something_by"),
     [
@@ -205,6 +206,7 @@ def test_uv_installs_and_pip_where_it_cannot(
     assert "something" in done.stdout + done.stderr, "and shown what happens"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [[], ["INSTALLER=pip"]])
 @pytest.mark.parametrize("package", ["uv", "something"])
 def test_a_file_that_differs_from_the_lock_is_refused(clone: Clone, package: str, arguments: list[str]) -> None:

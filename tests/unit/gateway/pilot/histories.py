@@ -239,6 +239,7 @@ def proven(
     def holds(check: Check) -> None:
         check(RULES)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("check", "rule", "instead"), changes, ids=lambda value: getattr(value, "__name__", None))
     def is_seen(check: Check, rule: str, instead: str) -> None:
         with pytest.raises(AssertionError):
