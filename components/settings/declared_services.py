@@ -11,13 +11,12 @@ from typing import Final
 
 from components import vllm
 from components.machines.memory import vllm_share_gib
+from components.paths import ROOT
 from components.settings.presets import PRESETS, Preset
 from components.settings.section import mib
 from components.settings.services import ServiceSettings
 from components.settings.stack import Settings
 
-ROOT: Final = "/v1"
-"""Path of the service that answers completions, with the model of every lane."""
 RESERVE_MIB: Final = 1024
 """Kept free on the card, MiB: driver, display, and what each process takes beside what it counts itself."""
 _UNSAID: Final = Preset(

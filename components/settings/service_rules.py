@@ -8,7 +8,8 @@ from collections import Counter
 from typing import Final
 
 from components import vllm
-from components.settings.declared_services import RESERVE_MIB, ROOT, declared, memory_line, shown
+from components.paths import ROOT
+from components.settings.declared_services import RESERVE_MIB, declared, memory_line, shown
 from components.settings.presets import PRESETS
 from components.settings.section import EXACT_IMAGE, Lane, mib, problem
 from components.settings.stack import Settings

@@ -10,12 +10,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from components import paths
 from components.settings.presets import PRESETS
 from components.settings.section import MODEL_NAME, REPOSITORY, Memory, Refusal, Section
 
 SERVICE_NAME: Final = r"^[a-z]([a-z0-9-]{0,28}[a-z0-9])?$"
-RESERVED: Final = ("/v1/models", "/v1/lanes")
-"""Paths the gateway answers itself."""
 _PATH: Final = re.compile(r"/v1(/[a-z0-9][a-z0-9._-]*)*")
 
 
@@ -37,9 +36,9 @@ def _service_path(value: str) -> str:
             "the gateway would never send a request there",
             "write it as /v1/audio",
         )
-    for own in RESERVED:
-        if value == own or value.startswith(f"{own}/"):
-            raise Refusal(f"not {own}, which the gateway answers itself", "the service would never be asked there",
+    for taken, by in {**dict.fromkeys(paths.READ, "the gateway"), **dict.fromkeys(paths.ANSWERS, "every lane")}.items():
+        if value != paths.ROOT and (f"{taken}/".startswith(f"{value}/") or value.startswith(f"{taken}/")):
+            raise Refusal(f"apart from {taken}, which {by} answers", "one would get the other's requests",
                           "choose another path under /v1")  # fmt: skip
     return value
 

@@ -13,7 +13,7 @@ from components.machines.requests import first_token_s
 from lab.measure.load import Sample
 from lab.measure.requests import Request
 from lab.programs.prompt import most_picture_tokens, work
-from lab.read import images
+from lab.read import home, images
 from lab.read.plan import Plan
 
 SHARE: Final = 0.1
@@ -38,7 +38,7 @@ class Lane:
 def lanes(plan: Plan, request: Request, model: str) -> dict[str, Lane]:
     """Each declared lane of the model, as if all of them were ready."""
     found: dict[str, Lane] = {}
-    containers = {"home": next((pod for pod in plan.pods if "/v1" in pod.paths), None)}
+    containers = {"home": next((pod for pod in plan.pods if home.COMPLETIONS in pod.paths), None)}
     for name in plan.lanes:
         container = containers.get(name) or {"burst": plan.burst, "vm": plan.vm}[name].container  # pyright: ignore[reportOptionalMemberAccess]
         title = f"home/{container.name}" if name == "home" else f"{name}/{container.name}"

@@ -64,7 +64,7 @@ def declared(stack: Stack) -> tuple[Service, ...]:
             image=pods[name].image,
             paths=pods[name].paths,
             model=MODELS.get(pods[name].paths[0]) or stack.outputs["model"],
-            lanes=lanes if "/v1" in pods[name].paths else ("home",),
+            lanes=lanes if home.COMPLETIONS in pods[name].paths else ("home",),
             slices=pods[name].slices,
         )
         for name in PRESETS
@@ -193,7 +193,7 @@ class Callers:
 
     def long(self, services: tuple[Service, ...]) -> Iterator[Row]:
         """A request whose body takes more than a minute, and one whose answer does."""
-        [model] = [service for service in services if "/v1" in service.paths]
+        [model] = [service for service in services if home.COMPLETIONS in service.paths]
         [embeddings] = [service for service in services if "/v1/embeddings" in service.paths]
         yield self._long(embeddings, "upload", self._upload)
         yield self._long(model, "answer", self._answer)

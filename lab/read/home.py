@@ -26,8 +26,8 @@ KINDS: Final = {"Deployment", "Ingress", "NetworkPolicy", "PersistentVolumeClaim
 """Kinds of objects that the lab knows; `unproven` says what it does not do about them."""
 CARD: Final = "pilotlight/gpu"
 """The annotation of a pod that names the machine's card."""
-COMPLETIONS: Final = "/v1"
-"""Path of the service with the model of every lane."""
+COMPLETIONS: Final = "/v1/completions"
+"""A path of the service with the model of every lane, and of no other."""
 INGRESS_CLASS: Final = {
     "apiVersion": "networking.k8s.io/v1",
     "kind": "IngressClass",

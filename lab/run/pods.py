@@ -26,7 +26,7 @@ STOP_S: Final = 5.0
 
 def marker(pod: home.Pod) -> str:
     """Who a fake says it is: the lane for the pod of the model that every lane has, else the service."""
-    return "home" if "/v1" in pod.paths else pod.name
+    return "home" if home.COMPLETIONS in pod.paths else pod.name
 
 
 class Pods:

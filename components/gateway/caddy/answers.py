@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 RETRY_AFTER_S: Final = 5
+READ: Final = ("GET", "HEAD")
+"""Methods of what is read. Go leaves the body out for HEAD."""
 
 Json: TypeAlias = dict[str, Any]
 
@@ -29,9 +31,9 @@ def errors() -> list[Json]:
     ]
 
 
-def wrong_method(allowed: str) -> Json:
-    """405 for every method but one."""
-    return error(405, "method_not_allowed", f"Use {allowed} here.", allow=allowed)
+def wrong_method(*allowed: str) -> Json:
+    """405 for every method but those."""
+    return error(405, "method_not_allowed", f"Use {' or '.join(allowed)} here.", allow=", ".join(allowed))
 
 
 def error(status: int, code: str, message: str, **headers: str | int) -> Json:

@@ -11,7 +11,7 @@ from typing import Final
 
 import pulumi
 
-from components import ports
+from components import paths, ports
 from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, refusal, routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
@@ -83,7 +83,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     if judged(lanes):
         servers["refusal"] = refusal.server()
     if Lane.BURST in settings.lanes:
-        servers["burst"] = burst_hop.server(burst_url, routes.COMPLETIONS)
+        servers["burst"] = burst_hop.server(burst_url, paths.ANSWERS)
     if settings.piloted:
         http["metrics"] = {}
         admin = {"listen": ADMIN}
@@ -115,10 +115,10 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
         # whole body before a refusal such as 413 goes out, and sends nothing at all if the minute passes.
         "read_idle_timeout": -1,
         "routes": [
-            {"handle": [*routes.names(lanes), own]},
+            {"handle": [*routes.names(lanes), own, routes.canonical()]},
             {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
             # Keys before paths: without one, nobody learns what exists under /v1.
-            {"match": [{"path": ["/v1", "/v1/*"]}], "handle": [inside]},
+            {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
             *proxies,
             {"handle": [answers.error(404, "not_found", "There is nothing here; the API is under /v1.")]},
         ],

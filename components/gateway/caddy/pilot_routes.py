@@ -7,7 +7,7 @@ makes of them (`checks`). A pilot that is dead, late or stuck costs burst and th
 from collections.abc import Sequence
 from typing import Final
 
-from components import ports
+from components import paths, ports
 from components.gateway.caddy import answers
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import CHECK_INTERVAL
@@ -15,7 +15,6 @@ from components.gateway.caddy.upstreams import CHECK_INTERVAL
 PILOT: Final = ports.loopback(ports.PILOT)
 READY_PATH: Final = "/ready"
 """Startup probe. Not `/healthz`: Cloud Run reserves some paths that end in z."""
-STATUS_PATH: Final = "/v1/lanes"
 PATIENCE: Final = "300ms"
 """The pilot answers from memory; one that takes longer is taken for wedged."""
 UNREADY_CHECKS: Final = 8
@@ -79,8 +78,8 @@ def status() -> list[Json]:
     show = ask("/status", handle_response=[{"match": {"status_code": [3, 4, 5]}, "routes": [{"handle": [away]}]}])
     return [
         {
-            "match": [{"path": [STATUS_PATH], "method": ["GET"]}],
+            "match": [{"path": [paths.LANES], "method": list(answers.READ)}],
             "handle": [answers.subroute([{"handle": [_gateway_s_own(), show]}], on_error=[{"handle": [away]}])],
         },
-        {"match": [{"path": [STATUS_PATH]}], "handle": [answers.wrong_method("GET")]},
+        {"match": [{"path": [paths.LANES]}], "handle": [answers.wrong_method(*answers.READ)]},
     ]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from components import paths
 from components.gateway.caddy import answers, next_lane, pilot_routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
@@ -17,13 +18,16 @@ from components.settings.declared_services import Service, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
 REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
-COMPLETIONS: Final = ("/v1/chat/completions", "/v1/completions")
-MODELS: Final = "/v1/models"
 
 
 def key_variable(client: str) -> str:
     """Environment variable that holds a client's key. Names have no `_`, so two clients never share a variable."""
     return "CLIENT_KEY_" + client.upper().replace("-", "_")
+
+
+def canonical() -> Json:
+    """Takes slashes off the path's end, and the query. Matchers resolve case, dots, doubled slashes and encoding."""
+    return {"handler": "rewrite", "uri": "?", "path_regexp": [{"find": "(?i)(.)(?:/|%2f)+$", "replace": "$1"}]}
 
 
 def names(lanes: Sequence[Upstream]) -> list[Json]:
@@ -96,18 +100,37 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
     routes: list[Json] = [
         *(_service(settings, path, service, home) for path, service, home in by_path),
-        {"match": [{"path": list(COMPLETIONS)}], "handle": [answers.subroute(_completions(settings, sizes))]},
+        {"match": [{"path": list(paths.ANSWERS)}], "handle": [answers.subroute(_answers(settings, sizes))]},
         # The list is static, so that reading it wakes nothing.
-        *_model_route(MODELS, {"object": "list", "data": entries}),
-        *(route for entry in entries for route in _model_route(f"{MODELS}/{entry['id']}", entry)),
+        *_model_route(paths.MODELS, {"object": "list", "data": entries}),
+        *(route for entry in entries for route in _model_route(f"{paths.MODELS}/{entry['id']}", entry)),
         *(pilot_routes.status() if settings.piloted else ()),
         {
-            "match": [{"path": [f"{MODELS}/*"]}],
+            "match": [{"path": [f"{paths.MODELS}/*"]}],
             "handle": [answers.error(404, "model_not_found", f"This endpoint serves: {models}")],
         },
-        {"handle": [answers.error(404, "not_found", "This endpoint has no such path.")]},
+        *_missing(settings, [path for path, *_ in by_path]),
     ]
     return _one_of("path", routes)
+
+
+def _missing(settings: Settings, at_home: Sequence[str]) -> list[Json]:
+    """404 for every other path; who meant one of OpenAI's learns which one to use."""
+    text = f"For text use POST {paths.ANSWERS[0]}"
+    read = [path for path in paths.READ if path != paths.LANES or settings.piloted]
+    reasons = {
+        paths.FOR_A_SERVICE: f"No service here answers this; the owner can add one under `services`. {text}.",
+        paths.KEPT: f"This endpoint keeps nothing between requests. {text}, with the whole conversation each time.",
+        (): f"This endpoint has no such path. It answers POST {', '.join([*paths.ANSWERS, *at_home])} and "
+        + f"GET {', '.join(read)}.",
+    }
+    return [
+        {
+            **({"match": [{"path": [path + end for path in known for end in ("", "/*")]}]} if known else {}),
+            "handle": [answers.error(404, "not_found", told)],
+        }
+        for known, told in reasons.items()
+    ]
 
 
 def _service(settings: Settings, path: str, service: Service, home: Upstream) -> Json:
@@ -132,19 +155,22 @@ def _model(name: str) -> Json:
 def _model_route(path: str, answer: Json) -> list[Json]:
     return [
         {
-            "match": [{"path": [path], "method": ["GET"]}],
+            "match": [{"path": [path], "method": list(answers.READ)}],
             "handle": [{"handler": "static_response", "status_code": 200, **answers.json_body(answer)}],
         },
-        {"match": [{"path": [path]}], "handle": [answers.wrong_method("GET")]},
+        {"match": [{"path": [path]}], "handle": [answers.wrong_method(*answers.READ)]},
     ]
 
 
-def _completions(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     """From a request for an answer to a lane."""
     return [
         *_guards(settings),
         # One spelling reaches a lane, whatever the caller's slashes, case and query were.
-        *({"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]} for path in COMPLETIONS),
+        *(
+            {"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]}
+            for path in paths.ANSWERS
+        ),
         _served_by_lane(),
         *_one_of("size", [_to_walk(walk) for walk in sizes]),
     ]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from components.gateway.caddy.routes import COMPLETIONS
+from components import paths
 from tests.contract.kinds import KINDS, MARGIN, Answer, Given, Kind, Promise
 
 PROMISE: Final = Promise(model="some/model", context=4096, sequences=3, pictures=2, pixels=589_824)
@@ -48,8 +48,8 @@ def test_each_name_is_there_once() -> None:
 def test_every_kind_of_a_path_that_leads_to_a_lane_is_promised_something() -> None:
     unpromised = {one.build(GIVEN).path for one in KINDS if one.status is None}
     promised = {one.build(GIVEN).path for one in KINDS if one.status is not None}
-    assert promised == set(COMPLETIONS)
-    assert not unpromised & set(COMPLETIONS)
+    assert promised == set(paths.ANSWERS)
+    assert not unpromised & set(paths.ANSWERS)
 
 
 @pytest.mark.parametrize(

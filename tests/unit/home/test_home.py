@@ -21,6 +21,7 @@ from components.home import Home, gpu, traefik
 from components.home.chart import values
 from components.home.home import SERVICE_CHART, chart_digest
 from components.models.catalogue import STANDARD
+from components.paths import ANSWERS
 from components.settings import Settings
 from components.settings.declared_services import declared
 from components.settings.reading import read
@@ -389,7 +390,7 @@ def test_a_service_of_another_image_gets_what_its_preset_says_and_nothing_of_vll
 
 @pytest.mark.parametrize(
     ("name", "paths"),
-    [("vllm", ["/v1"]), ("tts", ["/v1/audio"]), ("pictures", ["/v1/images"]), ("embed", ["/v1/embeddings"])],
+    [("vllm", [*ANSWERS]), ("tts", ["/v1/audio"]), ("pictures", ["/v1/images"]), ("embed", ["/v1/embeddings"])],
 )
 def test_only_the_api_of_a_service_is_reachable(name: str, paths: list[str]) -> None:
     """vLLM answers /tokenize, /pause and more without a key; its metrics are for who asks in its name."""

@@ -145,9 +145,16 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
     **{
         f"path {path!r}": (
             {"services": [LLM, own(paths=[path])]},
-            (f"services.1.paths.0: not {path[:path.find('s', 4) + 1]}, which the gateway answers", "another path"),
+            (f"services.1.paths.0: apart from {taken} answers", "one would get the other's requests", "another path"),
         )
-        for path in ("/v1/models", "/v1/models/x", "/v1/lanes")
+        for path, taken in {
+            "/v1/models": "/v1/models, which the gateway",
+            "/v1/models/x": "/v1/models, which the gateway",
+            "/v1/lanes": "/v1/lanes, which the gateway",
+            "/v1/chat": "/v1/chat/completions, which every lane",
+            "/v1/completions": "/v1/completions, which every lane",
+            "/v1/chat/completions/x": "/v1/chat/completions, which every lane",
+        }.items()
     },
     "over the card": (
         {"services": [{**LLM, "gpu_memory": "20GiB"}, {**TTS, "gpu_memory": "4GiB"}]},
