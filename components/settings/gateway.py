@@ -3,11 +3,12 @@
 Owns: the values, each for itself. Does not own: the rules between them (`rules`), what is built from them (`gateway`).
 """
 
-from typing import Final
+import re
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, field_validator
 
-from components.settings.section import Section
+from components.settings.section import Refusal, Section
 
 CADDY_MOST_MIB: Final = 4096
 """Cloud Run gives a container with one CPU no more."""
@@ -16,6 +17,36 @@ WAIT_S: Final = 55
 a byte. Caddy's line has no order, so who comes again after `Retry-After` has lost no place in it."""
 BURST_WAIT_S: Final = 120
 """The default with burst, whose start takes about 50 s, up to 90 (docs/decisions/15-burst-cold-start.md)."""
+_HOST: Final = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])"
+_ORIGIN: Final = re.compile(rf"(https?)://({_HOST})(?::(?!0)\d{{1,5}})?")
+_OWN_MACHINE: Final = re.compile(r"(?:.+\.)?localhost|127(?:\.\d{1,3}){3}|\[::1\]")
+
+
+def _origin(value: str) -> str:
+    if value == "*":
+        return value
+    found = _ORIGIN.fullmatch(value)
+    if not found:
+        raise Refusal(
+            "an origin as browsers send it: https://host or https://host:port in small letters, without a path or a "
+            + f"slash at its end; it is {value!r}",
+            "no page would ever match it",
+            "write it as https://app.example.com",
+        )
+    scheme, host = found.groups()
+    if value.endswith({"https": ":443", "http": ":80"}[scheme]):
+        raise Refusal(
+            f"without the port that {scheme} has by itself; it is {value!r}",
+            "browsers leave that port out, so no page would ever match it",
+            f"write it as {value.rpartition(':')[0]}",
+        )
+    if scheme == "http" and not _OWN_MACHINE.fullmatch(host):
+        raise Refusal(
+            f"https, or http on localhost; it is {value!r}",
+            "whoever stands between that page and its reader could change it, and take the key that it holds",
+            f"serve the page over https, and write {value.replace('http', 'https', 1)}",
+        )
+    return value
 
 
 class GatewaySettings(Section):
@@ -84,3 +115,17 @@ class GatewaySettings(Section):
         description="Caddy's memory, MiB: at least concurrency x replay_limit_mib x 2.5 + 128. One CPU "
         + "takes 4096 at most.",
     )
+    cors_origins: tuple[Annotated[str, AfterValidator(_origin)], ...] = Field(
+        default=(),
+        max_length=32,
+        description="Pages that may call from a browser, by their origin (`https://app.example.com`). Empty: none. "
+        + '`["*"]`: every page on the web that holds a key.',
+    )
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _any_alone(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        if "*" in origins and len(origins) > 1:
+            raise Refusal("`*` alone, or origins without it", "`*` lets every page call, so the others mean nothing",
+                          "leave `*` out, or the others")  # fmt: skip
+        return origins

@@ -165,7 +165,7 @@ class Lane:
             self._holds.remove(request_id)
 
     async def _stream(self, request: web.BaseRequest, now: Behaviour) -> web.StreamResponse:
-        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        answer = web.StreamResponse(headers={"Content-Type": "text/event-stream", **now.headers})
         answer.enable_chunked_encoding()
         await answer.prepare(request)
         for index, pause in enumerate(now.tokens or ()):

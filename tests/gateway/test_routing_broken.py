@@ -159,7 +159,7 @@ def no_size_guard(config: dict[str, Any]) -> None:
 
 
 def no_key_needed(config: dict[str, Any]) -> None:
-    for route in find(config, lambda x: "vars" in str(x.get("match")) and "handle" in x):
+    for route in find(config, lambda x: "'client'" in str(x.get("match")) and "handle" in x):
         del route["match"]
 
 

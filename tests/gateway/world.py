@@ -256,8 +256,11 @@ def tls_front(lane: Lane) -> Generator[tuple[str, Path]]:
 
 
 def _read(response: HTTPResponse, start: float) -> Answer:
-    headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read(), time.monotonic() - start)
+    headers: dict[str, list[str]] = {}
+    for name, value in response.getheaders():
+        headers.setdefault(name.lower(), []).append(value)
+    together = {name: ", ".join(values) for name, values in headers.items()}
+    return Answer(response.status, together, response.read(), time.monotonic() - start)
 
 
 @contextlib.contextmanager

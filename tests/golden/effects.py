@@ -170,6 +170,7 @@ OTHER: Final[Mapping[str, Patch]] = {
     "model.shape.vision_parameters": {"model.shape": _SHAPE},
     "model.shape.context_tokens": {"model.shape": _SHAPE | {"context_tokens": 16384}},
     "gateway.wait_s": {"gateway.wait_s": 100},
+    "gateway.cors_origins": {"gateway.cors_origins": ["https://app.example.com"]},
     "gateway.short_kib": {"gateway.short_kib": 8},
     "gateway.text_kib": {"gateway.text_kib": 128},
     "vm.zone": {"vm.zone": "us-central1-c"},

@@ -12,7 +12,7 @@ from typing import Final
 import pulumi
 
 from components import paths, ports
-from components.gateway.caddy import answers, burst_hop, checks, logging, pilot_routes, refusal, routes
+from components.gateway.caddy import answers, burst_hop, checks, cors, logging, pilot_routes, refusal, routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
 from components.gateway.caddy.upstreams import Upstream, judged, service_upstreams, steered, upstreams
@@ -115,7 +115,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
         # whole body before a refusal such as 413 goes out, and sends nothing at all if the minute passes.
         "read_idle_timeout": -1,
         "routes": [
-            {"handle": [*routes.names(lanes), own, routes.canonical()]},
+            {"handle": [*routes.names(lanes), own, cors.handler(settings.gateway.cors_origins), routes.canonical()]},
             {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},

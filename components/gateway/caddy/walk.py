@@ -161,7 +161,11 @@ def _proxy(
             "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
         },
         "flush_interval": -1,
-        "headers": {"request": only_needed("{http.reverse_proxy.upstream.hostport}", own)},
+        "headers": {
+            "request": only_needed("{http.reverse_proxy.upstream.hostport}", own),
+            # Which pages may read an answer is the gateway's to say (`cors`).
+            "response": {"delete": ["Access-Control-*"]},
+        },
         # Refused by the last lane, or too large to replay: the caller gets the gateway's own 503.
         "handle_response": [
             {

@@ -69,6 +69,62 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ),
     ({"gateway": {"wait_s": 300}}, ("gateway.wait_s: below timeout_s (300)", "503", "lower wait_s or raise timeout_s")),
     ({"gateway": {"wait_s": 0}}, ("gateway.wait_s: is refused",)),
+    *(
+        (
+            {"gateway": {"cors_origins": [origin]}},
+            (
+                "gateway.cors_origins.0: an origin as browsers send it",
+                "no page would ever match",
+                "write it as https://app.example.com",
+            ),
+        )
+        for origin in (
+            "",
+            " ",
+            "null",
+            "app.example.com",
+            "https://",
+            "https://app.example.com/",
+            "https://app.example.com/chat",
+            "https://App.example.com",
+            "https://user@app.example.com",
+            "https://*.example.com",
+            "https://a b.example",
+            "https://app.example.com:",
+            "https://app.example.com:0",
+            "https://app.example.com:123456",
+            "ftp://a.example",
+            "https://{env.CLIENT_KEY_DEMO}",
+            "https://app.example.com?x",
+            "https://app.example.com, https://b.example",
+            "https://bücher.example",
+            "https://app.example.com\n",
+            "**",
+        )
+    ),
+    (
+        {"gateway": {"cors_origins": ["https://app.example.com:443"]}},
+        (
+            "gateway.cors_origins.0: without the port that https has by itself",
+            "browsers leave that port out",
+            "write it as https://app.example.com",
+        ),
+    ),
+    (
+        {"gateway": {"cors_origins": ["https://a.example", "http://robot.lan:3000"]}},
+        (
+            "gateway.cors_origins.1: https, or http on localhost",
+            "take the key that it holds",
+            "serve the page over https, and write https://robot.lan:3000",
+        ),
+    ),
+    ({"gateway": {"cors_origins": ["http://localhost.evil.example"]}}, ("gateway.cors_origins.0: https, or http on",)),
+    (
+        {"gateway": {"cors_origins": ["*", "https://app.example.com"]}},
+        ("gateway.cors_origins: `*` alone, or origins without it", "the others mean nothing", "leave `*` out"),
+    ),
+    ({"gateway": {"cors_origins": "https://app.example.com"}}, ("gateway.cors_origins: must be a list",)),
+    ({"gateway": {"cors_origins": ["https://a.example"] * 33}}, ("gateway.cors_origins: is refused", "32")),
     (
         {"gateway": {"short_kib": 64}},
         ("gateway.short_kib: below text_kib (64), is 64", "sent where only short ones", "lower short_kib"),
@@ -162,6 +218,21 @@ def test_a_bad_value_is_refused_by_name_rule_consequence_and_fix(
 
 
 ACCEPTED: list[dict[str, Any]] = [
+    *(
+        {"gateway": {"cors_origins": origins}}
+        for origins in (
+            [],
+            ["*"],
+            ["https://app.example.com", "https://app.example.com:8443", "https://x-1.a_b.example"],
+            ["http://localhost", "http://localhost:5173", "http://127.0.0.1:3000", "http://[::1]:3000"],
+            [
+                "http://app.localhost:3000",
+                "https://10.0.0.7",
+                "https://[fd7a::1]:8443",
+                "https://xn--bcher-kva.example",
+            ],
+        )
+    ),
     {},
     {"lanes": ["vm", "home"]},
     {"clients": [{"name": "a", "key": None}, {"name": "a-b", "key": "x" * 16}, {"name": "b", "key": "x" * 128}]},
