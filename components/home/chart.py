@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from components import paths, vllm
+from components import vllm
 from components.home import liveness
 from components.settings import Settings
-from components.settings.declared_services import Service, utilization
+from components.settings.declared_services import Service, answered, utilization
 
 LIVENESS: Final = Path(liveness.__file__).read_text()
 """The probe's program, whole: the image brings Python and nothing of ours."""
@@ -29,7 +29,7 @@ def values(service: Service, settings: Settings) -> dict[str, Any]:
         # Downloads belong on the volume, for any library that goes by HOME.
         "env": {**({"HOME": vllm.CACHE} if service.cache_gib else {}), **service.env},
         "port": service.port,
-        "ingress": {"prefixes": _routed(service)},
+        "ingress": {"prefixes": _routed(service, settings)},
         "gpu": {"slices": service.slices, "card": settings.home.gpu},
         "cache": {"gib": service.cache_gib, "mountPath": vllm.CACHE},
         "user": {"uid": service.uid},
@@ -59,14 +59,14 @@ def _vllm(service: Service, settings: Settings, drain_s: int) -> dict[str, Any]:
             "VLLM_NO_USAGE_STATS": "1",
             **service.env,
         },
-        "ingress": {"prefixes": _routed(service), "metrics": "/metrics"},
+        "ingress": {"prefixes": _routed(service, settings), "metrics": "/metrics"},
         "liveness": {"command": _alive(service)},
     }
 
 
-def _routed(service: Service) -> list[str]:
+def _routed(service: Service, settings: Settings) -> list[str]:
     """What Traefik leads to it. Of a server's own paths, /tokenize, /pause and the rest stay inside the cluster."""
-    return list(paths.ANSWERS if service.completes else service.paths)
+    return list(answered(settings) if service.completes else service.paths)
 
 
 def _alive(service: Service) -> list[str]:

@@ -1,6 +1,7 @@
 """The AI services as declared: each entry of `services` with everything that its preset adds. Pure.
 
-Owns: the complete value of an entry, which service answers for the model of every lane, and the sums on the one GPU.
+Owns: the complete value of an entry, which service answers for the model of every lane, what all of them answer, and
+the sums on the one GPU.
 Does not own: the rules (`service_rules`), the chart's values (`home.chart`), the routes (`gateway.caddy`).
 """
 
@@ -11,9 +12,9 @@ from typing import Final
 
 from components import vllm
 from components.machines.memory import vllm_share_gib
-from components.paths import ROOT
+from components.paths import ANSWERS, RESPONSES, ROOT
 from components.settings.presets import PRESETS, Preset
-from components.settings.section import mib
+from components.settings.section import Lane, mib
 from components.settings.services import ServiceSettings
 from components.settings.stack import Settings
 
@@ -67,6 +68,15 @@ def at_home_only(settings: Settings) -> tuple[Service, ...]:
     """The services that no other lane has, the longest path first."""
     found = [service for service in declared(settings) if not service.completes]
     return tuple(sorted(found, key=lambda service: -max(map(len, service.paths), default=0)))
+
+
+def answered(settings: Settings) -> tuple[str, ...]:
+    """What every lane answers with the model, and so what callers may ask.
+
+    Responses come from vLLM alone: the stock SDK can't read the events of llama.cpp's (tests/contract/differences.py).
+    """
+    others = Lane.VM in settings.lanes or any(each.completes and not each.is_vllm for each in declared(settings))
+    return tuple(path for path in ANSWERS if path != RESPONSES or not others)
 
 
 def resolved(entry: ServiceSettings, settings: Settings) -> Service:

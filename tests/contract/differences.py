@@ -38,7 +38,7 @@ DIFFERENCES: Final = (
     ),
     Difference(
         LLAMA_CPP,
-        ("picture: at an address",),
+        ("picture: at an address", "responses: picture, at an address"),
         "500, fetched",
         "llama.cpp asks for any address, and no argument forbids it. On the VM its container has no way out; here it "
         + "is in a network of its own, where the only address is the one that sees who asks.",
@@ -70,9 +70,30 @@ DIFFERENCES: Final = (
     ),
     Difference(
         LLAMA_CPP,
-        ("tools: required", "tools: a named one"),
+        ("tools: required", "tools: a named one", "responses: tools: required"),
         "200, no call",
         "llama.cpp forces a call, but lets text stand before it, and the small model here writes text until it is cut "
         + "off. It knows no choice of a named tool, and takes it as `auto`.",
+    ),
+    Difference(
+        LLAMA_CPP,
+        ("responses: stream",),
+        "200, no indices",
+        "llama.cpp's events don't say which part of the answer they continue, and the stock SDK's "
+        + "`client.responses.stream` ends with an error. So `/v1/responses` is served where vLLM is behind every lane, "
+        + "and not with the VM.",
+    ),
+    Difference(
+        LLAMA_CPP,
+        ("responses: in the background",),
+        "200",
+        "llama.cpp answers at once, as if it had not been asked for. vLLM keeps no answer, so it refuses.",
+    ),
+    Difference(
+        VLLM,
+        ("responses: after another",),
+        "404",
+        "Neither keeps an answer to go on from; llama.cpp refuses the field, vLLM doesn't find the answer. Send the "
+        + "whole conversation each time.",
     ),
 )

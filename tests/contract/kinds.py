@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from PIL import Image
 
 CHAT: Final = "/v1/chat/completions"
+RESPONSES: Final = "/v1/responses"
 PIXELS_PER_TOKEN: Final = 28 * 28
 """Qwen2.5-VL: a token for two by two patches of 14 by 14 pixels."""
 MARGIN: Final = 48
@@ -179,6 +180,44 @@ def _stopped(answer: Answer, promise: Promise) -> str:
     return "" if not any(word in answer.content for word in _STOP) else "a stop word in the answer"
 
 
+def _response(answer: Answer, promise: Promise) -> str:
+    del promise
+    kinds = [item["type"] for item in answer.document["output"]]
+    return "" if answer.document["object"] == "response" and kinds[-1:] == ["message"] else "no message"
+
+
+def _response_usage(answer: Answer, promise: Promise) -> str:
+    if told := _response(answer, promise):
+        return told
+    usage = answer.document["usage"]
+    return "" if usage["input_tokens"] and usage["output_tokens"] else "no usage"
+
+
+def _response_picture(answer: Answer, promise: Promise) -> str:
+    found = answer.document["usage"]["input_tokens"]
+    return "" if found > 0.9 * promise.picture_tokens else "fewer tokens"
+
+
+def _response_called(answer: Answer, promise: Promise) -> str:
+    del promise
+    output: list[Any] = answer.document["output"]
+    called = any(item["type"] == "function_call" and item["name"] == _TOOL for item in output)
+    # As with `_called`.
+    return "" if called or "<tool_call>" in json.dumps(output) else "no call"
+
+
+def _response_stream(answer: Answer, promise: Promise) -> str:
+    del promise
+    events = [json.loads(event) for event in answer.events if event != "[DONE]"]
+    kinds = [event["type"] for event in events]
+    whole = kinds[:1] == ["response.created"] and kinds[-1:] in (["response.completed"], ["response.incomplete"])
+    if not whole or "response.output_text.delta" not in kinds:
+        return "no whole stream"
+    # By these the stock SDK puts an answer together.
+    text = [event for event in events if event["type"] == "response.output_text.delta"]
+    return "" if all({"output_index", "content_index"} <= event.keys() for event in text) else "no indices"
+
+
 def _pictures(count: Callable[[Promise], int]) -> Callable[[Answer, Promise], str]:
     """A picture costs what the declaration says, within a tenth and the text beside it."""
 
@@ -201,8 +240,11 @@ _CITY: Final = {
     "required": ["city"],
     "additionalProperties": False,
 }
-_TOOLS: Final = [{"type": "function", "function": {"name": _TOOL, "description": "now", "parameters": _CITY}}]
+_FUNCTION: Final[Mapping[str, Any]] = {"name": _TOOL, "description": "now", "parameters": _CITY}
+_TOOLS: Final = [{"type": "function", "function": _FUNCTION}]
 _CALL: Final = {"id": "call_1", "type": "function", "function": {"name": _TOOL, "arguments": '{"city": "Oslo"}'}}
+_FUNCTIONS: Final = [{"type": "function", "strict": None, **_FUNCTION}]
+_SAID: Final = {"role": "user", "content": [{"type": "input_text", "text": "hello"}]}
 _HELLO: Final[Mapping[str, str]] = {"role": "user", "content": "hello"}
 
 
@@ -224,6 +266,16 @@ def _chat(given: Given, *, begun: bool = False, **fields: Any) -> Request:
 def _plain(**fields: Any) -> Callable[[Given], Request]:
     """A chat request with fields that no declaration changes."""
     return lambda given: _chat(given, **fields)
+
+
+def _asked(given: Given, **fields: Any) -> Request:
+    """A small request for a response, as `_chat` is one for a completion."""
+    body = {"model": given.promise.model, "input": "hello", "max_output_tokens": ANSWER_TOKENS, **fields}
+    return _sent({name: value for name, value in body.items() if value is not None}, RESPONSES)
+
+
+def _response_of(**fields: Any) -> Callable[[Given], Request]:
+    return lambda given: _asked(given, **fields)
 
 
 def _said(tokens: Callable[[Promise], int], **fields: Any) -> Callable[[Given], Request]:
@@ -338,10 +390,42 @@ KINDS: Final[tuple[Kind, ...]] = (
     Kind("n: 0", _plain(n=0), status=400),
     Kind("temperature: hot", _plain(temperature="hot"), status=400),
     Kind("broken JSON", lambda _: Request(b'{"model": '), status=400),
+    # Responses.
+    Kind("responses: text", _response_of(instructions="be brief", temperature=0.5, top_p=0.9), lacks=_response_usage),
+    Kind("responses: stream", _response_of(stream=True), lacks=_response_stream),
+    Kind("responses: text in parts", _response_of(input=[_SAID]), lacks=_response),
+    Kind("responses: several turns", _response_of(input=[
+        _SAID,
+        {"type": "message", "role": "assistant", "id": "msg_1", "status": "completed",
+         "content": [{"type": "output_text", "text": "hi", "annotations": []}]},
+        _SAID]), lacks=_response),
+    Kind("responses: picture", lambda given: _asked(given, input=[{"role": "user", "content": [
+        {"type": "input_text", "text": "what is this?"},
+        {"type": "input_image", "detail": "auto", "image_url": _full(given)}]}]), lacks=_response_picture),
+    Kind("responses: picture, at an address", lambda given: _asked(given, input=[{"role": "user", "content": [
+        {"type": "input_image", "detail": "auto", "image_url": given.remote}]}]), status=400),
+    Kind("responses: tools: auto", _response_of(tools=_FUNCTIONS), lacks=_response),
+    Kind("responses: tools: required", _response_of(tools=_FUNCTIONS, tool_choice="required", max_output_tokens=40),
+         lacks=_response_called),
+    Kind("responses: tools: a result", _response_of(tools=_FUNCTIONS, input=[
+        _SAID,
+        {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": _TOOL, "arguments": '{"city": "Oslo"}'},
+        {"type": "function_call_output", "call_id": "call_1", "output": "rain"}]), lacks=_response),
+    Kind("responses: JSON schema", _response_of(text={"format": {
+        "type": "json_schema", "name": "city", "schema": _CITY, "strict": True}}), lacks=_response),
+    Kind("responses: reasoning effort", _response_of(reasoning={"effort": "low"}), lacks=_response),
+    Kind("responses: not stored", _response_of(store=False), lacks=_response),
+    Kind("responses: stored", _response_of(store=True), lacks=_response),
+    Kind("responses: after another", _response_of(previous_response_id="resp_1"), status=400),
+    Kind("responses: of a conversation", _response_of(conversation="conv_1"), lacks=_response),
+    Kind("responses: in the background", _response_of(background=True), status=400),
+    Kind("responses: web search", _response_of(tools=[{"type": "web_search"}]), lacks=_response),
+    Kind("responses: no input", _response_of(input=None), status=400),
+    Kind("responses: another model's name", _response_of(model="gpt-4o"), lacks=_response),
+    Kind("responses: context just over", lambda given: _asked(
+        given, input=given.words(given.promise.context + MARGIN)), status=400),
     # Paths that the gateway leads to no lane.
     Kind("/v1/models", lambda _: Request(None, "/v1/models", "GET"), status=None),
-    Kind("/v1/responses", lambda given: _sent(
-        {"model": given.promise.model, "input": "hello", "max_output_tokens": 16}, "/v1/responses"), status=None),
     Kind("/v1/embeddings", lambda given: _sent(
         {"model": given.promise.model, "input": "hello"}, "/v1/embeddings"), status=None),
 )  # fmt: skip

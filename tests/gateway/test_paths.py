@@ -21,9 +21,9 @@ SERVICES: Final = [
     {"name": "tts", "preset": "tts"},
     {"name": "embed", "preset": "embeddings"},
 ]
-MODELS: Final = ("Qwen/Qwen2.5-VL-7B-Instruct", "kokoro", "Qwen/Qwen3-Embedding-0.6B")
+MODELS: Final = ("Qwen/Qwen2.5-VL-7B-Instruct", "gpt-4o", "kokoro", "Qwen/Qwen3-Embedding-0.6B")
 READ: Final = (paths.MODELS, *(f"{paths.MODELS}/{model}" for model in MODELS), paths.LANES)
-POSTED: Final = (*paths.ANSWERS, "/v1/embeddings", "/v1/audio")
+POSTED: Final = (paths.CHAT, "/v1/completions", "/v1/embeddings", "/v1/audio")
 """What a lane answers."""
 BELOW: Final = "/v1/audio/speech"
 """A service's own, as all below its path."""
@@ -216,6 +216,7 @@ def test_a_missing_path_says_which_is_meant(here: World) -> None:
         "/v1/threads/t_1/runs": ("keeps nothing",),
         "/v1/vector_stores": ("keeps nothing",),
         "/v1/conversations": ("keeps nothing",),
+        "/v1/responses": ("keeps nothing", "POST /v1/chat/completions, with the whole conversation"),
         "/v1/responses/resp_1": ("keeps nothing",),
         "/v1/chat/completions/chatcmpl-1": ("keeps nothing",),
         "/chat/completions": ("the API is under /v1",),
@@ -234,9 +235,8 @@ def test_models_have_the_fields_that_clients_read(here: World) -> None:
     assert listed["object"] == "list"
     assert [model["id"] for model in listed["data"]] == list(MODELS)
     for model in listed["data"]:
-        assert {name: type(value) for name, value in model.items()} == {
-            "id": str, "object": str, "created": int, "owned_by": str,
-        }  # fmt: skip
+        fields = {"id": str, "object": str, "created": int, "owned_by": str}
+        assert {name: type(model[name]) for name in fields} == fields
         # As the Python SDK sends the name, and as the JavaScript SDK does.
         for name in (model["id"], model["id"].replace("/", "%2F")):
             assert json.loads(here.call("GET", f"{paths.MODELS}/{name}", None).body) == model

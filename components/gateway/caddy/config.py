@@ -18,6 +18,7 @@ from components.gateway.caddy.pilot_routes import READY_PATH
 from components.gateway.caddy.upstreams import Upstream, judged, service_upstreams, steered, upstreams
 from components.gateway.caddy.walk import walks
 from components.settings import Lane, Settings
+from components.settings.declared_services import answered
 from components.settings.section import SettingsError, problem
 
 SECRET_LIMIT: Final = 64 * 1024
@@ -83,7 +84,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     if judged(lanes):
         servers["refusal"] = refusal.server()
     if Lane.BURST in settings.lanes:
-        servers["burst"] = burst_hop.server(burst_url, paths.ANSWERS)
+        servers["burst"] = burst_hop.server(burst_url, answered(settings))
     if settings.piloted:
         http["metrics"] = {}
         admin = {"listen": ADMIN}

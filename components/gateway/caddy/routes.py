@@ -14,7 +14,7 @@ from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
 from components.settings import Settings
-from components.settings.declared_services import Service, declared
+from components.settings.declared_services import Service, answered, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
 REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
@@ -100,7 +100,7 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
     routes: list[Json] = [
         *(_service(settings, path, service, home) for path, service, home in by_path),
-        {"match": [{"path": list(paths.ANSWERS)}], "handle": [answers.subroute(_answers(settings, sizes))]},
+        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, sizes))]},
         # The list is static, so that reading it wakes nothing.
         *_model_route(paths.MODELS, {"object": "list", "data": entries}),
         *(route for entry in entries for route in _model_route(f"{paths.MODELS}/{entry['id']}", entry)),
@@ -116,12 +116,12 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
 
 def _missing(settings: Settings, at_home: Sequence[str]) -> list[Json]:
     """404 for every other path; who meant one of OpenAI's learns which one to use."""
-    text = f"For text use POST {paths.ANSWERS[0]}"
+    text = f"For text use POST {paths.CHAT}"
     read = [path for path in paths.READ if path != paths.LANES or settings.piloted]
     reasons = {
         paths.FOR_A_SERVICE: f"No service here answers this; the owner can add one under `services`. {text}.",
         paths.KEPT: f"This endpoint keeps nothing between requests. {text}, with the whole conversation each time.",
-        (): f"This endpoint has no such path. It answers POST {', '.join([*paths.ANSWERS, *at_home])} and "
+        (): f"This endpoint has no such path. It answers POST {', '.join([*answered(settings), *at_home])} and "
         + f"GET {', '.join(read)}.",
     }
     return [
@@ -169,7 +169,7 @@ def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         # One spelling reaches a lane, whatever the caller's slashes, case and query were.
         *(
             {"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]}
-            for path in paths.ANSWERS
+            for path in answered(settings)
         ),
         _served_by_lane(),
         *_one_of("size", [_to_walk(walk) for walk in sizes]),

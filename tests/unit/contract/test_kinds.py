@@ -37,6 +37,16 @@ def whole(**choice: Any) -> Answer:
     return Answer(200, json.dumps(document).encode())
 
 
+def response(*kinds: str, tokens: int = 9, **fields: Any) -> Answer:
+    output = [{"type": kind, **fields} for kind in kinds]
+    usage = {"input_tokens": tokens, "output_tokens": 1}
+    return Answer(200, json.dumps({"object": "response", "output": output, "usage": usage}).encode())
+
+
+def response_events(*kinds: str, **fields: Any) -> Answer:
+    return streamed(*(json.dumps({"type": f"response.{kind}", **fields}) for kind in kinds))
+
+
 def streamed(*events: str) -> Answer:
     return Answer(200, "".join(f"data: {event}\n\n" for event in events).encode())
 
@@ -55,7 +65,8 @@ def test_every_kind_of_a_path_that_leads_to_a_lane_is_promised_something() -> No
 @pytest.mark.parametrize(
     "word",
     ["stream", "n:", "tools:", "JSON mode", "JSON schema", "logprobs", "stop words", "seed", "picture:", "pictures:",
-     "context:", "max_tokens", "broken JSON", "another model's name", "empty messages", "at an address", "a file"],
+     "context:", "max_tokens", "broken JSON", "another model's name", "empty messages", "at an address", "a file",
+     "responses:"],
 )  # fmt: skip
 def test_nothing_that_callers_send_is_left_out(word: str) -> None:
     assert [one.name for one in KINDS if word in one.name] != []
@@ -93,6 +104,12 @@ def test_more_pictures_than_the_context_holds_are_not_promised() -> None:
         ("stop words", whole(message={"content": "a whale"}), "a stop word in the answer"),
         ("picture: one", whole(prompt_tokens=5), "fewer tokens"),
         ("picture: 12 megapixels", whole(prompt_tokens=4052), "more tokens"),
+        ("responses: text", response("reasoning"), "no message"),
+        ("responses: text", response("message", tokens=0), "no usage"),
+        ("responses: picture", response("message", tokens=40), "fewer tokens"),
+        ("responses: tools: required", response("function_call", name="other"), "no call"),
+        ("responses: stream", response_events("created", "output_text.delta", output_index=0), "no whole stream"),
+        ("responses: stream", response_events("created", "output_text.delta", "completed"), "no indices"),
     ],
 )
 def test_an_answer_without_what_was_asked_for_is_seen(name: str, answer: Answer, lacks: str) -> None:
@@ -113,6 +130,13 @@ def test_an_answer_without_what_was_asked_for_is_seen(name: str, answer: Answer,
         ("logprobs", whole(logprobs={"content": [{"top_logprobs": [{}, {}, {}]}]})),
         ("picture: one", whole(prompt_tokens=760)),
         ("pictures: as many as promised", whole(prompt_tokens=1520)),
+        ("responses: text", response("reasoning", "message")),
+        ("responses: picture", response("message", tokens=760)),
+        ("responses: tools: required", response("function_call", name="weather")),
+        (
+            "responses: stream",
+            response_events("created", "output_text.delta", "completed", output_index=0, content_index=0),
+        ),
     ],
 )
 def test_an_answer_with_it_lacks_nothing(name: str, answer: Answer) -> None:

@@ -390,7 +390,7 @@ def test_a_service_of_another_image_gets_what_its_preset_says_and_nothing_of_vll
 
 @pytest.mark.parametrize(
     ("name", "paths"),
-    [("vllm", [*ANSWERS]), ("tts", ["/v1/audio"]), ("pictures", ["/v1/images"]), ("embed", ["/v1/embeddings"])],
+    [("vllm", [*ANSWERS[:2]]), ("tts", ["/v1/audio"]), ("pictures", ["/v1/images"]), ("embed", ["/v1/embeddings"])],
 )
 def test_only_the_api_of_a_service_is_reachable(name: str, paths: list[str]) -> None:
     """vLLM answers /tokenize, /pause and more without a key; its metrics are for who asks in its name."""

@@ -36,10 +36,13 @@ def test_what_is_asked_for_is_what_the_settings_declare(declared: dict[str, serv
     assert set(services.PRESETS.values()) == set(PRESETS)
     config = {f"pilotlight:{key}": services.json.dumps(value) for key, value in services.CONFIG.items()}
     settings = read({**Cloud(port=1).config(), **config_of("dev"), **config}, stack="dev")
-    fields = {field.name for field in dataclasses.fields(services.Service)} - {"lanes"}
+    fields = {field.name for field in dataclasses.fields(services.Service)} - {"lanes", "paths"}
     assert [vars(service) for service in declared.values()] == [
         {name: getattr(service, name) for name in fields}
-        | {"lanes": tuple(settings.lanes) if service.completes else ("home",)}
+        | {
+            "lanes": tuple(settings.lanes) if service.completes else ("home",),
+            "paths": declared_services.answered(settings) if service.completes else service.paths,
+        }
         for service in declared_services.declared(settings)
     ]
 
