@@ -13,7 +13,7 @@ from components import ports
 from components.burst.service import Burst
 from components.gateway import pilot_container, tunnel
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import routes, upstreams
+from components.gateway.caddy import console, routes, upstreams
 from components.mounted_secret import MountedSecret, mounted_secret
 from components.network import Network
 from components.settings import Lane, Settings
@@ -62,6 +62,8 @@ class Gateway(pulumi.ComponentResource):
         keys = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
         containers = [self._caddy_container(caddy_config.environment(settings, vm_address=vm_address or ""), keys)]
         volumes = [config_secret.volume("caddy-config", CONFIG_FILE)]
+        if settings.gateway.console:
+            volumes.append(self._secret("console", console.page()).volume("console", console.FILE))
         if tailnet is not None:
             containers.append(self._tailscale_container(tailnet))
             if tailnet.gateway_key is not None:
@@ -133,7 +135,11 @@ class Gateway(pulumi.ComponentResource):
                 "timeout_seconds": 5,
                 "failure_threshold": 3,
             },
-            "volume_mounts": [{"name": "caddy-config", "mount_path": CONFIG_FOLDER}, *self._shared],
+            "volume_mounts": [
+                {"name": "caddy-config", "mount_path": CONFIG_FOLDER},
+                *([{"name": "console", "mount_path": console.FOLDER}] if settings.gateway.console else []),
+                *self._shared,
+            ],
         }
         if self._shared:
             # The configuration names the token and the admin socket relative to here.

@@ -108,6 +108,10 @@ class GatewaySettings(Section):
         description="Largest body of any text, KiB; a larger one holds a picture. None: what the largest context of a "
         + "lane takes, 4 bytes a token.",
     )
+    console: bool = Field(
+        default=True,
+        description="Whether the endpoint's address shows a page for people in a browser; without it: 404.",
+    )
     memory_mib: int = Field(
         default=1024,
         ge=512,

@@ -28,10 +28,10 @@ TIMEOUTS = {"timeout", "dial_timeout", "handshake_timeout", "response_header_tim
 
 
 def settings(**changes: object) -> Settings:
-    """Two slots a lane, a short wait; `ghost` is a client whose key variable is never set. One alias of the model."""
+    """Two slots a lane, a short wait, no page; one alias; `ghost` is a client whose key variable is never set."""
     values: dict[str, object] = {
         "clients": [{"name": "demo"}, {"name": "ghost"}],
-        "gateway": {"wait_s": WAIT_S, "timeout_s": 60, "request_limit_mib": 24},
+        "gateway": {"wait_s": WAIT_S, "timeout_s": 60, "request_limit_mib": 24, "console": False},
         "home": {"max_requests": 2},
         "model": {"aliases": [ALIAS]},
         "vm": {"max_requests": 2, "machine_type": "c3-highcpu-8"},

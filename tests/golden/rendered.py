@@ -68,9 +68,11 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
         # Caddy's configuration is stored as a secret and holds none: keys are placeholders. It is shown as data.
         if text.startswith('{"admin"'):
             return {"<secret>": json.loads(text)}
-        # Nor does a program: its files are shown by what changes with them.
+        # Nor does a program or a page: their files are shown by what changes with them.
         if resource.inputs.get("isSecretDataBase64") and zipfile.is_zipfile(packed := io.BytesIO(b64decode(text))):
             return {"<secret>": _files(packed)}
+        if text.startswith("<!doctype html>"):
+            return {"<secret>": _told(text.encode())}
         return "<secret>"
     if isinstance(value, dict):
         # Sorted: the wire format keeps no order, and mixes it anew in every process.
@@ -84,7 +86,11 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
 def _files(packed: io.BytesIO) -> dict[str, str]:
     with zipfile.ZipFile(packed) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
-    return {name: f"{len(each)} bytes, sha256 {sha256(each).hexdigest()[:16]}" for name, each in contents.items()}
+    return {name: _told(each) for name, each in contents.items()}
+
+
+def _told(content: bytes) -> str:
+    return f"{len(content)} bytes, sha256 {sha256(content).hexdigest()[:16]}"
 
 
 def config_schema() -> dict[str, Any]:

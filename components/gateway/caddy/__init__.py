@@ -3,6 +3,8 @@
 Owns: the JSON that stock Caddy is started with. Does not own: the container around Caddy (`gateway.service`), the
 tunnel (`gateway.tunnel`), the pilot's decisions (`gateway.pilot`).
 
+A browser at `/` gets the console, a page that is a caller like every other (`console`).
+
 A request's journey, with the file that each step stands in:
 
     1. A request arrives at the public listener (`config`) and gets an id, which log and lane see (`routes`).

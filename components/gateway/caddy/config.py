@@ -12,7 +12,17 @@ from typing import Final
 import pulumi
 
 from components import paths, ports
-from components.gateway.caddy import answers, burst_hop, checks, cors, logging, pilot_routes, refusal, routes
+from components.gateway.caddy import (
+    answers,
+    burst_hop,
+    checks,
+    console,
+    cors,
+    logging,
+    pilot_routes,
+    refusal,
+    routes,
+)
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
 from components.gateway.caddy.upstreams import Upstream, judged, service_upstreams, steered, upstreams
@@ -44,6 +54,8 @@ def environment(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[st
         found["HTTP_PROXY"] = f"socks5://{ports.loopback(ports.SOCKS5)}"
     if Lane.VM in settings.lanes:
         found["NO_PROXY"] = vm_address
+    if settings.gateway.console:
+        found[console.FOLDER_VARIABLE] = console.FOLDER
     return found
 
 
@@ -121,6 +133,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
             *proxies,
+            *(console.routes() if settings.gateway.console else ()),
             {"handle": [answers.error(404, "not_found", "There is nothing here; the API is under /v1.")]},
         ],
         "errors": {"routes": answers.errors()},

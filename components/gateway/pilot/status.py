@@ -36,7 +36,7 @@ def status(pilot: Pilot) -> dict[str, Any]:
         lanes["burst"] |= {"wake_s": wake_s, "wakes": burst.wakes}
     for name, seconds in _expected(pilot).items():
         rounded = {size: None if value is None else round(value, 2) for size, value in seconds.items()}
-        lanes[name] |= {"expected_first_token_s": rounded}
+        lanes[name] |= {"expected_first_token_s": rounded, "capacity": pilot.settings.declared.paces[name].capacity}
     return {
         "time": round(wall, 3),
         "lanes": lanes,

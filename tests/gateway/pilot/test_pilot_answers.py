@@ -58,7 +58,7 @@ def test_status_and_metrics_show_every_lane(world: World) -> None:
         home, burst, vm = shown["lanes"].values()
         assert (home["state"], home["error"], home["in_flight"]) == ("down", "its check says 503", 1)
         assert (vm["state"], vm["in_flight"], vm["capacity"]) == ("warm", 2, 2)
-        assert (burst["wakes"], burst["error"], burst["first_token_s"]) == (1, "", None)
+        assert (burst["wakes"], burst["error"], burst["first_token_s"], burst["capacity"]) == (1, "", None, 4)
         assert abs(burst["since"] + burst["seconds"] - time.time()) < 5
         assert shown["token"]["error"] == ""
         assert abs(shown["token"]["expires"] - time.time() - 3600) < 60

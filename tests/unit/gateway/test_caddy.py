@@ -73,6 +73,7 @@ def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
         {"clients": [{"name": f"robot-{number}"} for number in range(100)]},
         {"services": SERVICES},
         {"services": SERVICES, "lanes": ALL},
+        {"gateway": {"console": False}},
         {"gateway": {"timeout_s": 3600, "wait_s": 3000, "replay_limit_mib": 1, "request_limit_mib": 1}},
     ],
 )
@@ -106,7 +107,8 @@ def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environme
     assert len(handlers) == (4 if len(lanes) > 1 else 2)
     for handler in handlers:
         assert [upstream["dial"] for upstream in handler["upstreams"]] == dials
-    assert caddy_config.environment(chosen, vm_address=VM) == environment
+    page = {"CONSOLE_FOLDER": "/etc/pilotlight/console"}
+    assert caddy_config.environment(chosen, vm_address=VM) == environment | page
 
 
 def test_handlers_share_capacity_and_failures() -> None:
