@@ -2,6 +2,9 @@
 
 Owns: the public listener, the life of one instance, 32 MiB, the request timeout, concurrency. Does not own: what an
 instance consists of (`launch`). One instance at most: more would need loopback addresses of their own.
+
+A body reaches the instance as the caller sent it, packed or not, in chunks or with its length. Google says that HTTP/2
+becomes HTTP/1 on the way (docs.cloud.google.com/run/docs/configuring/http2), and not what becomes of a missing length.
 """
 
 import asyncio
@@ -98,9 +101,9 @@ class Service:
         )
         app = web.Application()
         app.router.add_route("*", "/{path:.*}", self._handle)
-        self._runner = web.AppRunner(
-            app, handler_cancellation=True, access_log=None, keepalive_timeout=620, shutdown_timeout=0.5
-        )
+        # A body unpacked here would be longer than the length that is handed on with it.
+        options: dict[str, Any] = {"auto_decompress": False, "keepalive_timeout": 620}
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.5, **options)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         self._tending = asyncio.create_task(self._tend())

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
@@ -41,7 +42,7 @@ class Toy:
         if self.failing:
             self.failing -= 1
             raise LabError("the probe failed")
-        server = web.Server(self._handler, handler_cancellation=True, access_log=None)
+        server = web.Server(self._handler, handler_cancellation=True, access_log=None, auto_decompress=False)
         self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
@@ -454,6 +455,31 @@ def test_bodies_pass_as_they_come() -> None:
             assert await answer.content.readexactly(5) == b"first"
             proceed.set()
             assert await answer.content.read() == b"second"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_packed_body_passes_packed(*, chunked: bool) -> None:
+    packed = gzip.compress(b"hello" * 1000)
+
+    async def scenario() -> None:
+        seen: list[tuple[dict[str, str], bytes]] = []
+
+        async def handler(request: web.BaseRequest) -> web.StreamResponse:
+            seen.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+            return web.Response()
+
+        async def pieces() -> AsyncGenerator[bytes]:
+            yield packed
+
+        async with serving(Toy(handler)) as (_, client), asyncio.timeout(DEADLINE_S):
+            body = pieces() if chunked else packed
+            assert (await get(client, method="POST", data=body, headers={"Content-Encoding": "gzip"}))[0] == 200
+        headers, got = seen[0]
+        assert got == packed
+        length = {"transfer-encoding": "chunked"} if chunked else {"content-length": str(len(packed))}
+        assert headers.items() >= {"content-encoding": "gzip", **length}.items()
 
     run(scenario())
 
