@@ -16,10 +16,12 @@ BURST_HOP: Final = 9181
 PILOT: Final = 9182
 REFUSAL: Final = 9183
 """Caddy's listener in the place of a lane for what no lane can answer in time."""
+LENGTHS: Final = 9184
+"""Caddy's listener for its own callers' requests, once the length of their bodies is known."""
 SOCKS5: Final = 1055
 """The tunnel's proxy. It dials whatever it is asked to, so nobody outside the instance may reach it."""
 TUNNEL_HEALTH: Final = 9002
-GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL)
+GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS)
 """All that listens in the gateway's instance. In userspace mode the tunnel hands what may reach it to its loopback."""
 
 # The lanes.

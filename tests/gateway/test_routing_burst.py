@@ -163,7 +163,7 @@ def servers(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def no_retry_match(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "request_buffers" in x):
+    for proxy in find(config, lambda x: {"request_buffers", "load_balancing"} <= x.keys()):
         del proxy["load_balancing"]["retry_match"]
 
 

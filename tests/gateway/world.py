@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
@@ -79,10 +79,13 @@ class World:
         self,
         method: str = "POST",
         path: str = "/v1/chat/completions",
-        body: bytes | None = b'{"model":"m"}',
+        body: bytes | Iterable[bytes] | None = b'{"model":"m"}',
         **headers: str,
     ) -> Answer:
-        """One request with the right key (`Authorization` overrides it; underscores in names become dashes)."""
+        """One request with the right key (`Authorization` overrides it; underscores in names become dashes).
+
+        A body that is not in one piece is sent in chunks.
+        """
         sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         start = time.monotonic()

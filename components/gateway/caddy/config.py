@@ -18,6 +18,7 @@ from components.gateway.caddy import (
     checks,
     console,
     cors,
+    lengths,
     logging,
     pilot_routes,
     refusal,
@@ -116,9 +117,9 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
     inside = answers.subroute(routes.authenticated(settings, sizes))
     proxies = [{"match": [{"vars": {"size": [walk.name]}}], "handle": [walk.handler]} for walk in sizes]
     return {
-        "listen": [":{env.PORT}"],
+        "listen": [":{env.PORT}", lengths.LISTEN],
         # Cloud Run speaks HTTP/1 to a container unless told otherwise, and its probes always do.
-        "protocols": ["h1"],
+        "listen_protocols": [["h1"], ["h2c"]],
         "automatic_https": {"disable": True},
         "logs": {},
         "max_header_bytes": 64 * 1024,
@@ -127,9 +128,11 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
         # Off (0 means Caddy's default, a minute): its wrapper hides the unread body from Go, which then waits for the
         # whole body before a refusal such as 413 goes out, and sends nothing at all if the minute passes.
         "read_idle_timeout": -1,
+        "named_routes": routes.named(settings),
         "routes": [
             {"handle": [*routes.names(lanes), own, cors.handler(settings.gateway.cors_origins), routes.canonical()]},
             {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
+            lengths.unlogged(),
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
             *proxies,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import paths
-from components.gateway.caddy import answers, next_lane, pilot_routes
+from components.gateway.caddy import answers, lengths, next_lane, pilot_routes
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
@@ -17,7 +17,10 @@ from components.settings import Settings
 from components.settings.declared_services import Service, answered, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
+ENCODING: Final = "Content-Encoding"
+UNPACKED: Final = "(?i)^(identity)?$"
 REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
+GUARDS: Final = "guards"
 
 
 def key_variable(client: str) -> str:
@@ -33,14 +36,21 @@ def canonical() -> Json:
 def names(lanes: Sequence[Upstream]) -> list[Json]:
     """Placeholders `{lane}` and `{request_id}`, evaluated each time they are used, and what the access log gets."""
     marks = next_lane.marks(lanes)
+    outputs = {upstream.dial: [upstream.lane.value, marks[upstream.dial]] for upstream in lanes}
+    outputs[lengths.LISTEN] = ["{its_lane}", ""]
     return [
+        {
+            "handler": "map",
+            "source": "{http.reverse_proxy.header.X-Served-By}",
+            "destinations": ["{its_lane}"],
+            "mappings": [{"input_regexp": ".+", "outputs": ["${0}"]}],
+            "defaults": ["gateway"],
+        },
         {
             "handler": "map",
             "source": "{http.reverse_proxy.upstream.hostport}",
             "destinations": ["{lane}", next_lane.MARK],
-            "mappings": [
-                {"input": upstream.dial, "outputs": [upstream.lane.value, marks[upstream.dial]]} for upstream in lanes
-            ],
+            "mappings": [{"input": dial, "outputs": found} for dial, found in outputs.items()],
             "defaults": ["gateway", ""],
         },
         {
@@ -143,7 +153,7 @@ def _service(settings: Settings, path: str, service: Service, home: Upstream) ->
         "match": [{"path_regexp": below}],
         "handle": [
             {"handler": "log_append", "key": "service", "value": service.name, "early": True},
-            answers.subroute([*_guards(settings), {"handle": [canonical]}, _served_by_lane(), *handlers]),
+            answers.subroute([_guarded(), {"handle": [canonical]}, _served_by_lane(), *handlers]),
         ],
     }
 
@@ -165,7 +175,7 @@ def _model_route(path: str, answer: Json) -> list[Json]:
 def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     """From a request for an answer to a lane."""
     return [
-        *_guards(settings),
+        _guarded(),
         # One spelling reaches a lane, whatever the caller's slashes, case and query were.
         *(
             {"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]}
@@ -176,20 +186,34 @@ def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     ]
 
 
+def named(settings: Settings) -> Json:
+    """Routes that stand once in the configuration, which must fit a secret, and are invoked by their names."""
+    return {GUARDS: {"handle": [answers.subroute(_guards(settings))]}}
+
+
+def _guarded() -> Json:
+    return {"handle": [{"handler": "invoke", "name": GUARDS}]}
+
+
 def _guards(settings: Settings) -> list[Json]:
     """What is wrong with a request is said before a lane can be blamed."""
-    limit_mib = settings.gateway.request_limit_mib
+    limit_mib, replay_limit = settings.gateway.request_limit_mib, settings.gateway.replay_limit_mib * MIB
+    too_large = answers.error(413, "request_too_large", f"The request body is larger than {limit_mib} MiB.")
+    packed = "Send the body as it is, without a Content-Encoding: this endpoint does not unpack it."
     return [
         {"match": [{"not": [{"method": ["POST"]}]}], "handle": [answers.wrong_method("POST")]},
-        # A malformed chunk would look like a failure of every lane in turn. Go itself refuses malformed lengths.
+        # All values of the header together: one may hide behind another.
         {
-            "match": [{"header": {"Content-Length": None}}],
-            "handle": [answers.error(411, "length_required", "Send the body with a Content-Length, not chunked.")],
+            "match": [{"not": [{"vars_regexp": {f"{{http.request.header.{ENCODING}}}": {"pattern": UNPACKED}}}]}],
+            "handle": [answers.error(415, "unsupported_encoding", packed, accept_encoding="identity")],
         },
+        # No body at all. Go itself refuses malformed lengths.
         {
-            "match": [longer_than(limit_mib * MIB)],
-            "handle": [answers.error(413, "request_too_large", f"The request body is larger than {limit_mib} MiB.")],
+            "match": [{"header": {"Content-Length": None, "Transfer-Encoding": None}, "not": [lengths.back()]}],
+            "handle": [answers.error(411, "length_required", "Send a body, with a Content-Length or in chunks.")],
         },
+        lengths.route(limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
+        {"match": [longer_than(limit_mib * MIB)], "handle": [too_large]},
     ]
 
 

@@ -5,7 +5,7 @@ headers of the caller's a lane gets. Does not own: the lanes themselves (`upstre
 which requests get here (`routes`).
 
 Where there is a VM and another lane, a handler takes requests of one size: short text, long text, picture. Size stands
-for how much later the VM would be, and is known from the length alone.
+for how much later the VM would be, and is known from the length alone; without one, a body counts as large.
 
 All handlers of the model share each lane's capacity and failures, because Caddy keeps both per dial address. What a
 check found is each handler's own.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import next_lane, refusal
+from components.gateway.caddy import lengths, next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_INTERVAL,
@@ -60,13 +60,14 @@ class Walk:
 
     @property
     def match(self) -> Json:
-        """`match` of a route that comes after those of the larger sizes."""
-        return {} if self.above is None else {"match": [longer_than(self.above)]}
+        """`match` of a route that comes after those of the larger sizes; the largest takes what has no known length."""
+        return {} if self.above is None else {"match": [lengths.unknown(), longer_than(self.above)]}
 
 
 def longer_than(limit: int) -> Json:
-    """Matcher of requests with a body of more than `limit` bytes."""
-    return {"expression": f"int({{http.request.header.Content-Length}}) > {limit}"}
+    """Matcher of requests with a body of more than `limit` bytes, as far as they say so."""
+    length = "{http.request.header.Content-Length}"
+    return {"expression": f"{length} != '' && int({length}) > {limit}"}
 
 
 def service_walks(settings: Settings, home: Upstream) -> list[Walk]:

@@ -427,7 +427,8 @@ def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
     assert config["admin"] == {"listen": "unix/admin.sock|0600", "config": {"persist": False}}
     assert config["apps"]["http"]["metrics"] == {}
     assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
-        "api": [":{env.PORT}"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"], "refusal": [NONE],
+        "api": [":{env.PORT}", "127.0.0.1:9184"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
+        "refusal": [NONE],
     }  # fmt: skip
 
 
