@@ -54,7 +54,13 @@ EVERY_ANSWER: Final = [
 def settings(origins: Sequence[str]) -> Settings:
     return routing.settings(
         services=[{"name": "vllm", "preset": "model"}, {"name": "tts", "preset": "tts"}],
-        gateway={"wait_s": 1, "timeout_s": 60, "request_limit_mib": 24, "cors_origins": [*origins]},
+        gateway={
+            "wait_s": 1,
+            "timeout_s": 60,
+            "request_limit_mib": 24,
+            "cors_origins": [*origins],
+            "console": False,
+        },  # fmt: skip
     )
 
 
