@@ -9,7 +9,7 @@ PIP := $(RUN) -m pip install --disable-pip-version-check --require-hashes
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 # A file stays on one worker, which renders its stacks and starts its lab once. Labs come first: they take longest.
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
-ALL := tests/lab tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
+ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
 .PHONY: lab test check unit lint golden scenarios engines bench-vm home tailnet lock pip-lock clean
 
