@@ -14,6 +14,8 @@ from components.machines.speeds import MACHINES
 from components.models.catalogue import PRESETS
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
+from tests.clients import page as clients
+from tests.clients.programs import CLIENTS
 from tests.contract import page as engines
 from tests.contract.kinds import KINDS
 from tests.golden import machines_table, models_table, settings_table
@@ -98,6 +100,14 @@ def test_what_every_lane_takes_is_made_from_the_kinds_of_requests() -> None:
     assert kept.count(engines.START) == kept.count(engines.END) == 1
     for kind in KINDS:
         assert kept.count(f"\n| {kind.name} | ") == (kind.status is not None), "each kind that is promised has its row"
+
+
+def test_how_clients_behave_is_made_from_what_was_measured() -> None:
+    kept = clients.PAGE.read_text()
+    require_same(kept, clients.page(), clients.PAGE)
+    assert kept.count(clients.START) == kept.count(clients.END) == 1
+    for client in CLIENTS:
+        assert kept.count(f"\n| {client.title} {client.version}".rstrip() + " | ") == 1, "each client has its row"
 
 
 @pytest.mark.parametrize("name", ["burst", "home-only"])

@@ -1,5 +1,6 @@
 """`python -m tests.golden.update`: accept what the program registers and declares now."""
 
+from tests.clients import page as clients
 from tests.contract import page as engines
 from tests.golden import machines_table, models_table, settings_table
 from tests.golden import rendered as golden
@@ -14,4 +15,5 @@ if __name__ == "__main__":
     machines_table.PAGE.write_text(machines_table.page())
     models_table.PAGE.write_text(models_table.page())
     engines.PAGE.write_text(engines.page())
+    clients.PAGE.write_text(clients.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))
