@@ -18,10 +18,12 @@ REFUSAL: Final = 9183
 """Caddy's listener in the place of a lane for what no lane can answer in time."""
 LENGTHS: Final = 9184
 """Caddy's listener for its own callers' requests, once the length of their bodies is known."""
+TURNS: Final = 9185
+"""Caddy's listener for requests of clients with a limit, once they have their turn."""
 SOCKS5: Final = 1055
 """The tunnel's proxy. It dials whatever it is asked to, so nobody outside the instance may reach it."""
 TUNNEL_HEALTH: Final = 9002
-GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS)
+GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS, TURNS)
 """All that listens in the gateway's instance. In userspace mode the tunnel hands what may reach it to its loopback."""
 
 # The lanes.

@@ -27,6 +27,7 @@ from components.gateway.speeds import first_tokens_s, speed
 from components.machines.requests import TEXT_TOKENS, answer_s, first_token_s
 from components.machines.speeds import BURST_START_S, Speed
 from components.settings import Lane, Settings
+from components.settings.client_classes import classes, limit
 from components.vm.server import BATCH_S
 
 FOLDER: Final = "/etc/pilotlight/pilot"
@@ -118,6 +119,7 @@ def environment(
         "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
+        "HOME_FULL": str(_full(settings)) if home else "0",
         "BURST_CAPACITY": str(burst.max_requests) if Lane.BURST in settings.lanes else "0",
         "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
@@ -128,6 +130,12 @@ def environment(
         "TAILSCALED_SOCKET": tunnel.SOCKET if home else "",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _full(settings: Settings) -> int:
+    """The least limit of a class of clients at home."""
+    found = [limit(settings, Lane.HOME, one.priority) for one in classes(settings) if Lane.HOME in one.lanes]
+    return min(found, default=settings.home.max_requests)
 
 
 def _prompt(vm: Speed, picture_tokens: int) -> str:

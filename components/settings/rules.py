@@ -1,8 +1,8 @@
 """Rules between settings, checked before any resource exists.
 
 Owns: the rules that hold between two sections, or between values of one. Does not own: the type and range of a single
-value (its section), the form of a refusal (`section`), the rules of `model` (`model_rules`), of
-`services` (`service_rules`) and of `vm` (`vm_rules`).
+value (its section), the form of a refusal (`section`), the rules of `clients`
+(`client_rules`), of `model` (`model_rules`), of `services` (`service_rules`) and of `vm` (`vm_rules`).
 """
 
 from typing import Any, Final, cast
@@ -28,28 +28,8 @@ CPU_MOST_GIB: Final = 4
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_clients, _lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet)
+    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet)
     return [found for part in parts for found in part(settings)]
-
-
-def _clients(settings: Settings) -> list[str]:
-    names = [client.name for client in settings.clients]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    found: list[str] = []
-    if not names:
-        found.append(problem("clients", "at least one client", "nobody could call the endpoint", "add `- name: demo`"))
-    if twice:
-        found.append(
-            problem("clients", f"a name stands once, {', '.join(twice)} stands more often",
-                    "their keys and log lines could not be told apart", "rename one of them")
-        )  # fmt: skip
-    keys = [client.key.get_secret_value() for client in settings.clients if client.key]
-    if len(set(keys)) < len(keys):
-        found.append(
-            problem("clients", "every client has a key of its own", "the second would be logged as the first, and "
-                    + "losing one key would lock out both", "leave `key` out and one is made")
-        )  # fmt: skip
-    return found
 
 
 def _lanes(settings: Settings) -> list[str]:

@@ -1,14 +1,13 @@
-"""The settings of one whole stack, and the small sections that have no file of their own: clients, alerts.
+"""The settings of one whole stack, and the small section that has no file of its own: alerts.
 
 Owns: the values, each for itself. Does not own: reading them from Pulumi's config (`reading`), the rules between them
-(`rules`, `service_rules`), what is built from them.
+(`rules`, `client_rules`, `service_rules`), what is built from them.
 """
 
-import re
 from dataclasses import replace
 from typing import Final
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr
 
 from components.machines.choice import Choice, chosen
 from components.machines.requests import KIB, Borders, borders
@@ -16,43 +15,17 @@ from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
 from components.models.contract import Contract, most_images
 from components.settings.burst import BurstSettings
+from components.settings.clients import ClientSettings
 from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
 from components.settings.model import ModelSettings
-from components.settings.section import Lane, Refusal, Section
+from components.settings.section import Lane, Section
 from components.settings.services import ServiceSettings
 from components.settings.tailnet import TailnetSettings
 from components.settings.vm import VmSettings
 
 PULUMI_PROJECT: Final = "pilotlight"
 """Name of the Pulumi project: namespace of its config, and prefix of every cloud name."""
-CLIENT_KEY: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
-
-
-class ClientSettings(Section):
-    """One caller of the API."""
-
-    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,29}$", description="The client's name, lower case; logs show it.")
-    key: SecretStr | None = Field(
-        default=None,
-        description="The client's bearer key, as a Pulumi secret. Left out, the stack makes one (`api_keys` output).",
-    )
-
-    @field_validator("key")
-    @classmethod
-    def _usable_key(cls, key: SecretStr | None) -> SecretStr | None:
-        if key is None:
-            return None
-        text = key.get_secret_value().strip()
-        if not text:
-            raise Refusal("a key of blanks", "nobody could call with it", "leave `key` out and one is made")
-        if not CLIENT_KEY.fullmatch(text):
-            raise Refusal(
-                "a key has 16 to 128 characters of A-Z a-z 0-9 _ -",
-                "it could be guessed, or not be sent as a header",
-                "leave `key` out and one is made",
-            )
-        return SecretStr(text)
 
 
 class AlertSettings(Section):
@@ -78,7 +51,7 @@ class Settings(Section):
     region: str = Field(pattern=r"^[a-z]+-[a-z]+[0-9]+$", description="Google Cloud region, like us-central1.")
     clients: tuple[ClientSettings, ...] = Field(
         default=(ClientSettings(name="demo"),),
-        description="The clients that may call: a list of `name` and, optionally, `key`.",
+        description="The clients that may call: a list of `name` and, optionally, the keys below.",
     )
     lanes: tuple[Lane, ...] = Field(
         default=(Lane.HOME, Lane.VM),

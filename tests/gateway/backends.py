@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
+from components.gateway.caddy.upstreams import ALONE
 from components.machines.requests import Size
 from tests.kit import close
 
@@ -199,7 +200,7 @@ class Pilot(Lane):
         self.asked: list[str] = []
         self.says = {"/ready": 200, "/lane/burst": 503, "/status": 200}
         for path, status in (("/lane/home", 200), ("/lane/vm", 200), ("/lane/refuse", 503)):
-            self.says |= {f"{path}/{size}": status for size in Size}
+            self.says |= {f"{path}/{size}": status for size in (*Size, ALONE)}
 
     def checked(self, path: str) -> tuple[int, bytes]:
         self.asked.append(path)
@@ -218,6 +219,8 @@ class Tunnel:
     def __init__(self, loop: asyncio.AbstractEventLoop, home: Lane) -> None:
         self._home = home
         self.asked: set[str] = set()
+        self.refuse = False
+        """Whether nobody listens: every connection is reset before it says anything."""
         started = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, "127.0.0.1", 1055), loop)
         self._server = started.result(10)
         self._loop = loop
@@ -243,6 +246,8 @@ class Tunnel:
             writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refuse:
+            return
         await reader.readexactly((await reader.readexactly(2))[1])
         writer.write(b"\x05\x00")
         kind = (await reader.readexactly(4))[3]

@@ -355,7 +355,7 @@ def lanes_see_only_what_they_need(here: World) -> None:
     answer = here.call(
         Cookie="session=1", Trailer="1.6", X_Serverless_Authorization="Bearer t", Proxy_Authorization="Basic x",
         X_Forwarded_For="1.2.3.4", X_Forwarded_Host="evil", X_Forwarded_Proto="ftp", Forwarded="for=1.2.3.4",
-        X_Real_Ip="1.2.3.4", X_Lane="home:80", Host="evil", Connection="Keep-Alive, X-Request-Id", Upgrade="websocket",
+        X_Real_Ip="1.2.3.4", X_Lane="home", Host="evil", Connection="Keep-Alive, X-Request-Id", Upgrade="websocket",
         X_Request_Id="r", Accept_Encoding="gzip", Content_Type="{env.CLIENT_KEY_DEMO}", Accept="text/event-stream",
         User_Agent="robot",
     )  # fmt: skip

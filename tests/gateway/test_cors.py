@@ -60,7 +60,7 @@ def settings(origins: Sequence[str]) -> Settings:
             "request_limit_mib": 24,
             "cors_origins": [*origins],
             "console": False,
-        },  # fmt: skip
+        },
     )
 
 

@@ -187,7 +187,7 @@ def the_door_is_the_same(here: World) -> None:
     }.items():
         assert here.raw(f"{start}{line}", b"no chunk\r\n")[9:12] == status, line
     assert here.home.begun == 0
-    speak(here, b"{}", Cookie="a=b", X_Forwarded_For="1.2.3.4", Host="tts", X_Lane="home:080", X_Request_Id="r",
+    speak(here, b"{}", Cookie="a=b", X_Forwarded_For="1.2.3.4", Host="tts", X_Lane="home", X_Request_Id="r",
           Accept="audio/mpeg", User_Agent="robot")  # fmt: skip
     assert here.home.received[0].headers == {
         "host": "home:80", "content-length": "2", "content-type": "application/json", "x-request-id": "r",

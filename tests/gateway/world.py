@@ -156,7 +156,7 @@ class World:
             lane.reset()
 
     @contextlib.contextmanager
-    def held(self, lane: Lane, count: int) -> Generator[None]:
+    def held(self, lane: Lane, count: int, **headers: str) -> Generator[None]:
         """`count` callers whose requests this lane keeps until the block ends or the lane is released.
 
         A slot is free a moment after its caller has the answer, so the next one may find another lane: it asks again.
@@ -165,7 +165,7 @@ class World:
         ended = threading.Event()
 
         def ask(name: str) -> None:
-            while not ended.wait(POLL_S) and self.call(X_Request_Id=name).lane != lane.name:
+            while not ended.wait(POLL_S) and self.call(body=b"{}", X_Request_Id=name, **headers).lane != lane.name:
                 pass
 
         lane.behaviour.hold = True

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from components.gateway.caddy import routes
-from components.settings.stack import CLIENT_KEY
+from components.settings.clients import CLIENT_KEY
 from lab.errors import LabError
 from lab.read import stack as lab_stack
 from lab.read.cloud import CHARACTERS, random_password

@@ -127,10 +127,10 @@ def test_one_hop_that_doesn_t_is_seen(
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ('"read_idle_timeout": -1', '"read_idle_timeout": 60000000000'),
-        ('"read_idle_timeout": -1', '"read_idle_timeout": -1, "write_timeout": "60s"'),
-        ('"dial_timeout": "1s"', '"response_header_timeout": "60s"'),
-        ('"flush_interval": -1, ', ""),
+        ('"read_idle_timeout":-1', '"read_idle_timeout":60000000000'),
+        ('"read_idle_timeout":-1', '"read_idle_timeout":-1,"write_timeout":"60s"'),
+        ('"dial_timeout":"1s"', '"response_header_timeout":"60s"'),
+        ('"flush_interval":-1,', ""),
     ],
 )
 def test_a_limit_in_caddy_is_seen(stack_of: Render, planted: Plant, right: str, wrong: str) -> None:

@@ -9,10 +9,13 @@ A request's journey, with the file that each step stands in:
 
     1. A request arrives at the public listener (`config`) and gets an id, which log and lane see (`routes`).
     2. Its key is matched with the clients' (`routes`). Without a known key it ends here: 401 (`answers`).
+       The client's class, and `X-Lane`, say which handlers are its own (`classes`); a client with a limit waits for its
+       turn and comes in once more by a loopback listener (`turns`).
     3. Its path leads to the model, to a service at home, to the static list of models, or to 404 (`routes`).
     4. Method, encoding, length and size are checked before a lane can be blamed: 405, 415, 411, 413 (`routes`,
        `answers`). A body without a length is kept, and its request goes through the server once more (`lengths`).
-    5. The size of its body chooses one of the proxy handlers: short text, long text, picture (`routes`, `walk`).
+    5. The size of its body chooses one of its class's proxy handlers: short text, long text, picture (`classes`,
+       `walk`).
     6. The handler takes the first lane that its checks found up (`checks`), that did not just fail and that has a free
        slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). Home and the VM are up
        for a size only while the pilot doesn't say that they are sick, or later than another lane (`checks`,

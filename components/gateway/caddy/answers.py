@@ -38,7 +38,7 @@ def wrong_method(*allowed: str) -> Json:
 
 def error(status: int, code: str, message: str, **headers: str | int) -> Json:
     """An answer that the stock `openai` SDK turns into its own exception."""
-    kind = "server_error" if status >= 500 else "invalid_request_error"
+    kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
     body = json_body({"error": {"message": message, "type": kind, "param": None, "code": code}})
     body["headers"] |= {name.replace("_", "-").title(): [str(value)] for name, value in headers.items()}
     return {"handler": "static_response", "status_code": status, **body}

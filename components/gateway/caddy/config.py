@@ -13,12 +13,13 @@ import pulumi
 
 from components import paths, ports
 from components.gateway.caddy import (
+    again,
     answers,
     burst_hop,
     checks,
+    classes,
     console,
     cors,
-    lengths,
     logging,
     pilot_routes,
     refusal,
@@ -27,7 +28,6 @@ from components.gateway.caddy import (
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.pilot_routes import READY_PATH
 from components.gateway.caddy.upstreams import Upstream, judged, service_upstreams, steered, upstreams
-from components.gateway.caddy.walk import walks
 from components.settings import Lane, Settings
 from components.settings.declared_services import answered
 from components.settings.section import SettingsError, problem
@@ -61,8 +61,8 @@ def environment(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[st
 
 
 def document(settings: Settings, *, vm_address: str, burst_url: str = "") -> str:
-    """The configuration as the text that is stored and mounted: on one line, a third of its size indented."""
-    return json.dumps(render(settings, vm_address=vm_address, burst_url=burst_url))
+    """The configuration as the text that is stored and mounted: without a blank, a third of its size indented."""
+    return json.dumps(render(settings, vm_address=vm_address, burst_url=burst_url), separators=(",", ":"))
 
 
 def require_fits(settings: Settings) -> None:
@@ -76,7 +76,8 @@ def require_fits(settings: Settings) -> None:
                     f"the gateway's configuration holds at most {SECRET_LIMIT} bytes, with {len(settings.clients)} "
                     + f"clients and {len(settings.services)} services it has {size}",
                     "Secret Manager would refuse it and the gateway could not start",
-                    "declare fewer clients or services, or let several callers share a client",
+                    "declare fewer clients or services, let several callers share a client, or let clients differ less "
+                    + "in `lanes` and `priority`",
                 )
             ]
         )
@@ -109,17 +110,16 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
 
 
 def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
-    sizes = walks(settings, lanes)
+    ways, came_back = classes.ways(settings, lanes), routes.again_at(settings)
     # The probe in a subroute, and the lanes' handlers in routes of the server itself: Caddy's gauge of running requests
     # goes by the first handler of such a route, and `reverse_proxy` must count callers who have or want a lane.
     ready = pilot_routes.ready() if steered(lanes) else [{"handler": "static_response", "status_code": 200}]
     own = answers.headers({"X-Request-Id": "{request_id}", "X-Served-By": "gateway"})
-    inside = answers.subroute(routes.authenticated(settings, sizes))
-    proxies = [{"match": [{"vars": {"size": [walk.name]}}], "handle": [walk.handler]} for walk in sizes]
+    inside = answers.subroute(routes.authenticated(settings, ways))
     return {
-        "listen": [":{env.PORT}", lengths.LISTEN],
+        "listen": [":{env.PORT}", *(again.listen(port) for port in came_back)],
         # Cloud Run speaks HTTP/1 to a container unless told otherwise, and its probes always do.
-        "listen_protocols": [["h1"], ["h2c"]],
+        "listen_protocols": [["h1"], ["h2c"], ["h1"]][: 1 + len(came_back)],
         "automatic_https": {"disable": True},
         "logs": {},
         "max_header_bytes": 64 * 1024,
@@ -130,14 +130,23 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
         "read_idle_timeout": -1,
         "named_routes": routes.named(settings),
         "routes": [
-            {"handle": [*routes.names(lanes), own, cors.handler(settings.gateway.cors_origins), routes.canonical()]},
+            again.unlogged(*came_back),
+            {
+                "handle": [
+                    *routes.names(settings, lanes),
+                    own,
+                    cors.handler(settings.gateway.cors_origins),
+                    routes.canonical(),
+                ]
+            },
             {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
-            lengths.unlogged(),
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
-            *proxies,
+            *classes.handlers(settings, ways),
             *(console.routes() if settings.gateway.console else ()),
             {"handle": [answers.error(404, "not_found", "There is nothing here; the API is under /v1.")]},
         ],
-        "errors": {"routes": answers.errors()},
+        "errors": {
+            "routes": [*(refusal.routes(settings.gateway.timeout_s) if judged(lanes) else ()), *answers.errors()]
+        },
     }

@@ -13,13 +13,10 @@ set aside is enough. A larger one comes back without a length, too, and streams 
 """
 
 from collections.abc import Sequence
-from typing import Final
 
 from components import ports
-from components.gateway.caddy import answers
+from components.gateway.caddy import again, answers
 from components.gateway.caddy.answers import Json
-
-LISTEN: Final = ports.loopback(ports.LENGTHS)
 
 
 def unknown() -> Json:
@@ -27,21 +24,16 @@ def unknown() -> Json:
     return {"header": {"Content-Length": None}}
 
 
-def back() -> Json:
-    """Matcher of requests that are here for the second time. No header says so: a caller could send it."""
-    return {"vars": {"{http.request.local.port}": [str(ports.LENGTHS)]}}
+def route(
+    again_at: Sequence[int], request_limit: int, replay_limit: int, too_large: Json, before: Sequence[Json]
+) -> Json:
+    """Route of a request without a length that isn't back at one of the ports, after the handlers `before`.
 
-
-def unlogged() -> Json:
-    """Route of the server: a request that is back is in the access log already, as its caller sees it."""
-    return {"match": [back()], "handle": [{"handler": "vars", "log_skip": True}]}
-
-
-def route(request_limit: int, replay_limit: int, too_large: Json, before: Sequence[Json]) -> Json:
-    """Route of a request without a length, after the handlers `before`; the limits in bytes."""
+    The limits in bytes.
+    """
     proxy: Json = {
         "handler": "reverse_proxy",
-        "upstreams": [{"dial": LISTEN}],
+        "upstreams": [{"dial": again.listen(ports.LENGTHS)}],
         # One byte more than the largest body that is kept: Caddy takes a full buffer for an incomplete body.
         "request_buffers": replay_limit // 2 + 1,
         "flush_interval": -1,
@@ -65,7 +57,7 @@ def route(request_limit: int, replay_limit: int, too_large: Json, before: Sequen
     ]
     handlers = [*before, {"handler": "request_body", "max_size": request_limit}, proxy]
     return {
-        "match": [{**unknown(), "not": [back()]}],
+        "match": [{**unknown(), "not": [again.back(*again_at)]}],
         "handle": [answers.subroute([{"handle": handlers}], on_error=found)],
     }
 

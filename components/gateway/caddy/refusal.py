@@ -32,6 +32,11 @@ def server() -> Json:
     }
 
 
+def routes(timeout_s: int) -> list[Json]:
+    """Of the errors: what was answered in the place of a lane."""
+    return [{"match": [{"expression": f"{{http.error.status_code}} == {STATUS}"}], "handle": [too_slow(timeout_s)]}]
+
+
 def too_slow(timeout_s: int, known_s: float | None = None) -> Json:
     """503 for the caller. `known_s`: how long it would take, where that depends on nothing but the size."""
     begins = f"after more than {timeout_s} s" if known_s is None else f"after about {known_s:.0f} s"

@@ -1,19 +1,21 @@
 """A request's way through Caddy's routes: its names in the log, its key, its path, its guards, and its size.
 
 Owns: which requests get to a lane, in which one spelling, and which are refused before. Does not own: the walk over the
-lanes (`walk`), the form of the gateway's own answers (`answers`), the servers around the routes (`config`).
+lanes (`walk`, `classes`), the form of the gateway's own answers (`answers`), the servers around the routes (`config`).
 """
 
 import re
 from collections.abc import Sequence
 from typing import Final
 
-from components import paths
-from components.gateway.caddy import answers, lengths, next_lane, pilot_routes
+from components import paths, ports
+from components.gateway.caddy import again, answers, classes, lengths, next_lane, pilot_routes, turns
 from components.gateway.caddy.answers import Json
+from components.gateway.caddy.classes import Way
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
-from components.gateway.caddy.walk import MIB, Walk, longer_than, service_walks
+from components.gateway.caddy.walk import MIB, longer_than, service_walks
 from components.settings import Settings
+from components.settings.client_classes import class_of
 from components.settings.declared_services import Service, answered, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
@@ -28,24 +30,23 @@ def key_variable(client: str) -> str:
     return "CLIENT_KEY_" + client.upper().replace("-", "_")
 
 
+def again_at(settings: Settings) -> tuple[int, ...]:
+    """Ports on loopback at which a request can be back."""
+    return (ports.LENGTHS, *([ports.TURNS] if turns.limited(settings) else ()))
+
+
 def canonical() -> Json:
     """Takes slashes off the path's end, and the query. Matchers resolve case, dots, doubled slashes and encoding."""
     return {"handler": "rewrite", "uri": "?", "path_regexp": [{"find": "(?i)(.)(?:/|%2f)+$", "replace": "$1"}]}
 
 
-def names(lanes: Sequence[Upstream]) -> list[Json]:
+def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
     """Placeholders `{lane}` and `{request_id}`, evaluated each time they are used, and what the access log gets."""
     marks = next_lane.marks(lanes)
     outputs = {upstream.dial: [upstream.lane.value, marks[upstream.dial]] for upstream in lanes}
-    outputs[lengths.LISTEN] = ["{its_lane}", ""]
+    outputs |= {dial: [lane, ""] for dial, lane in again.lanes(*again_at(settings)).items()}
     return [
-        {
-            "handler": "map",
-            "source": "{http.reverse_proxy.header.X-Served-By}",
-            "destinations": ["{its_lane}"],
-            "mappings": [{"input_regexp": ".+", "outputs": ["${0}"]}],
-            "defaults": ["gateway"],
-        },
+        again.its_lane(),
         {
             "handler": "map",
             "source": "{http.reverse_proxy.upstream.hostport}",
@@ -67,7 +68,7 @@ def names(lanes: Sequence[Upstream]) -> list[Json]:
     ]
 
 
-def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+def authenticated(settings: Settings, ways: Sequence[Way]) -> list[Json]:
     """Everything under /v1. The door stays shut unless a client's name was set.
 
     The pattern first: a key variable that is unset or empty can't match it.
@@ -76,7 +77,9 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         {
             "match": [{"header": {"Authorization": [f"{scheme} {{env.{key_variable(client.name)}}}" for scheme in
                                                     ("Bearer", "bearer")]}}],
-            "handle": [{"handler": "vars", "client": client.name}],
+            "handle": [
+                {"handler": "vars", "client": client.name, "class": classes.name(settings, class_of(settings, client))}
+            ],
         }
         for client in settings.clients
     ]  # fmt: skip
@@ -85,7 +88,7 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
         "match": [named],
         "handle": [
             {"handler": "log_append", "key": "client", "value": "{http.vars.client}", "early": True},
-            answers.subroute(_paths(settings, sizes)),
+            answers.subroute([*classes.pinned(settings), *_turns(settings), *_paths(settings, ways)]),
         ],
     }
     message = "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
@@ -96,7 +99,7 @@ def authenticated(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     ]
 
 
-def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+def _paths(settings: Settings, ways: Sequence[Way]) -> list[Json]:
     at_home = service_upstreams(settings)
     name = settings.contract.model.name
     entries = [
@@ -109,8 +112,9 @@ def _paths(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
     # A route for each path, the longest first.
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
     routes: list[Json] = [
+        *classes.only_with_home(settings, [path for path, *_ in by_path]),
         *(_service(settings, path, service, home) for path, service, home in by_path),
-        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, sizes))]},
+        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, ways))]},
         # The list is static, so that reading it wakes nothing.
         *_model_route(paths.MODELS, {"object": "list", "data": entries}),
         *(route for entry in entries for route in _model_route(f"{paths.MODELS}/{entry['id']}", entry)),
@@ -172,7 +176,7 @@ def _model_route(path: str, answer: Json) -> list[Json]:
     ]
 
 
-def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
+def _answers(settings: Settings, ways: Sequence[Way]) -> list[Json]:
     """From a request for an answer to a lane."""
     return [
         _guarded(),
@@ -182,7 +186,7 @@ def _answers(settings: Settings, sizes: Sequence[Walk]) -> list[Json]:
             for path in answered(settings)
         ),
         _served_by_lane(),
-        *_one_of("size", [_to_walk(walk) for walk in sizes]),
+        *_one_of("size", classes.to_walks(ways)),
     ]
 
 
@@ -199,6 +203,7 @@ def _guards(settings: Settings) -> list[Json]:
     """What is wrong with a request is said before a lane can be blamed."""
     limit_mib, replay_limit = settings.gateway.request_limit_mib, settings.gateway.replay_limit_mib * MIB
     too_large = answers.error(413, "request_too_large", f"The request body is larger than {limit_mib} MiB.")
+    came_back = again_at(settings)
     packed = "Send the body as it is, without a Content-Encoding: this endpoint does not unpack it."
     return [
         {"match": [{"not": [{"method": ["POST"]}]}], "handle": [answers.wrong_method("POST")]},
@@ -209,10 +214,15 @@ def _guards(settings: Settings) -> list[Json]:
         },
         # No body at all. Go itself refuses malformed lengths.
         {
-            "match": [{"header": {"Content-Length": None, "Transfer-Encoding": None}, "not": [lengths.back()]}],
+            "match": [
+                {
+                    "header": {"Content-Length": None, "Transfer-Encoding": None},
+                    "not": [again.back(*came_back)],
+                }
+            ],
             "handle": [answers.error(411, "length_required", "Send a body, with a Content-Length or in chunks.")],
         },
-        lengths.route(limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
+        lengths.route(came_back, limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
         {"match": [longer_than(limit_mib * MIB)], "handle": [too_large]},
     ]
 
@@ -222,9 +232,9 @@ def _served_by_lane() -> Json:
     return {"handle": [answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])]}
 
 
-def _to_walk(walk: Walk) -> Json:
-    """Route to the lanes' handler, a route of the server's own that is found by this mark."""
-    return {**walk.match, "handle": [{"handler": "vars", "size": walk.name}]}
+def _turns(settings: Settings) -> list[Json]:
+    longer = longer_than(settings.gateway.request_limit_mib * MIB)
+    return turns.routes(settings, longer, _served_by_lane()["handle"])
 
 
 def _one_of(group: str, routes: Sequence[Json]) -> list[Json]:

@@ -25,6 +25,8 @@ IDLE_CONNECTION: Final = "4s"
 for it can't be replayed. Home's Traefik (`home.traefik`) and vLLM (`vllm.KEEP_ALIVE_S`) keep theirs longer."""
 SIZE_HEADER: Final = "X-Size"
 """Names, in a check, the size of the requests that the asking handler takes."""
+ALONE: Final = "alone"
+"""In its place: requests of any size that have not all lanes, so that who is sooner is no question."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from components import ports
 from components.gateway.caddy import lengths, next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
+    ALONE,
     CHECK_INTERVAL,
     CHECK_TIMEOUT,
     IDLE_CONNECTION,
@@ -80,14 +81,24 @@ def service_walks(settings: Settings, home: Upstream) -> list[Walk]:
     ]
 
 
+def pinned_walk(settings: Settings, lane: Upstream) -> Walk:
+    """The handler of requests that name their lane, whatever their size: one attempt, by which its caller sees it."""
+    proxy = _proxy(settings, [lane], replay=False, wait_s=settings.wait_s, asks=_asks(settings, [lane]))
+    return Walk("pinned", None, proxy)
+
+
 def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
-    """One handler for each size of request for the model, the largest first."""
+    """One handler for each size of request for the model, the largest first; `lanes` are all of the stack, or some.
+
+    Who has not all of them is not sent where the first token comes sooner: the pilot's answer is about them all.
+    """
     wait_s, limit = settings.wait_s, settings.gateway.replay_limit_mib * KIB
-    never = _never_in_time(settings)
-    if not judged(lanes) and not never:
+    never, sized = _never_in_time(settings, lanes), judged(lanes) and len(lanes) == len(settings.lanes)
+    asks = _asks(settings, lanes)
+    if not sized and not never:
         return [
-            Walk("streamed", limit * KIB, _proxy(settings, lanes, replay=False, wait_s=wait_s)),
-            Walk("replayed", None, _proxy(settings, lanes, replay=True, wait_s=wait_s)),
+            Walk("streamed", limit * KIB, _proxy(settings, lanes, replay=False, wait_s=wait_s, asks=asks)),
+            Walk("replayed", None, _proxy(settings, lanes, replay=True, wait_s=wait_s, asks=asks)),
         ]
     found: list[Walk] = []
     short, text = settings.borders.short_kib, settings.borders.text_kib
@@ -102,24 +113,40 @@ def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
             found.append(Walk(f"{size}-refused", bytes_above, refuse))
             continue
         replay = above != limit
-        asks = size if judged(lanes) else None
-        proxy = _proxy(settings, lanes, replay=replay, wait_s=wait_s, size=asks)
+        proxy = _proxy(settings, lanes, replay=replay, wait_s=wait_s, asks=size if sized else asks, may_refuse=sized)
         found.append(Walk(f"{size}-{'replayed' if replay else 'streamed'}", bytes_above, proxy))
     return found
 
 
-def _never_in_time(settings: Settings) -> Mapping[Size, float]:
+def _never_in_time(settings: Settings, lanes: Sequence[Upstream]) -> Mapping[Size, float]:
     """Sizes that the VM alone can't begin to answer before the request's end, with the seconds that it would take."""
-    if settings.lanes != (Lane.VM,):
+    if [upstream.lane for upstream in lanes] != [Lane.VM]:
         return {}
     known = first_tokens_s(settings, Lane.VM)
     return {size: seconds for size, seconds in known.items() if seconds > settings.gateway.timeout_s}
 
 
+def _asks(settings: Settings, lanes: Sequence[Upstream]) -> str:
+    """What the pilot is asked for: who is sooner, or of some of the lanes whether they are well.
+
+    Where sizes are not told apart, one stands for all; of the only lane nothing is asked.
+    """
+    if len(settings.lanes) == 1:
+        return ""
+    return Size.SHORT if len(lanes) == len(settings.lanes) else ALONE
+
+
 def _proxy(
-    settings: Settings, lanes: Sequence[Upstream], *, replay: bool, wait_s: int, size: Size | None = None
+    settings: Settings,
+    lanes: Sequence[Upstream],
+    *,
+    replay: bool,
+    wait_s: int,
+    asks: str = "",
+    may_refuse: bool = False,
 ) -> Json:
-    """The walk over the lanes; with a `size`, the VM is up for it only where it isn't later, and a refusal comes last.
+    """The walk over the lanes. A lane is up for it while the pilot doesn't say no to what it `asks`, usually a size;
+    where that can be no to all (`may_refuse`), a refusal comes last.
 
     `replay`: the body is in memory, so any failure before the answer's headers is repeated on the next lane, and counts
     against the one that failed, unless it is a 500. Otherwise the body streams through once: nothing but a refused dial
@@ -133,12 +160,11 @@ def _proxy(
         "try_interval": TRY_INTERVAL,
     }
     passive: Json = {"max_fails": 1}
-    asks: Json = {"X-Lane": ["{http.reverse_proxy.active.target_upstream}"]}
+    asked: Json = {"X-Lane": ["{http.reverse_proxy.active.target_upstream}"]}
     slots: list[Json] = [{"dial": upstream.dial, "max_requests": upstream.max_requests} for upstream in lanes]
-    if len(lanes) > 1:
-        # The pilot is asked who is sooner. Where sizes are not told apart, one stands for all.
-        asks[SIZE_HEADER] = [size or Size.SHORT]
-    if size:
+    if asks:
+        asked[SIZE_HEADER] = [asks]
+    if may_refuse:
         slots.append({"dial": refusal.DIAL})
     own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if onwards else {})
     handler: Json = {
@@ -150,7 +176,7 @@ def _proxy(
             "active": {
                 "upstream": ports.loopback(ports.CHECKS),
                 "uri": "/",
-                "headers": asks,
+                "headers": asked,
                 "interval": CHECK_INTERVAL,
                 "timeout": CHECK_TIMEOUT,
             },
@@ -167,17 +193,14 @@ def _proxy(
             # Which pages may read an answer is the gateway's to say (`cors`).
             "response": {"delete": ["Access-Control-*"]},
         },
-        # Refused by the last lane, or too large to replay: the caller gets the gateway's own 503.
+        # Refused by the last lane, or too large to replay, or by none in time: the caller gets the gateway's own 503.
         "handle_response": [
             {
-                "match": {"status_code": list(REFUSED)},
-                "routes": [{"handle": [{"handler": "error", "status_code": 503}]}],
+                "match": {"status_code": [*REFUSED, *([refusal.STATUS] if may_refuse else [])]},
+                "routes": [{"handle": [{"handler": "error", "status_code": "{http.reverse_proxy.status_code}"}]}],
             }
         ],
     }
-    if size:
-        refused = [{"handle": [refusal.too_slow(settings.gateway.timeout_s)]}]
-        handler["handle_response"].append({"match": {"status_code": [refusal.STATUS]}, "routes": refused})
     if replay:
         # One byte more than the largest body that comes here: Caddy takes a full buffer for an incomplete body.
         handler["request_buffers"] = settings.gateway.replay_limit_mib * MIB + 1

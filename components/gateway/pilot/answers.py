@@ -37,6 +37,8 @@ class Answers:
             **{f"/lane/home/{size}": partial(self._judged, allows_home, size) for size in SIZES},
             **{f"/lane/vm/{size}": partial(self._judged, allows_vm, size) for size in SIZES},
             **{f"/lane/refuse/{size}": partial(self._judged, refuses, size) for size in SIZES},
+            # For callers who have no other lane to compare it with.
+            **{f"/lane/{lane}/alone": partial(self._well, lane) for lane in ("home", "vm")},
             "/ready": self._ready,
             "/status": lambda: (200, "application/json", json.dumps(status(pilot))),
             "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics(pilot)),
@@ -66,6 +68,9 @@ class Answers:
 
     def _judged(self, verdict: Callable[[str, Declared, Scene], bool], size: str) -> Reply:
         return self._lane(verdict(size, self._pilot.settings.declared, self._pilot.scene()))
+
+    def _well(self, lane: str) -> Reply:
+        return self._lane(lane not in self._pilot.lanes or not self._pilot.lanes[lane].sick)
 
     def _lane(self, yes: bool) -> Reply:
         if self._asked is None:

@@ -17,8 +17,11 @@ _ERRORS: Final = "caddy_http_request_duration_seconds_count"
 _CADDY: Final[Mapping[str, str]] = {
     "caddy_http_requests_in_flight": "", "caddy_http_requests_total": "", _ERRORS: ""
 }  # fmt: skip
-_LANES: Final = {'handler="reverse_proxy"', 'server="api"'}
-"""Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes."""
+_API: Final = 'server="api"'
+_NO_HOME, _NO_BURST, _HOME_ONLY = (f'handler="{name}"' for name in ("rewrite", "headers", "request_body"))
+_LANES: Final = {'handler="reverse_proxy"', _NO_HOME, _NO_BURST, _HOME_ONLY}
+"""Caddy counts per top-level route, under the name of its first handler: these are the routes to the lanes, the last
+three of callers who may go to burst and not home, to the VM and not burst, and home alone (`caddy.classes`)."""
 _HOP: Final = {'handler="reverse_proxy"', 'server="burst"'}
 _REFUSAL: Final = {'server="refusal"'}
 
@@ -32,6 +35,12 @@ class Traffic:
     at_home: int = 0
     """Requests at home, its other services' included: Caddy keeps those under other spellings of its address."""
     waiting: int = 0
+    no_home: int = 0
+    """Of those who wait: callers who may go to burst and not home."""
+    no_burst: int = 0
+    """Callers who may not go to burst, of those who wait."""
+    on_vm: int = 0
+    """Requests on the VM of such callers, at most."""
     counted: int = 0
     """Those that wait by one count alone. The two answers of Caddy are not from the same moment: only what is seen
     twice is waiting."""
@@ -62,21 +71,34 @@ def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, setti
     )
     if not text:
         return after
-    counted, served, elsewhere, refused, errors = -sum(in_flight.values()), 0.0, 0.0, 0.0, 0.0
+    served, elsewhere, refused, errors = 0.0, 0.0, 0.0, 0.0
+    begun = dict.fromkeys(_LANES, 0)
     for name, labels, value in samples(text, _CADDY):
         known = set(labels.split(","))
+        route = known & _LANES if _API in known else set[str]()
         if name == "caddy_http_requests_in_flight":
-            counted += int(value) if known >= _LANES else 0
+            begun |= dict.fromkeys(route, int(value))
         elif name == _ERRORS:
-            errors += value if known >= {'code="500"', *_LANES} else 0
+            errors += value if route and 'code="500"' in known else 0
         elif known >= _HOP:
             served, elsewhere = served + value, elsewhere - value
         elif known >= _REFUSAL:
             refused, elsewhere = refused + value, elsewhere - value
-        elif known >= _LANES:
+        elif route:
             elsewhere += value
+    home, burst, vm = (in_flight.get(lane, 0) for lane in ("home", "burst", "vm"))
+    counted = sum(begun.values()) - sum(in_flight.values())
     waiting = max(0, min(counted, before.counted))
-    return replace(after, waiting=waiting, counted=counted, ended=(served, elsewhere, refused), errors=errors)
+    return replace(
+        after,
+        waiting=waiting,
+        no_home=min(waiting, max(0, begun[_NO_HOME] - burst - vm)),
+        no_burst=min(waiting, max(0, begun[_HOME_ONLY] - home) + max(0, begun[_NO_BURST] - vm)),
+        on_vm=min(vm, begun[_NO_BURST]),
+        counted=counted,
+        ended=(served, elsewhere, refused),
+        errors=errors,
+    )
 
 
 def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None) -> dict[str, Load]:
@@ -91,17 +113,17 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
     old = before.ended or new
     ended = new[1] > old[1]
     running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and ended))
-    home_free = home is not None and home.takes and after.in_flight.get("home", 0) < settings.home_capacity
+    home_free = home is not None and home.takes and after.in_flight.get("home", 0) < settings.home_full
     errors = max(0, int((after.errors or 0) - (after.errors or 0 if before.errors is None else before.errors)))
     burst = Load(
         in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),
         # Who was refused would have waited.
         wanted=demand(
             settings.policy,
-            running_on_vm,
+            running_on_vm - after.on_vm,
             settings.vm_capacity,
-            after.waiting + int(new[2] > old[2]),
-            home_free=home_free,
+            after.waiting - after.no_burst + int(new[2] > old[2]),
+            home_free=home_free and not after.no_home,
         ),
         failures=max(0, after.fails - before.fails),
     )

@@ -35,7 +35,8 @@ class Settings:
     """Name of the model's service at home, by which its metrics are found; empty: nobody looks at them."""
     socks: tuple[str, int]
     dials: dict[str, str]
-    home_capacity: int
+    home_full: int
+    """Requests at home from which on some caller gets no slot there: the first are kept for higher priorities."""
     vm_capacity: int
     policy: Policy
     """Burst's."""
@@ -98,7 +99,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         home_host=home_host,
         socks=take("SOCKS5", address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
-        home_capacity=capacities["home"],
+        home_full=take("HOME_FULL", _count, "a whole number, 0 without the lane"),
         vm_capacity=capacities["vm"],
         policy=policy,
         policies={},

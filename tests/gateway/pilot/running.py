@@ -79,6 +79,7 @@ def environment(world: World, port: int, **changes: object) -> dict[str, str]:
         "SOCKS5": f"127.0.0.1:{world.socks_port}",
         **{f"{lane.upper()}_DIAL": dial for lane, dial in DIALS.items()},
         "HOME_CAPACITY": 0,
+        "HOME_FULL": changes.get("HOME_CAPACITY", 0),
         "BURST_CAPACITY": 4,
         "VM_CAPACITY": 2,
         "HOME_SECONDS": "",

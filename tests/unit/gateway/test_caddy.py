@@ -36,7 +36,7 @@ def settings(**values: object) -> Settings:
 
 
 def proxies(chosen: Settings) -> list[dict[str, Any]]:
-    """The handlers in front of the lanes, those of the largest bodies first."""
+    """The handlers in front of the lanes, those of the largest bodies first, without those of pins."""
     found: list[dict[str, Any]] = []
 
     def look(node: object) -> None:
@@ -50,10 +50,9 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
         for child in children:
             look(child)
 
-    look(
-        caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]["routes"][2:]
-    )
-    return found
+    api = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]
+    look([route for route in api["routes"] if "/pinned" not in json.dumps(route.get("match"))])
+    return [handler for handler in found if "flush_interval" in handler]
 
 
 def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:

@@ -291,7 +291,6 @@ TAKEN_AWAY: list[tuple[str, object, dict[str, Any]]] = [
     ("BODY_COPIES", 0.1, {"gateway": {"memory_mib": 512}}),
     ("CADDY_BASE_MIB", 0, {"gateway": {"memory_mib": 927}}),
     ("EXACT_IMAGE", re.compile(".*"), {"gateway": {"caddy_image": "docker.io/library/caddy:latest"}}),
-    ("_clients", nothing, {"clients": []}),
     ("_lanes", nothing, {"lanes": []}),
     ("_gateway", nothing, {"gateway": {"wait_s": 300}}),
     ("_images", nothing, {"vm": {"image": "ghcr.io/ggml-org/llama.cpp:server"}}),

@@ -179,3 +179,59 @@ def test_new_answers_of_500_make_home_and_the_vm_suspicious() -> None:
     assert loads(more, first, SETTINGS, UP)["vm"].errors == 0
     homeless = settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": "", "VM_DIAL": ""})
     assert list(loads(first, more, homeless, None)) == ["burst"]
+
+
+def of_classes(**under_way: int) -> str:
+    """Caddy's metrics with the routes to the lanes by their first handlers."""
+    return "\n".join(
+        f'caddy_http_requests_in_flight{{handler="{handler}",server="api"}} {count}'
+        for handler, count in under_way.items()
+    )
+
+
+def looked_twice(text: str, *, home: int = 0, burst: int = 0, vm: int = 0) -> Traffic:
+    counts = {"home:80": home, "127.0.0.1:9181": burst, "10.0.0.2:9931": vm}
+    rows = [{"address": address, "num_requests": count, "fails": 0} for address, count in counts.items()]
+    return traffic(traffic(Traffic(), rows, text, SETTINGS), rows, text, SETTINGS)
+
+
+WAKES = dataclasses.replace(SETTINGS, policy=Policy(**(POLICY | {"wake": "first-fallback"})))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("under_way", "running", "waiting", "wanted"),
+    [
+        ({"reverse_proxy": 8}, {"home": 8}, 0, False),
+        ({"reverse_proxy": 9}, {"home": 8}, 1, True),
+        # Home is free: whoever seems to wait sends a body, unless he may not go there.
+        ({"reverse_proxy": 1}, {}, 1, False),
+        ({"rewrite": 1}, {}, 1, True),
+        ({"rewrite": 1, "reverse_proxy": 1}, {"burst": 1}, 1, False),
+        # Whom burst can't serve.
+        ({"request_body": 10}, {"home": 8}, 2, False),
+        ({"request_body": 4, "reverse_proxy": 5}, {"home": 8}, 1, True),
+        ({"headers": 4}, {"vm": 2}, 2, False),
+        ({"headers": 1}, {"vm": 1}, 0, False),
+        ({"headers": 1, "reverse_proxy": 1}, {"vm": 2}, 0, True),
+    ],
+)
+def test_only_who_may_go_to_burst_wakes_it(
+    under_way: dict[str, int], running: dict[str, int], waiting: int, wanted: bool
+) -> None:
+    seen = looked_twice(of_classes(**under_way), **running)
+    assert seen.waiting == waiting, "people see all who wait"
+    assert loads(seen, seen, WAKES, UP)["burst"].wanted is wanted
+
+
+def test_answers_of_500_count_whoever_got_them() -> None:
+    label = 'caddy_http_request_duration_seconds_count{code="500",handler="%s",method="POST",server="api"} 1'
+    text = "\n".join(label % handler for handler in ("reverse_proxy", "rewrite", "headers", "request_body", "map"))
+    assert traffic(Traffic(), ROWS, text, SETTINGS).errors == 4
+
+
+def test_home_is_full_where_some_caller_gets_no_slot() -> None:
+    """The last slots are kept for others, so its having some doesn't say that nobody waits."""
+    kept = dataclasses.replace(WAKES, home_full=6)
+    seen = looked_twice(of_classes(reverse_proxy=7), home=6)
+    assert loads(seen, seen, kept, UP)["burst"].wanted
+    assert not loads(seen, seen, WAKES, UP)["burst"].wanted

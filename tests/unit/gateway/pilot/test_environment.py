@@ -19,6 +19,7 @@ ENV = {
     "BURST_DIAL": "127.0.0.1:9181",
     "VM_DIAL": "10.0.0.2:9931",
     "HOME_CAPACITY": "8",
+    "HOME_FULL": "8",
     "BURST_CAPACITY": "16",
     "VM_CAPACITY": "4",
     "HOME_SECONDS": "short=0.1 long=0.4 picture=0.6 answer=1.88",

@@ -1,0 +1,79 @@
+"""Classes of clients: which of them go the same ways, and how many slots of a lane each class may take. Pure.
+
+Owns: the arithmetic of priorities. Does not own: the values (`clients`), the rules (`client_rules`), the handlers of
+each class (`gateway.caddy`).
+
+Caddy counts what runs on a lane once for all, and each handler has a limit of its own: so a class with a lower limit
+never takes a lane's last slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from components.settings.clients import ClientSettings, Priority
+from components.settings.section import Lane
+from components.settings.stack import Settings
+
+RESERVED: Final = 4
+"""One slot in so many is kept on a lane for each higher priority that a client has there."""
+
+
+@dataclass(frozen=True)
+class ClientClass:
+    """Clients whose requests go the same ways: the same lanes in the same order, with the same limits."""
+
+    lanes: tuple[Lane, ...]
+    priority: Priority
+    pinned: bool = False
+    """Requests that name their one lane (`X-Lane`), where no client has that one alone."""
+
+
+def slots(settings: Settings, lane: Lane) -> int:
+    """Requests that a lane takes at a time."""
+    return {
+        Lane.HOME: settings.home.max_requests,
+        Lane.BURST: settings.burst.max_requests,
+        Lane.VM: settings.vm.capacity,
+    }[lane]
+
+
+def limit(settings: Settings, lane: Lane, priority: Priority) -> int:
+    """Requests on a lane beyond which a client of this priority gets no slot; 0: the lane is not for it."""
+    own, order = slots(settings, lane), list(Priority)
+    present = {client.priority for client in settings.clients if lane in _named(settings, client)}
+    above = sum(order.index(other) < order.index(priority) for other in present)
+    return max(0, own - above * ceil(own / RESERVED))
+
+
+def lanes_left(settings: Settings, client: ClientSettings) -> tuple[Lane, ...]:
+    """The client's lanes in the order of the stack's, without those where all slots are kept for others."""
+    return tuple(lane for lane in _named(settings, client) if limit(settings, lane, client.priority))
+
+
+def class_of(settings: Settings, client: ClientSettings) -> ClientClass:
+    """The client's class."""
+    return ClientClass(lanes_left(settings, client), client.priority)
+
+
+def classes(settings: Settings) -> tuple[ClientClass, ...]:
+    """The classes that some client has, the higher priorities first."""
+    order = list(Priority)
+    found = {class_of(settings, client) for client in settings.clients}
+    return tuple(sorted(found, key=lambda one: (order.index(one.priority), -len(one.lanes), one.lanes)))
+
+
+def pins(settings: Settings) -> tuple[ClientClass, ...]:
+    """The classes of requests that name a lane, as far as some client may; a client's own where it has but that one."""
+    known = classes(settings)
+    return tuple(
+        ClientClass((lane,), priority, pinned=ClientClass((lane,), priority) not in known)
+        for lane in settings.lanes
+        for priority in Priority
+        if any(lane in one.lanes and one.priority is priority for one in known)
+    )
+
+
+def _named(settings: Settings, client: ClientSettings) -> Sequence[Lane]:
+    return [lane for lane in settings.lanes if client.lanes is None or lane in client.lanes]
