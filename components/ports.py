@@ -20,10 +20,12 @@ LENGTHS: Final = 9184
 """Caddy's listener for its own callers' requests, once the length of their bodies is known."""
 TURNS: Final = 9185
 """Caddy's listener for requests of clients with a limit, once they have their turn."""
+LINE: Final = 9186
+"""Caddy's listener in the place of a lane for those who wait for one."""
 SOCKS5: Final = 1055
 """The tunnel's proxy. It dials whatever it is asked to, so nobody outside the instance may reach it."""
 TUNNEL_HEALTH: Final = 9002
-GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS, TURNS)
+GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS, TURNS, LINE)
 """All that listens in the gateway's instance. In userspace mode the tunnel hands what may reach it to its loopback."""
 
 # The lanes.
@@ -42,6 +44,8 @@ ADMIN_SOCKET: Final = "admin.sock"
 """Caddy's own control, for the pilot."""
 ID_TOKEN: Final = "id-token"
 """Google's ID token for burst: the pilot writes it, Caddy reads it with each request."""
+LINE_GATE: Final = "line"
+"""There while callers wait in line for a slot: the pilot writes it, Caddy looks for it with each request."""
 TAILSCALED_SOCKET: Final = "tailscaled.sock"
 """The tunnel daemon's local API, for the pilot."""
 

@@ -45,8 +45,9 @@ class TooLargeError(Exception):
 def archive(package: Path = PACKAGE) -> bytes:
     """The program as a zip: the same bytes wherever and whenever it is built, so that only a change is a new version.
 
-    Stored, not deflated, because builds of zlib make different bytes of the same text; without docstrings, which are a
-    fifth of it and nobody reads there, and with one space where the source has four.
+    Stored, not deflated, because builds of zlib make different bytes of the same text; without docstrings,
+    comments and types of parameters, a quarter of it that nobody reads there, and with one space where the source has
+    four.
     """
     files = {f"{package.name}/{path.name}": _lean(path.read_bytes()) for path in package.glob("*.py")}
     files["__main__.py"] = _START
@@ -68,15 +69,38 @@ def archive(package: Path = PACKAGE) -> bytes:
 
 
 def _lean(source: bytes) -> bytes:
-    """`source` with empty docstrings and little indentation, each line where it was: tracebacks keep their numbers."""
+    """`source` with little indentation and nothing for readers alone, each line where it was: tracebacks count them.
+
+    No docstrings and comments, and no types of parameters and results.
+    """
     lines = source.splitlines(keepends=True)
-    statements = (node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr))
-    texts = [text for text in statements if isinstance(text, ast.Constant) and isinstance(text.value, str)]
-    for text in sorted(texts, key=lambda text: text.lineno, reverse=True):
-        first, last = text.lineno - 1, (text.end_lineno or text.lineno) - 1
-        end = lines[last][text.end_col_offset :]
-        lines[first : last + 1] = [lines[first][: text.col_offset] + b'""' + b"\n" * (last - first) + end]
-    return re.sub(rb"(?m)^(?: {4})+", lambda indent: b" " * (len(indent[0]) // 4), b"".join(lines))
+
+    def cut(first: tuple[int, int], end: tuple[int, int], put: bytes = b"") -> None:
+        """Leaves as many lines; positions are lines from 1 and bytes from 0."""
+        (row, column), (last, rest) = (first[0] - 1, first[1]), (end[0] - 1, end[1])
+        lines[row : last + 1] = [lines[row][:column] + put + b"\n" * (last - row) + lines[last][rest:]]
+        lines[row : row + 1] = lines[row].splitlines(keepends=True)
+
+    found: list[tuple[tuple[int, int], tuple[int, int], bytes]] = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str())):
+                found.append(((node.lineno, node.col_offset), _end(node), b'""'))
+            case ast.arg(annotation=ast.expr() as kind):
+                found.append(((node.lineno, node.col_offset + len(node.arg)), _end(kind), b""))
+            case ast.FunctionDef(returns=ast.expr() as kind) | ast.AsyncFunctionDef(returns=ast.expr() as kind):
+                arrow = lines[kind.lineno - 1].rindex(b" -> ", 0, kind.col_offset)
+                found.append(((kind.lineno, arrow), _end(kind), b""))
+            case _:
+                pass
+    for first, end, put in sorted(found, reverse=True):
+        cut(first, end, put)
+    code = re.sub(rb"(?m)^ *#.*", b"", b"".join(lines))
+    return re.sub(rb"(?m)^(?: {4})+", lambda indent: b" " * (len(indent[0]) // 4), code)
+
+
+def _end(node: ast.expr | ast.stmt) -> tuple[int, int]:
+    return node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
 
 
 def command() -> list[str]:
@@ -105,6 +129,7 @@ def environment(
         "PILOT_CHECKS": ports.loopback(ports.CHECKS),
         "PILOT_ADMIN_SOCKET": f"{ports.SHARED_FOLDER}/{ports.ADMIN_SOCKET}",
         "PILOT_ID_TOKEN": f"{ports.SHARED_FOLDER}/{ports.ID_TOKEN}",
+        "PILOT_LINE": f"{ports.SHARED_FOLDER}/{ports.LINE_GATE}",
         "PILOT_WAKE": burst.wake.value if Lane.BURST in settings.lanes else "never",
         "PILOT_IDLE_S": str(burst.idle_s),
         "PILOT_WAKE_DEADLINE_S": str(burst.wake_deadline_s),

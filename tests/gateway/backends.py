@@ -198,7 +198,7 @@ class Pilot(Lane):
     def reset(self) -> None:
         super().reset()
         self.asked: list[str] = []
-        self.says = {"/ready": 200, "/lane/burst": 503, "/status": 200}
+        self.says = {"/ready": 200, "/lane/burst": 503, "/status": 200, "/line": 503}
         for path, status in (("/lane/home", 200), ("/lane/vm", 200), ("/lane/refuse", 503)):
             self.says |= {f"{path}/{size}": status for size in (*Size, ALONE)}
 

@@ -11,6 +11,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from components import ports
 from components.gateway import pilot_container
 from components.gateway.caddy import upstreams
 from components.settings import Settings
@@ -65,6 +66,7 @@ def declared_pilot(here: World, folder: Path) -> Generator[None]:
     told = pilot_container.environment(chosen, burst_url="", dials=dials)
     placed = {
         "PILOT_ADMIN_SOCKET": here.folder / "admin.sock",
+        "PILOT_LINE": here.folder / ports.LINE_GATE,
         "PILOT_ID_TOKEN": folder / "id-token",
         "TAILSCALED_SOCKET": folder / "tailscaled.sock",
     }

@@ -39,9 +39,11 @@ in memory. The last lane's 500 goes back as it is, and so does that of a service
 are 500, asks for one token itself, and says no for home from then on; who hangs there is freed as above. Without the
 pilot the check decides alone.
 
-**All full.** No lane has a free slot, so step 6 looks again every `TRY_INTERVAL` until one has, for `wait_s` at most
-(`walk`); then the caller gets 503 with `Retry-After` (`answers`). A service that lives at home alone waits for
-`SERVICE_WAIT_S`. The pilot counts who waits, and wakes burst for them.
+**All full.** No lane has a free slot, so step 6 takes the last place, the line (`line`). Its listener hands the request
+to the pilot, which answers when it is the caller's turn, by age; then step 6 begins again. It ends after `wait_s` with
+503 and `Retry-After` (`answers`). Who hangs up is gone from line and memory. While somebody waits for a slot, newcomers
+stand in line first. Without the pilot, for bodies that are not kept, and for a service that lives at home alone (for
+`SERVICE_WAIT_S`), step 6 looks again every `TRY_INTERVAL`. The pilot counts who waits, and wakes burst for them.
 
 **Burst cold.** Caddy's check of burst asks the pilot and never burst (`checks`, `pilot_routes`), and the pilot says no:
 step 6 skips burst, the VM takes what it answers sooner than burst could come up, the rest waits as above. Once the

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import answers, pilot_routes, refusal
+from components.gateway.caddy import answers, line, pilot_routes, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_TIMEOUT,
@@ -24,7 +24,7 @@ _SIZE: Final = f"{{http.request.header.{SIZE_HEADER}}}"
 """Caddy's placeholder: who asks is its own handler, and nobody else reaches the listener."""
 
 
-def server(lanes: Sequence[Upstream]) -> Json:
+def server(lanes: Sequence[Upstream], *, piloted: bool = False) -> Json:
     """Caddy's server. `X-Lane` names a lane or service by its dial address, `X-Size` what the asking handler takes."""
     own: list[Json] = []
     if steered(lanes):
@@ -39,6 +39,10 @@ def server(lanes: Sequence[Upstream]) -> Json:
         # No answer of the pilot's is no refusal.
         own.append(
             {"match": [{"header": {"X-Lane": [refusal.DIAL]}}], "handle": [pilot_routes.ask(f"/lane/refuse/{_SIZE}")]}
+        )
+    if piloted:
+        own.append(
+            {"match": [{"header": {"X-Lane": [line.DIAL]}}], "handle": [pilot_routes.ask(pilot_routes.LINE_PATH)]}
         )
     return {
         "listen": [ports.loopback(ports.CHECKS)],

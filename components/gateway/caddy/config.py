@@ -20,6 +20,7 @@ from components.gateway.caddy import (
     classes,
     console,
     cors,
+    line,
     logging,
     pilot_routes,
     refusal,
@@ -91,7 +92,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     lanes = upstreams(settings, vm_address=vm_address)
     servers: Json = {
         "api": _api(settings, lanes),
-        "checks": checks.server([*lanes, *(home for _, home in service_upstreams(settings))]),
+        "checks": checks.server([*lanes, *(home for _, home in service_upstreams(settings))], piloted=settings.piloted),
     }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}
     admin: Json = {"disabled": True}
@@ -100,6 +101,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     if Lane.BURST in settings.lanes:
         servers["burst"] = burst_hop.server(burst_url, answered(settings))
     if settings.piloted:
+        servers["line"] = line.server(pilot_routes.hold())
         http["metrics"] = {}
         admin = {"listen": ADMIN}
     return {
@@ -115,7 +117,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
     # goes by the first handler of such a route, and `reverse_proxy` must count callers who have or want a lane.
     ready = pilot_routes.ready() if steered(lanes) else [{"handler": "static_response", "status_code": 200}]
     own = answers.headers({"X-Request-Id": "{request_id}", "X-Served-By": "gateway"})
-    inside = answers.subroute(routes.authenticated(settings, ways))
+    inside = answers.subroute(routes.authenticated(settings, lanes, ways))
     return {
         "listen": [":{env.PORT}", *(again.listen(port) for port in came_back)],
         # Cloud Run speaks HTTP/1 to a container unless told otherwise, and its probes always do.

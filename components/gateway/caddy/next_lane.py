@@ -18,7 +18,7 @@ from typing import Final
 
 import xxhash
 
-from components.gateway.caddy import refusal
+from components.gateway.caddy import line, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream
 
@@ -34,8 +34,8 @@ So the walk is over after as many 500s as there are lanes, also where later lane
 
 
 def policy() -> Json:
-    """Caddy's choice of a lane."""
-    return {"policy": "header", "field": FIELD, "fallback": {"policy": "first"}}
+    """Caddy's choice of a lane. A new request may have to stand in line before it looks for one."""
+    return {"policy": "header", "field": FIELD, "fallback": line.policy({"policy": "first"})}
 
 
 def marks(lanes: Sequence[Upstream]) -> dict[str, str]:
@@ -43,10 +43,23 @@ def marks(lanes: Sequence[Upstream]) -> dict[str, str]:
     dials = [upstream.dial for upstream in lanes]
     found: dict[str, str] = {}
     for place, dial in enumerate(dials, start=1):
-        wanted = [*dials[place:], *dials[:place], refusal.DIAL]
-        candidates = (f"{place}.{number}" for number in itertools.count())
-        found[dial] = next(mark for mark in candidates if _hashed(wanted, mark) == wanted)
+        found[dial] = _mark(place, [*dials[place:], *dials[:place], refusal.DIAL, line.DIAL])
     return found
+
+
+def after_line(lanes: Sequence[Upstream]) -> str:
+    """The mark of the line: best for the lanes as they are sorted."""
+    return _mark(0, [*(upstream.dial for upstream in lanes), refusal.DIAL, line.DIAL])
+
+
+def to_line(lanes: Sequence[Upstream]) -> str:
+    """The mark of a new request that stands in line first. Where the line is down, it is as if it had none."""
+    return _mark(0, [line.DIAL, *(upstream.dial for upstream in lanes), refusal.DIAL])
+
+
+def _mark(place: int, wanted: list[str]) -> str:
+    candidates = (f"{place}.{number}" for number in itertools.count())
+    return next(mark for mark in candidates if _hashed(wanted, mark) == wanted)
 
 
 def _hashed(dials: Sequence[str], mark: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import paths, ports
-from components.gateway.caddy import answers
+from components.gateway.caddy import answers, line
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import CHECK_INTERVAL
 
@@ -19,6 +19,11 @@ PATIENCE: Final = "300ms"
 """The pilot answers from memory; one that takes longer is taken for wedged."""
 UNREADY_CHECKS: Final = 8
 """Checks, one per `CHECK_INTERVAL`, after which the gateway starts without the pilot: home and vm don't need it."""
+
+
+LINE_PATH: Final = "/line"
+LINE_PATIENCE: Final = "5s"
+"""The pilot holds nobody for more than four seconds: one that takes longer is taken for wedged."""
 
 
 def _gateway_s_own() -> Json:
@@ -68,6 +73,28 @@ def ready() -> list[Json]:
         },
     }
     return [_gateway_s_own(), handler]
+
+
+def hold() -> Json:
+    """A proxy handler that holds a request in line, and says when it may look for a lane again; 503 without a pilot."""
+    own = {"Host": [PILOT], line.HEADER: [f"{{http.request.header.{line.HEADER}}}"]}
+    turn: Json = {"handler": "static_response", "status_code": line.STATUS}
+    return {
+        **ask(LINE_PATH),
+        "rewrite": {"uri": LINE_PATH},
+        "headers": {"request": {"delete": ["*"], "set": own}},
+        "transport": {
+            "protocol": "http",
+            "dial_timeout": PATIENCE,
+            "response_header_timeout": LINE_PATIENCE,
+            "compression": False,
+            "keep_alive": {"enabled": False},
+        },
+        "handle_response": [
+            {"match": {"status_code": [204]}, "routes": [{"handle": [turn]}]},
+            {"routes": [{"handle": [{"handler": "static_response", "status_code": 503}]}]},
+        ],
+    }
 
 
 def status() -> list[Json]:

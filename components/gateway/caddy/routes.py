@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import paths, ports
-from components.gateway.caddy import again, answers, classes, lengths, next_lane, pilot_routes, turns
+from components.gateway.caddy import again, answers, classes, lengths, line, next_lane, pilot_routes, turns
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.classes import Way
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
@@ -45,15 +45,18 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
     marks = next_lane.marks(lanes)
     outputs = {upstream.dial: [upstream.lane.value, marks[upstream.dial]] for upstream in lanes}
     outputs |= {dial: [lane, ""] for dial, lane in again.lanes(*again_at(settings)).items()}
+    by_address: Json = {
+        "handler": "map",
+        "source": "{http.reverse_proxy.upstream.hostport}",
+        "destinations": ["{lane}", next_lane.MARK],
+        "mappings": [{"input": dial, "outputs": found} for dial, found in outputs.items()],
+        "defaults": ["gateway", ""],
+    }
+    if settings.piloted:
+        by_address = line.named(by_address, next_lane.after_line(lanes))
     return [
         again.its_lane(),
-        {
-            "handler": "map",
-            "source": "{http.reverse_proxy.upstream.hostport}",
-            "destinations": ["{lane}", next_lane.MARK],
-            "mappings": [{"input": dial, "outputs": found} for dial, found in outputs.items()],
-            "defaults": ["gateway", ""],
-        },
+        by_address,
         {
             "handler": "map",
             "source": "{http.request.header.X-Request-Id}",
@@ -68,7 +71,7 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
     ]
 
 
-def authenticated(settings: Settings, ways: Sequence[Way]) -> list[Json]:
+def authenticated(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -> list[Json]:
     """Everything under /v1. The door stays shut unless a client's name was set.
 
     The pattern first: a key variable that is unset or empty can't match it.
@@ -88,7 +91,7 @@ def authenticated(settings: Settings, ways: Sequence[Way]) -> list[Json]:
         "match": [named],
         "handle": [
             {"handler": "log_append", "key": "client", "value": "{http.vars.client}", "early": True},
-            answers.subroute([*classes.pinned(settings), *_turns(settings), *_paths(settings, ways)]),
+            answers.subroute([*classes.pinned(settings), *_turns(settings), *_paths(settings, lanes, ways)]),
         ],
     }
     message = "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
@@ -99,7 +102,7 @@ def authenticated(settings: Settings, ways: Sequence[Way]) -> list[Json]:
     ]
 
 
-def _paths(settings: Settings, ways: Sequence[Way]) -> list[Json]:
+def _paths(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -> list[Json]:
     at_home = service_upstreams(settings)
     name = settings.contract.model.name
     entries = [
@@ -114,7 +117,7 @@ def _paths(settings: Settings, ways: Sequence[Way]) -> list[Json]:
     routes: list[Json] = [
         *classes.only_with_home(settings, [path for path, *_ in by_path]),
         *(_service(settings, path, service, home) for path, service, home in by_path),
-        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, ways))]},
+        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, lanes, ways))]},
         # The list is static, so that reading it wakes nothing.
         *_model_route(paths.MODELS, {"object": "list", "data": entries}),
         *(route for entry in entries for route in _model_route(f"{paths.MODELS}/{entry['id']}", entry)),
@@ -176,7 +179,7 @@ def _model_route(path: str, answer: Json) -> list[Json]:
     ]
 
 
-def _answers(settings: Settings, ways: Sequence[Way]) -> list[Json]:
+def _answers(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -> list[Json]:
     """From a request for an answer to a lane."""
     return [
         _guarded(),
@@ -186,6 +189,7 @@ def _answers(settings: Settings, ways: Sequence[Way]) -> list[Json]:
             for path in answered(settings)
         ),
         _served_by_lane(),
+        *(line.gate(next_lane.to_line(lanes)) if settings.piloted else ()),
         *_one_of("size", classes.to_walks(ways)),
     ]
 

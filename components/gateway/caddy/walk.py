@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import lengths, next_lane, refusal
+from components.gateway.caddy import lengths, line, next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     ALONE,
@@ -98,7 +98,11 @@ def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
     if not sized and not never:
         return [
             Walk("streamed", limit * KIB, _proxy(settings, lanes, replay=False, wait_s=wait_s, asks=asks)),
-            Walk("replayed", None, _proxy(settings, lanes, replay=True, wait_s=wait_s, asks=asks)),
+            Walk(
+                "replayed",
+                None,
+                _proxy(settings, lanes, replay=True, wait_s=wait_s, asks=asks, lined=settings.piloted),
+            ),
         ]
     found: list[Walk] = []
     short, text = settings.borders.short_kib, settings.borders.text_kib
@@ -113,7 +117,15 @@ def walks(settings: Settings, lanes: Sequence[Upstream]) -> list[Walk]:
             found.append(Walk(f"{size}-refused", bytes_above, refuse))
             continue
         replay = above != limit
-        proxy = _proxy(settings, lanes, replay=replay, wait_s=wait_s, asks=size if sized else asks, may_refuse=sized)
+        proxy = _proxy(
+            settings,
+            lanes,
+            replay=replay,
+            wait_s=wait_s,
+            asks=size if sized else asks,
+            may_refuse=sized,
+            lined=replay and settings.piloted,
+        )
         found.append(Walk(f"{size}-{'replayed' if replay else 'streamed'}", bytes_above, proxy))
     return found
 
@@ -144,18 +156,20 @@ def _proxy(
     wait_s: int,
     asks: str = "",
     may_refuse: bool = False,
+    lined: bool = False,
 ) -> Json:
     """The walk over the lanes. A lane is up for it while the pilot doesn't say no to what it `asks`, usually a size;
     where that can be no to all (`may_refuse`), a refusal comes last.
+
+    `lined`: who finds no lane stands in line, which takes a body that is in memory.
 
     `replay`: the body is in memory, so any failure before the answer's headers is repeated on the next lane, and counts
     against the one that failed, unless it is a 500. Otherwise the body streams through once: nothing but a refused dial
     is repeated, and failures don't count, because a caller who hangs up half-way looks like a lane that did. Checks
     find a dead lane.
     """
-    onwards = replay and len(lanes) > 1
     balancing: Json = {
-        "selection_policy": next_lane.policy() if onwards else {"policy": "first"},
+        "selection_policy": next_lane.policy() if lined else {"policy": "first"},
         "try_duration": f"{wait_s}s",
         "try_interval": TRY_INTERVAL,
     }
@@ -166,7 +180,11 @@ def _proxy(
         asked[SIZE_HEADER] = [asks]
     if may_refuse:
         slots.append({"dial": refusal.DIAL})
-    own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if onwards else {})
+    own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if lined else {})
+    if lined:
+        # Last of all: who is refused need not wait.
+        slots.append({"dial": line.DIAL})
+        own[line.HEADER] = line.told(lanes, asks or Size.SHORT, wait_s)
     handler: Json = {
         "handler": "reverse_proxy",
         "upstreams": slots,
@@ -201,15 +219,17 @@ def _proxy(
             }
         ],
     }
+    if lined:
+        handler["headers"]["request"]["delete"].append(line.NO_LANE_S)
     if replay:
         # One byte more than the largest body that comes here: Caddy takes a full buffer for an incomplete body.
         handler["request_buffers"] = settings.gateway.replay_limit_mib * MIB + 1
         passive |= {"fail_duration": FAIL_DURATION, "unhealthy_status": list(REFUSED)}
-        balancing["retry_match"] = [{"expression": _worth_another_try(lanes, wait_s)}]
+        balancing["retry_match"] = [{"expression": _worth_another_try(lanes, wait_s, lined=lined)}]
     return handler
 
 
-def _worth_another_try(lanes: Sequence[Upstream], wait_s: int) -> str:
+def _worth_another_try(lanes: Sequence[Upstream], wait_s: int, *, lined: bool) -> str:
     """CEL. In JSON the short placeholder names `{rp.…}` never match."""
     status, age_ms = "{http.reverse_proxy.status_code}", "{http.request.duration_ms}"
     refused = f"{status} in [{', '.join(map(str, REFUSED))}]"
@@ -221,6 +241,8 @@ def _worth_another_try(lanes: Sequence[Upstream], wait_s: int) -> str:
     if len(lanes) > 1:
         # What no time is left to repeat would be thrown away.
         rules.append(f"({status} == {FAILED} && {another} && {age_ms} < {wait_s * 1000}.0 && {next_lane.ONWARDS})")
+    if lined:
+        rules.append(f"{status} == {line.STATUS}")
     return " || ".join(rules)
 
 

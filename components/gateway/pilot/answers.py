@@ -12,8 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
-from .expect import SIZES, Declared, Scene, allows_home, allows_vm, refuses
+from .expect import ALONE, SIZES, Declared, Scene, allows_home, allows_vm, refuses
 from .lane import sends
+from .line import Place
 from .net import FAILURES
 from .pilot import Pilot
 from .status import metrics, status
@@ -37,8 +38,8 @@ class Answers:
             **{f"/lane/home/{size}": partial(self._judged, allows_home, size) for size in SIZES},
             **{f"/lane/vm/{size}": partial(self._judged, allows_vm, size) for size in SIZES},
             **{f"/lane/refuse/{size}": partial(self._judged, refuses, size) for size in SIZES},
-            # For callers who have no other lane to compare it with.
-            **{f"/lane/{lane}/alone": partial(self._well, lane) for lane in ("home", "vm")},
+            **{f"/lane/{lane}/{ALONE}": partial(self._well, lane) for lane in ("home", "vm")},
+            "/line": lambda: _plain(pilot.caddy.seen),
             "/ready": self._ready,
             "/status": lambda: (200, "application/json", json.dumps(status(pilot))),
             "/metrics": lambda: (200, "text/plain; version=0.0.4", metrics(pilot)),
@@ -52,7 +53,11 @@ class Answers:
                 async with asyncio.timeout(KEEP_ALIVE_S):
                     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 method, target, version = head.split("\r\n", 1)[0].split(" ")
-                # A body is never read, so nothing after it could be.
+                if target == "/line" and method == "POST":
+                    await self._in_line(head, reader)
+                    writer.write(b"HTTP/1.1 204 X\r\nConnection: close\r\n\r\n")
+                    break
+                # Any other body is never read, so nothing after it could be.
                 keep = version == "HTTP/1.1" and not re.search(
                     r"(?im)^(connection: *close|content-length: *[1-9]|transfer-encoding:)", head
                 )
@@ -65,6 +70,21 @@ class Answers:
                 writer.write((head + end + ("" if method == "HEAD" else body)).encode())
                 await writer.drain()
         writer.close()
+
+    async def _in_line(self, head: str, reader: asyncio.StreamReader) -> None:
+        """Until a caller may look for a slot. His body is read, and thrown away, for Caddy to see when he hangs up."""
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in head.splitlines())}
+        left = int(fields.get("content-length", 0))
+        while left:
+            left -= len(await reader.readexactly(min(left, 65536)))
+        age_ms, wait_s, size, *slots = fields["x-line"].split()
+        now = time.monotonic()
+        place = Place(now - float(age_ms) / 1000, float(wait_s), now, size, _slots(slots))
+        gone = asyncio.ensure_future(reader.read(1))
+        try:
+            await self._pilot.in_line(place, gone)
+        finally:
+            gone.cancel()
 
     def _judged(self, verdict: Callable[[str, Declared, Scene], bool], size: str) -> Reply:
         return self._lane(verdict(size, self._pilot.settings.declared, self._pilot.scene()))
@@ -79,6 +99,10 @@ class Answers:
 
     def _ready(self) -> Reply:
         return _plain(self._asked is not None and time.monotonic() - self._asked >= READY_AFTER_S)
+
+
+def _slots(texts: list[str]) -> dict[str, int]:
+    return {dial: int(most) for dial, _, most in (text.rpartition("=") for text in texts)}
 
 
 def _plain(yes: bool) -> Reply:

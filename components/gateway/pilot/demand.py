@@ -35,6 +35,9 @@ class Traffic:
     at_home: int = 0
     """Requests at home, its other services' included: Caddy keeps those under other spellings of its address."""
     waiting: int = 0
+    """In line, and beside it."""
+    beside: int = 0
+    """Requests that nobody holds in line, because their bodies are not kept or still on their way."""
     no_home: int = 0
     """Of those who wait: callers who may go to burst and not home."""
     no_burst: int = 0
@@ -42,7 +45,7 @@ class Traffic:
     on_vm: int = 0
     """Requests on the VM of such callers, at most."""
     counted: int = 0
-    """Those that wait by one count alone. The two answers of Caddy are not from the same moment: only what is seen
+    """Those beside it by one count alone. The two answers of Caddy are not from the same moment: only what is seen
     twice is waiting."""
     fails: int = 0
     """Burst's failed requests that Caddy still remembers."""
@@ -55,16 +58,19 @@ class Traffic:
 
     def unseen(self) -> "Traffic":
         """What is left of it where Caddy does not answer."""
-        return replace(self, in_flight={}, at_home=0, waiting=0, failing=frozenset())
+        return replace(self, in_flight={}, at_home=0, waiting=0, beside=0, failing=frozenset())
 
 
-def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, settings: Settings) -> Traffic:
+def traffic(
+    before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, settings: Settings, in_line: int = 0
+) -> Traffic:
     """Read the upstreams' `rows` and the metrics' `text` (empty: not asked this time)."""
     seen = {row["address"]: row for row in rows}
     in_flight = {lane: seen[dial]["num_requests"] for lane, dial in settings.dials.items() if dial in seen}
     after = replace(
         before,
         in_flight=in_flight,
+        waiting=in_line + before.beside,
         at_home=sum(row["num_requests"] for row in rows if _leads_to(row["address"], settings.home)),
         failing=frozenset(lane for lane, dial in settings.dials.items() if seen.get(dial, {}).get("fails")),
         fails=seen.get(settings.dials.get("burst", ""), {}).get("fails", 0),
@@ -87,11 +93,14 @@ def traffic(before: Traffic, rows: Sequence[Mapping[str, Any]], text: str, setti
         elif route:
             elsewhere += value
     home, burst, vm = (in_flight.get(lane, 0) for lane in ("home", "burst", "vm"))
-    counted = sum(begun.values()) - sum(in_flight.values())
-    waiting = max(0, min(counted, before.counted))
+    # Who hangs in the line is on no lane.
+    counted = sum(begun.values()) - sum(in_flight.values()) - in_line
+    beside = max(0, min(counted, before.counted))
+    waiting = in_line + beside
     return replace(
         after,
         waiting=waiting,
+        beside=beside,
         no_home=min(waiting, max(0, begun[_NO_HOME] - burst - vm)),
         no_burst=min(waiting, max(0, begun[_HOME_ONLY] - home) + max(0, begun[_NO_BURST] - vm)),
         on_vm=min(vm, begun[_NO_BURST]),

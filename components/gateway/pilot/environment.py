@@ -28,6 +28,8 @@ class Settings:
     listen: tuple[str, int]
     admin: Path
     id_token: Path
+    line: Path
+    """There while newcomers must stand in line."""
     burst_url: str
     """Empty without burst; then `dials` has none either."""
     home: tuple[str, int] | None
@@ -94,6 +96,7 @@ def settings(env: Mapping[str, str]) -> Settings:
         listen=take("PILOT_LISTEN", address, "host:port"),
         admin=take("PILOT_ADMIN_SOCKET", _placed, in_folder),
         id_token=take("PILOT_ID_TOKEN", _placed, in_folder),
+        line=take("PILOT_LINE", _placed, in_folder),
         burst_url=take("BURST_URL", lambda text: text and _url(text), "an http or https URL without a path, or empty"),
         home=take("HOME_ADDRESS", lambda text: address(text) if text else None, "host:port, or empty"),
         home_host=home_host,

@@ -4,7 +4,7 @@ Owns: the arithmetic and the verdicts. Does not own: the declared seconds (`envi
 (`answers`). Pure.
 
 A size of request is judged by one request, its reference (`components.machines.requests`): the gateway knows lengths
-and reads no body. What is expected is the mean: Caddy's line has no order.
+and reads no body. What is expected is the mean: who asks has no place in the line yet.
 """
 
 import math
@@ -15,6 +15,8 @@ from typing import Final
 from .state import Lane, Phase, Policy
 
 SIZES: Final = ("short", "long", "picture")
+ALONE: Final = "alone"
+"""In the place of a size: for callers who have no other lane to compare one with."""
 CONTENTION: Final = 0.56
 """Each request that runs on the VM makes the next one so much later: two at once were measured 1.56 times as late."""
 SLACK_S: Final = 0.75

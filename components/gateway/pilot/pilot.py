@@ -6,8 +6,9 @@ Owns: which duties there are, the lanes' states, and how the parts meet. Does no
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Final
 
 from .caddy import Caddy
@@ -15,16 +16,19 @@ from .checks import check
 from .demand import loads
 from .duties import Duties
 from .environment import Settings
-from .expect import Scene
+from .expect import ALONE, Scene, allows_home, allows_vm, refuses
 from .id_token import IdToken
-from .lane import step
+from .lane import sends, step
 from .lane_client import LaneClient
+from .line import Line, Place
 from .log import Moves
 from .state import Cancel, Event, Lane, Phase, Renew, Request, Tick
 from .tunnel import PROBE_S, Tunnel
 
 SAMPLE_S: Final = 0.25
 """Between two looks at Caddy, and two ticks of the lanes' clocks."""
+LINE_S: Final = 0.01
+"""The same while somebody is in line: a slot that becomes free stays so for half of it, and for Caddy's own pause."""
 CHECK_S: Final = 0.5
 """Between two checks of home or vm: as often as Caddy, which sends the VM nothing while home counts as up."""
 
@@ -42,12 +46,17 @@ class Pilot:
         asleep, unknown = Lane(since=now, now=now), Lane(Phase.DOWN, since=now, now=now, error="not asked yet")
         self.lanes = {name: asleep if policy.sleeps else unknown for name, policy in settings.policies.items()}
         self._clients = {name: LaneClient(name, settings, self.token) for name in self.lanes}
+        self.line = Line()
+        self._called: dict[Place, asyncio.Future[None]] = {}
+        self._somebody = asyncio.Event()
         self._requests: dict[str, asyncio.Task[None]] = {}
 
     def start(self) -> None:
         """Take up every duty; they end with the loop."""
         self._duties.every(SAMPLE_S, self._watch_caddy)
         self._duties.every(SAMPLE_S, self._tick)
+        self.settings.line.unlink(missing_ok=True)
+        self._duties.every(LINE_S, self._serve_line)
         if self.settings.burst_url:
             self._duties.every(0, self.token.keep)
         if self.tunnel and self.settings.tailscaled:
@@ -91,6 +100,50 @@ class Pilot:
                 case Renew():
                     self.token.renew()
 
+    async def in_line(self, place: Place, gone: asyncio.Future[bytes]) -> None:
+        """Until it is the turn of this caller, or he is gone."""
+        called = self._called[place] = asyncio.get_running_loop().create_future()
+        self.line.places.add(place)
+        self._somebody.set()
+        await asyncio.wait({called, gone}, return_when=asyncio.FIRST_COMPLETED)
+        self.line.places.discard(place)
+        del self._called[place]
+
+    async def _serve_line(self) -> None:
+        await self._somebody.wait()
+        await self.caddy.count()
+        scene, declared, now = self.scene(), self.settings.declared, time.monotonic()
+        for place in self.line.turns(
+            now,
+            self.caddy.taken,
+            self.caddy.counted,
+            self._takes(scene),
+            lambda size: size != ALONE and refuses(size, declared, scene),
+        ):
+            self._called[place].set_result(None)
+        if self.line.seeking:
+            self.settings.line.touch()
+        else:
+            self.settings.line.unlink(missing_ok=True)
+        if not self.line.places:
+            self._somebody.clear()
+
+    def _takes(self, scene: Scene) -> Callable[[str, str], bool]:
+        """Whether the lane of an address takes requests of a size, as far as the pilot knows Caddy's checks."""
+        names = {dial: lane for lane, dial in self.settings.dials.items()}
+
+        @cache
+        def takes(dial: str, size: str) -> bool:
+            lane = names[dial]
+            if dial in self.caddy.failed or (lane == "burst" and not sends(scene.burst)) or self.lanes[lane].failures:
+                return False
+            if size == ALONE:
+                return not self.lanes[lane].sick
+            verdict = {"home": allows_home, "vm": allows_vm}.get(lane)
+            return not verdict or verdict(size, self.settings.declared, scene)
+
+        return takes
+
     async def _tick(self) -> None:
         for name in self.lanes:
             self.feed(name, Tick())
@@ -103,7 +156,7 @@ class Pilot:
 
     async def _watch_caddy(self) -> None:
         before = self.caddy.traffic
-        if not await self.caddy.look():
+        if not await self.caddy.look(len(self.line.places)):
             return
         after = self.caddy.traffic
         for name, load in loads(before, after, self.settings, self.lanes.get("home")).items():

@@ -41,6 +41,7 @@ def status(pilot: Pilot) -> dict[str, Any]:
         "time": round(wall, 3),
         "lanes": lanes,
         "waiting": traffic.waiting,
+        "line": {"waiting": len(pilot.line.places), "longest_s": round(pilot.line.longest_s(now), 3)},
         "caddy": {"seen": pilot.caddy.seen, "error": pilot.caddy.error},
         "token": {"expires": round(pilot.token.expires) or None, "error": pilot.token.error},
         "tunnel": {"shutdowns": _shutdowns(pilot)},

@@ -73,6 +73,7 @@ def environment(world: World, port: int, **changes: object) -> dict[str, str]:
         "PILOT_LISTEN": f"127.0.0.1:{port}",
         "PILOT_ADMIN_SOCKET": world.folder / "admin.sock",
         "PILOT_ID_TOKEN": world.folder / "id-token",
+        "PILOT_LINE": world.folder / "line",
         "BURST_URL": world.url,
         "HOME_ADDRESS": "home:80",
         "HOME_HOST": "",

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 import xxhash
 
-from components.gateway.caddy import answers, burst_hop, next_lane, routes, upstreams
+from components.gateway.caddy import answers, burst_hop, line, next_lane, routes, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.walk import walks
 from components.gateway.pilot.lane import HOLD_S
@@ -105,7 +105,8 @@ def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environme
     handlers = proxies(chosen)
     assert len(handlers) == (4 if len(lanes) > 1 else 2)
     for handler in handlers:
-        assert [upstream["dial"] for upstream in handler["upstreams"]] == dials
+        in_line = [line.DIAL] if "home" in lanes and "request_buffers" in handler else []
+        assert [upstream["dial"] for upstream in handler["upstreams"]] == [*dials, *in_line]
     page = {"CONSOLE_FOLDER": "/etc/pilotlight/console"}
     assert caddy_config.environment(chosen, vm_address=VM) == environment | page
 
@@ -116,7 +117,7 @@ def test_handlers_share_capacity_and_failures() -> None:
     large, *replayed = proxies(chosen)
     assert [upstream["max_requests"] for upstream in large["upstreams"][:2]] == [5, 3]
     for handler in replayed:
-        assert handler["upstreams"] == large["upstreams"]
+        assert handler["upstreams"] == [*large["upstreams"], {"dial": line.DIAL}]
         asked = {**handler["health_checks"]["active"], "headers": large["health_checks"]["active"]["headers"]}
         assert asked == large["health_checks"]["active"], "but the size"
     small = replayed[-1]
@@ -143,7 +144,7 @@ def test_a_500_goes_on_where_its_request_is_kept_and_marks_no_lane(values: dict[
         assert handler["load_balancing"]["selection_policy"] == {
             "policy": "header",
             "field": "Trailer",
-            "fallback": {"policy": "first"},
+            "fallback": {"policy": "header", "field": "X-Gate", "fallback": {"policy": "first"}},
         }
         assert handler["headers"]["request"]["set"]["Trailer"] == ["{next_lane}"]
         assert "status_code} == 500 && " in handler["load_balancing"]["retry_match"][0]["expression"]
@@ -153,8 +154,8 @@ def test_a_500_goes_on_where_its_request_is_kept_and_marks_no_lane(values: dict[
 @pytest.mark.parametrize("values", [{"lanes": ["home"]}, {"lanes": ["vm"]}, {"lanes": ["burst"]}])
 def test_a_500_of_the_only_lane_stands(values: dict[str, object]) -> None:
     text = json.dumps(proxies(settings(**values)))
-    assert "Trailer" not in text
     assert "== 500" not in text
+    assert ("Trailer" in text) is (values != {"lanes": ["vm"]}), "the line's"
 
 
 def test_a_500_of_a_service_stands() -> None:
@@ -179,7 +180,19 @@ def test_from_each_lane_on_to_the_next_that_is_up(lanes: list[str], vm: str, hom
         for up in itertools.product((True, False), repeat=len(dials)):
             available = {each for each, answers in zip(dials, up, strict=True) if answers}
             expected = next((each for each in later_first if each in available), NONE)
-            assert max([NONE, *available], key=lambda each, mark=marks[dial]: _hash(each, mark)) == expected
+            assert max([line.DIAL, NONE, *available], key=lambda each, mark=marks[dial]: _hash(each, mark)) == expected
+
+
+@pytest.mark.parametrize("lanes", [["home", "vm"], ["vm", "home"], ["home"], ["burst"], ALL])
+def test_into_the_line_and_out_of_it(lanes: list[str]) -> None:
+    """Whom the gate sends there takes it before any lane, and whom the line lets go takes the lanes in their order."""
+    chosen = upstreams.upstreams(settings(lanes=lanes), vm_address=VM)
+    dials = [upstream.dial for upstream in chosen]
+    for mark, wanted in (
+        (next_lane.to_line(chosen), [line.DIAL, *dials, NONE]),
+        (next_lane.after_line(chosen), [*dials, NONE, line.DIAL]),
+    ):
+        assert sorted(wanted, key=lambda each, mark=mark: _hash(each, mark), reverse=True) == wanted
 
 
 def _hash(dial: str, mark: str) -> int:
@@ -321,6 +334,7 @@ def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
             {"dial": "127.0.0.1:9181", "max_requests": 7},
             {"dial": f"{VM}:9931", "max_requests": 6},
             {"dial": NONE},
+            *([{"dial": line.DIAL}] if "request_buffers" in handler else []),
         ]
 
 
@@ -427,7 +441,7 @@ def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
     assert config["apps"]["http"]["metrics"] == {}
     assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
         "api": [":{env.PORT}", "127.0.0.1:9184"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
-        "refusal": [NONE],
+        "refusal": [NONE], "line": [line.DIAL],
     }  # fmt: skip
 
 
@@ -439,7 +453,7 @@ def test_without_burst_nothing_leads_to_it() -> None:
 
 def test_the_vm_alone_has_no_pilot() -> None:
     text = caddy_config.document(settings(lanes=["vm"]), vm_address=VM)
-    for word in ("9182", "9183", "admin.sock", "metrics", "/v1/lanes", "X-Size"):
+    for word in ("9182", "9183", "9186", "X-Line", "X-Gate", "admin.sock", "metrics", "/v1/lanes", "X-Size"):
         assert word not in text
 
 

@@ -82,6 +82,15 @@ def test_requests_wait_once_two_counts_say_so() -> None:
     assert traffic(twice, ROWS, counted(3), SETTINGS).waiting == 0, "the two answers are not from the same moment"
 
 
+def test_who_is_in_line_waits_at_once_and_no_longer_than_that() -> None:
+    """Beside them there may be a caller whose body is not kept; the gauge counts both."""
+    before = traffic(Traffic(), ROWS, counted(10), SETTINGS, 3)
+    assert before.waiting == 3
+    after = traffic(before, ROWS, counted(10), SETTINGS, 3)
+    assert after.waiting == 4
+    assert traffic(after, ROWS, "", SETTINGS, 0).waiting == 1, "the three have hung up"
+
+
 def test_nothing_is_known_of_a_caddy_that_does_not_answer() -> None:
     seen = traffic(traffic(Traffic(), ROWS, counted(10), SETTINGS), ROWS, counted(10), SETTINGS)
     assert seen.waiting == 4

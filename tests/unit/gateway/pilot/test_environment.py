@@ -11,6 +11,7 @@ ENV = {
     "PILOT_CHECKS": "127.0.0.1:9180",
     "PILOT_ADMIN_SOCKET": "/admin.sock",
     "PILOT_ID_TOKEN": "/id-token",
+    "PILOT_LINE": "/line",
     "BURST_URL": "https://burst-abc.a.run.app",
     "HOME_ADDRESS": "home:80",
     "SOCKS5": "127.0.0.1:1055",
