@@ -59,4 +59,4 @@ def test_a_mistake_that_is_not_planted_is_seen() -> None:
 
 
 def test_a_test_that_is_not_there_is_seen() -> None:
-    assert missing('.venv/bin/python -m pytest tests/unit/gateway -k "check_tunnel and nobody"') == ["nobody"]
+    assert missing('.venv/bin/python -m pytest tests/unit/gateway -k "check_tunnel and no_such"') == ["no_such"]

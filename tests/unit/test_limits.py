@@ -39,8 +39,8 @@ def check_caddy(stack: Stack) -> None:
     api = config["apps"]["http"]["servers"]["api"]
     assert not {"read_timeout", "write_timeout"} & api.keys()
     assert api["read_idle_timeout"] == -1
-    # Not the startup probe's, which asks the pilot and has a rewrite for it.
-    to_lanes = [proxy for proxy in _proxies(api) if "load_balancing" in proxy and "rewrite" not in proxy]
+    # Not those that ask the pilot, and have a rewrite for it.
+    to_lanes = [proxy for proxy in _proxies(api) if "rewrite" not in proxy]
     assert len(to_lanes) >= 2 * len(SERVICES)
     for proxy in to_lanes:
         assert proxy.get("flush_interval") == -1
