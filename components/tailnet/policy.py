@@ -4,6 +4,7 @@ Owns: who may reach what, who owns the tags, and the tests that Tailscale runs b
 own: the user's own policy file (`merge`), registering the policy (`tailnet`).
 """
 
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, Final
 
 from components import ports
@@ -15,27 +16,53 @@ CI: Final = "tag:ci"
 
 Policy = dict[str, Any]
 
+_PRIVATE6: Final = (
+    *map(str, sorted(IPv6Network("fd00::/8").address_exclude(IPv6Network("fd7a:115c::/32")))),
+    # Networks behind "4via6" routers: https://tailscale.com/docs/features/subnet-routers/4via6-subnets
+    "fd7a:115c:a1e0:b1a::/64",
+)
+_PRIVATE: Final = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", *_PRIVATE6)
+_ANYWHERE: Final = (
+    *map(str, sorted(IPv4Network("0.0.0.0/0").address_exclude(IPv4Network("100.64.0.0/10")))),
+    "2000::/3",
+    *_PRIVATE6,
+)
+"""Every network but the tailnet's own addresses (100.64.0.0/10, fd7a:115c:a1e0::/48), which this stack's have, too."""
+
 
 def policy(settings: Settings) -> Policy:
-    """The policy of a tailnet that has no other.
+    """The policy of a tailnet that has no other: all that Tailscale's default grants, except towards this stack's tags.
 
-    A policy replaces the whole file, on an untouched tailnet the allow-all default too. So it also gives every member
-    their own devices, or its owner would be locked out. Nobody reaches the gateway then, its owners neither.
+    A policy replaces the whole file, the default's `*` -> `*` too. Rules can't deny, so the rest is named. It is whole:
+    nobody can carry another tag, since the default has no `tagOwners`. Nobody reaches the gateway, its owners neither.
     """
-    found = share(settings)
-    found["acls"] += [{"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]}]
-    found["ssh"] = [
-        {
-            "action": "check",
-            "src": ["autogroup:member"],
-            "dst": ["autogroup:self"],
-            "users": ["autogroup:nonroot", "root"],
-        }
-    ]
+    found = share(settings) | _kept()
     for row in found["tests"]:
         if row["src"] in settings.tailnet.owners:
             row["deny"] = _gateway_ports()
     return found
+
+
+def _kept() -> Policy:
+    """What people's machines, shared ones and networks behind subnet routers may do by Tailscale's default.
+
+    Source: the default policy file as Tailscale's console shows it, September 2026. A network is a source by its
+    private addresses only: a public one as a source would let in what comes back from an exit node.
+    """
+    people = "autogroup:member"
+    return {
+        "grants": [
+            {
+                "src": [people, "autogroup:shared", *_PRIVATE],
+                "dst": [people, "autogroup:internet", *_ANYWHERE],
+                "ip": ["*"],
+            }
+        ],
+        "ssh": [
+            {"action": "check", "src": [people], "dst": ["autogroup:self"], "users": ["autogroup:nonroot", "root"]}
+        ],
+        "nodeAttrs": [{"target": [people], "attr": ["funnel"]}],
+    }
 
 
 def share(settings: Settings) -> Policy:

@@ -24,8 +24,8 @@ AROUND: Final = 20 + 8 + 16 + 16
 WIREGUARD_DATA: Final = b"\x04\0\0\0"
 OWNER: Final = "owner"
 ANOTHER: Final = "another gateway"
-UNDERSTOOD: Final = {"tagOwners", "acls", "ssh", "tests"}
-"""Parts of the policy: `acls` is compiled into the filter, `tests` into dials; the rest opens no port."""
+UNDERSTOOD: Final = {"tagOwners", "acls", "grants", "ssh", "nodeAttrs", "tests"}
+"""Parts of the policy: `acls` and `grants` are compiled into the filter, `tests` into dials; the rest opens no port."""
 
 
 def _request_and_large_body(world: World, plants: tuple[Plant, ...], *, relayed: bool) -> str:

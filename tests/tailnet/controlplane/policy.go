@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -15,11 +16,14 @@ type policy struct {
 		Action   string
 		Src, Dst []string
 	} `json:"acls"`
+	Grants []struct {
+		Src, Dst, IP []string
+	} `json:"grants"`
 }
 
 // filter is what `machine` lets in. It covers accept rules whose source is a tag, a login or an autogroup, and whose
-// destination is a tag with ports, or autogroup:self. A machine without tags belongs to the tailnet's one user, who is
-// every login and in every autogroup.
+// destination is a tag with ports, or autogroup:self; and grants of all to autogroup:member. A machine without tags
+// belongs to the tailnet's one user, who is every login and in every autogroup. No machine here has a network behind it.
 func (p policy) filter(machine *tailcfg.Node, all []*tailcfg.Node) []tailcfg.FilterRule {
 	var rules []tailcfg.FilterRule
 	for _, acl := range p.ACLs {
@@ -50,6 +54,23 @@ func (p policy) filter(machine *tailcfg.Node, all []*tailcfg.Node) []tailcfg.Fil
 			}
 		}
 	}
+	for _, grant := range p.Grants {
+		if len(machine.Tags) > 0 || !slices.Contains(grant.Dst, "autogroup:member") {
+			continue
+		}
+		var rule tailcfg.FilterRule
+		for _, node := range all {
+			if len(node.Tags) == 0 && slices.Contains(grant.Src, "autogroup:member") {
+				rule.SrcIPs = append(rule.SrcIPs, addressesOf(node)...)
+			}
+		}
+		for _, ip := range addressesOf(machine) {
+			rule.DstPorts = append(rule.DstPorts, tailcfg.NetPortRange{IP: ip, Ports: tailcfg.PortRangeAny})
+		}
+		if len(rule.SrcIPs) > 0 {
+			rules = append(rules, rule)
+		}
+	}
 	return rules
 }
 
@@ -74,8 +95,23 @@ func (p policy) check() error {
 			return fmt.Errorf("action %q is not understood", acl.Action)
 		}
 	}
+	for _, grant := range p.Grants {
+		for _, target := range append(slices.Clone(grant.Src), grant.Dst...) {
+			if strings.HasPrefix(target, "tag:") || target == "autogroup:tagged" || target == "*" {
+				return fmt.Errorf("%q in a grant is not understood", target)
+			}
+			if network, err := netip.ParsePrefix(target); err == nil && network.Contains(ours) {
+				return fmt.Errorf("%q in a grant holds machines of the tailnet", target)
+			}
+		}
+		if !slices.Equal(grant.IP, []string{"*"}) {
+			return fmt.Errorf("protocols %q are not understood", grant.IP)
+		}
+	}
 	return nil
 }
+
+var ours = netip.MustParseAddr("100.64.0.1")
 
 func portsOf(text string) (found []tailcfg.PortRange) {
 	if text == "*" {

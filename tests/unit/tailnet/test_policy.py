@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
 import pytest
@@ -19,6 +20,49 @@ ACL = "tailscale:index/acl:Acl"
 KEY = "tailscale:index/tailnetKey:TailnetKey"
 CLOSED = [f"tag:gateway:{port}" for port in (1055, 8080, 9002, 9180, 9181, 9182, 9183, 9184, 9185, 9186)]
 """What listens in the gateway: nobody in the tailnet has to reach it."""
+NETWORKS = [
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "0.0.0.0/2",
+    "64.0.0.0/3",
+    "96.0.0.0/6",
+    "100.0.0.0/10",
+    "100.128.0.0/9",
+    "101.0.0.0/8",
+    "102.0.0.0/7",
+    "104.0.0.0/5",
+    "112.0.0.0/4",
+    "128.0.0.0/1",
+]
+NETWORKS6 = [
+    "fd00::/10",
+    "fd40::/11",
+    "fd60::/12",
+    "fd70::/13",
+    "fd78::/15",
+    "fd7a::/20",
+    "fd7a:1000::/24",
+    "fd7a:1100::/26",
+    "fd7a:1140::/28",
+    "fd7a:1150::/29",
+    "fd7a:1158::/30",
+    "fd7a:115d::/32",
+    "fd7a:115e::/31",
+    "fd7a:1160::/27",
+    "fd7a:1180::/25",
+    "fd7a:1200::/23",
+    "fd7a:1400::/22",
+    "fd7a:1800::/21",
+    "fd7a:2000::/19",
+    "fd7a:4000::/18",
+    "fd7a:8000::/17",
+    "fd7b::/16",
+    "fd7c::/14",
+    "fd80::/9",
+    "fd7a:115c:a1e0:b1a::/64",
+]
+"""All but the tailnet's own addresses; the last one is for networks behind 4via6 routers."""
 MODES = pytest.mark.parametrize("preview", [True, False], ids=["preview", "update"])
 
 
@@ -38,7 +82,13 @@ def test_the_policy_is_exactly_this(settings_of: Make) -> None:
             {"action": "accept", "src": ["tag:gateway"], "dst": ["tag:home:80"]},
             {"action": "accept", "src": ["tag:ci"], "dst": ["tag:home:6443"]},
             {"action": "accept", "src": owners, "dst": ["tag:home:22", "tag:home:80", "tag:home:6443"]},
-            {"action": "accept", "src": ["autogroup:member"], "dst": ["autogroup:self:*"]},
+        ],
+        "grants": [
+            {
+                "src": ["autogroup:member", "autogroup:shared", *NETWORKS[:3], *NETWORKS6],
+                "dst": ["autogroup:member", "autogroup:internet", *NETWORKS[3:], "2000::/3", *NETWORKS6],
+                "ip": ["*"],
+            }
         ],
         "ssh": [
             {
@@ -48,6 +98,7 @@ def test_the_policy_is_exactly_this(settings_of: Make) -> None:
                 "users": ["autogroup:nonroot", "root"],
             }
         ],
+        "nodeAttrs": [{"target": ["autogroup:member"], "attr": ["funnel"]}],
         "tests": [
             {
                 "src": "tag:gateway",
@@ -63,20 +114,30 @@ def test_the_policy_is_exactly_this(settings_of: Make) -> None:
 
 def reached(policy: dict[str, Any], source: str) -> set[str]:
     """What the policy's rules let `source` reach, a source of `*` included."""
-    return {dst for rule in policy["acls"] if {source, "*"} & set(rule["src"]) for dst in rule["dst"]}
+    rules = policy["acls"] + policy["grants"]
+    return {dst for rule in rules if {source, "*", "autogroup:tagged"} & set(rule["src"]) for dst in rule["dst"]}
 
 
 def check_least_reach(policy: dict[str, Any]) -> None:
     assert reached(policy, "tag:gateway") == {"tag:home:80"}
     assert reached(policy, "tag:ci") == {"tag:home:6443"}
     assert reached(policy, "tag:home") == set()
-    for rule in policy["acls"]:
-        assert rule["action"] == "accept"
-        assert not {"*", "*:*"} & {*rule["src"], *rule["dst"]}
+    for rule in policy["acls"] + policy["grants"]:
+        assert rule.get("action", "accept") == "accept"
+        assert not {"*", "*:*", "autogroup:tagged", "autogroup:danger-all"} & {*rule["src"], *rule["dst"]}
 
 
 def check_nobody_reaches_the_gateway(policy: dict[str, Any]) -> None:
-    assert not [dst for rule in policy["acls"] for dst in rule["dst"] if dst.startswith(("tag:gateway", "tag:ci", "*"))]
+    """Neither by its tag nor by an address of the tailnet, as source or as destination."""
+    rules = policy["acls"] + policy["grants"]
+    assert not [dst for rule in rules for dst in rule["dst"] if dst.startswith(("tag:gateway", "tag:ci", "*"))]
+    named = [ip_network(text) for rule in rules for text in rule["src"] + rule["dst"] if "/" in text]
+    tailnet = IPv6Network("fd7a:115c:a1e0::/48")
+    for network in named:
+        if isinstance(network, IPv6Network):
+            assert not network.overlaps(tailnet) or network.subnet_of(IPv6Network("fd7a:115c:a1e0:b1a::/64"))
+        else:
+            assert not network.overlaps(IPv4Network("100.64.0.0/10"))
 
 
 def check_home_is_no_router(policy: dict[str, Any]) -> None:
@@ -87,7 +148,6 @@ def check_home_is_no_router(policy: dict[str, Any]) -> None:
 
 def check_owners_keep_home(policy: dict[str, Any], owner: str) -> None:
     assert {"tag:home:22", "tag:home:80", "tag:home:6443"} <= reached(policy, owner)
-    assert "autogroup:self:*" in reached(policy, "autogroup:member")
     assert all(owner in owners for owners in policy["tagOwners"].values())
 
 
@@ -103,12 +163,25 @@ def check_tested(policy: dict[str, Any]) -> None:
     assert not any(source.startswith("autogroup:") for source in rows), "Tailscale refuses a test of an autogroup"
 
 
+def check_nothing_is_taken_away(policy: dict[str, Any]) -> None:
+    """What Tailscale's default gives people: `make tailnet` asks a policy engine, this one names them."""
+    for source in ("autogroup:member", "autogroup:shared", *NETWORKS[:3], *NETWORKS6):
+        wanted = {"autogroup:member", "autogroup:internet", *NETWORKS[3:], "2000::/3", *NETWORKS6}
+        assert wanted <= reached(policy, source), source
+    [kept] = policy["grants"]
+    assert kept["ip"] == ["*"], "some traffic is neither TCP nor UDP"
+    assert policy["nodeAttrs"] == [{"target": ["autogroup:member"], "attr": ["funnel"]}]
+    [ssh] = policy["ssh"]
+    assert (ssh["src"], ssh["dst"]) == (["autogroup:member"], ["autogroup:self"])
+
+
 CHECKS: list[Callable[[dict[str, Any]], None]] = [
     check_least_reach,
     lambda policy: check_owners_keep_home(policy, "me@example.com"),
     check_tested,
     check_nobody_reaches_the_gateway,
     check_home_is_no_router,
+    check_nothing_is_taken_away,
 ]
 
 
@@ -123,10 +196,10 @@ def test_the_policy_keeps_its_promises(settings_of: Make, check: Callable[[dict[
         (0, "acls", 0, {"dst": ["tag:home:*"]}),
         (0, "acls", 0, {"src": ["tag:gateway", "tag:home"]}),
         (0, "acls", 1, {"dst": ["tag:home:22", "tag:home:6443"]}),
-        (0, "acls", 3, {"src": ["*"], "dst": ["*:*"]}),
+        (0, "grants", 0, {"src": ["*"], "dst": ["*"]}),
+        (0, "grants", 0, {"dst": ["autogroup:tagged"]}),
         (1, "acls", 2, {"dst": ["tag:home:80", "tag:home:6443"]}),
         (1, "acls", 2, {"src": ["autogroup:owner"]}),
-        (1, "acls", 3, {"src": ["autogroup:owner"]}),
         (2, "tests", 0, {"accept": []}),
         (2, "tests", 0, {"deny": []}),
         (2, "tests", 2, {"deny": []}),
@@ -134,8 +207,15 @@ def test_the_policy_keeps_its_promises(settings_of: Make, check: Callable[[dict[
         (2, "tests", 3, {"deny": []}),
         (2, "tests", 3, {"src": "autogroup:admin"}),
         (3, "acls", 2, {"dst": ["tag:gateway:9002"]}),
-        (3, "acls", 3, {"dst": ["*:*"]}),
+        (3, "acls", 2, {"dst": ["*:*"]}),
+        (3, "grants", 0, {"dst": ["autogroup:member", "100.64.0.0/10"]}),
+        (3, "grants", 0, {"src": ["fc00::/7"]}),
         (4, "acls", 2, {"dst": ["192.168.1.0/24:80"]}),
+        (5, "grants", 0, {"dst": ["autogroup:self", *NETWORKS[3:]]}),
+        (5, "grants", 0, {"src": ["autogroup:member"]}),
+        (5, "grants", 0, {"ip": ["tcp:*", "udp:*"]}),
+        (5, "nodeAttrs", 0, {"attr": []}),
+        (5, "ssh", 0, {"dst": ["autogroup:member"]}),
     ],
 )
 def test_a_wrong_policy_is_seen(settings_of: Make, check: int, part: str, row: int, changes: dict[str, Any]) -> None:
