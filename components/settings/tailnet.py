@@ -39,7 +39,8 @@ class TailnetSettings(Section):
     )
     overwrite_policy: bool = Field(
         default=False,
-        description="Whether to replace a policy that was edited before. If not, Tailscale refuses the update.",
+        description="Whether to replace a policy that was edited before. If not, Tailscale refuses the first update. "
+        + "The preview names what goes away.",
     )
     reset_policy_on_destroy: bool = Field(
         default=False,

@@ -9,11 +9,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
+from components import ports
 from components.settings import Settings
 from components.settings.section import SettingsError
 from components.tailnet import own_file, reach
 from components.tailnet.own_file import OwnFile, Row, refused
-from components.tailnet.policy import Policy, policy, share
+from components.tailnet.policy import GATEWAY, Policy, policy, share
 
 _TAG: Final = re.compile(r"tag:[A-Za-z][A-Za-z0-9-]*")
 
@@ -35,6 +36,26 @@ def require_mergeable(settings: Settings) -> None:
     """Refuses a policy file that this stack could not register, before any resource exists."""
     if settings.tailnet.policy_owner:
         declared(settings)
+
+
+def shielded_alone(settings: Settings) -> list[str]:
+    """Rules of the user's that let people reach the gateway: `--shields-up` alone closes it then.
+
+    Not refused: `autogroup:member` -> `*:*` is what most owners wrote, and shields hold whatever a policy allows.
+    """
+    if not (settings.tailnet.policy_owner and settings.tailnet.policy_file):
+        return []
+    users = own_file.read(settings.tailnet.policy_file)
+    ours = set(share(settings)["tagOwners"])
+    return [
+        f"tailnet.policy_file {users.written(name)}[{i}] lets {source} reach tag:gateway: no test of the policy closes "
+        + "the gateway to it, only `--shields-up` in the gateway itself does. To close it in the policy too, name "
+        + "what is meant instead of everything."
+        for name in ("acls", "grants")
+        for i, rule in enumerate(users.rows(name))
+        for source in reach.sources(rule)
+        if source not in ours and any(reach.opens(rule, source, f"{GATEWAY}:{port}") for port in ports.GATEWAY)
+    ]
 
 
 def _merged(users: OwnFile, ours: Policy) -> Policy:

@@ -1,6 +1,6 @@
 """What one rule of a policy lets through, as far as its own text says it.
 
-Owns: reading `acls` and `grants` for one source tag and one `tag:port`. Does not own: groups, host aliases and address
+Owns: reading `acls` and `grants` for one source and one `tag:port`. Does not own: groups, host aliases and address
 ranges, which only Tailscale can resolve. Pure.
 """
 
@@ -11,11 +11,11 @@ _EVERYBODY = ("*", "autogroup:tagged")
 
 
 def opens(rule: dict[str, Any], source: str, target: str) -> bool:
-    """Whether the rule lets the tag `source` reach `target` (`tag:home:22`) over TCP."""
+    """Whether the rule lets the tag, or who else it names, `source` reach `target` (`tag:home:22`) over TCP."""
     # The fields' older names are `users` and `ports`.
     fields = {key.lower(): value for key, value in rule.items()}
     host, _, port = target.rpartition(":")
-    if not _names(_list(fields.get("src", fields.get("users"))), source):
+    if not _names(sources(rule), source):
         return False
     targets = _list(fields.get("dst", fields.get("ports")))
     if "action" not in fields:
@@ -25,6 +25,12 @@ def opens(rule: dict[str, Any], source: str, target: str) -> bool:
         return False
     parts = (entry.rpartition(":") for entry in targets)
     return any(_names([name], host) and _has(ports, int(port)) for name, _, ports in parts)
+
+
+def sources(rule: dict[str, Any]) -> list[str]:
+    """Who the rule is for, as it names them."""
+    fields = {key.lower(): value for key, value in rule.items()}
+    return _list(fields.get("src", fields.get("users")))
 
 
 def _list(value: object) -> list[str]:

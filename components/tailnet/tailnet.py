@@ -12,7 +12,8 @@ import pulumi_tailscale as tailscale
 
 from components.settings import Lane, Settings
 from components.settings.tailnet import Join
-from components.tailnet.merge import declared
+from components.tailnet import before
+from components.tailnet.merge import declared, shielded_alone
 from components.tailnet.policy import CI, GATEWAY, HOME
 
 RENEW_GATEWAY_KEY: Final = "pulumi up --replace '**::tailnet-gateway-key'"
@@ -29,6 +30,8 @@ class Tailnet(pulumi.ComponentResource):
     gateway_key_expires: pulumi.Output[str] | None
     """When new instances of the gateway can't join any more, RFC 3339."""
     home_key: pulumi.Output[str | None]
+    policy_before: pulumi.Output[str] | None = None
+    """The tailnet's policy as the first update found it, HuJSON; None where another stack owns the policy."""
     ci: pulumi.Output[dict[str, str]] | None = None
     """`client_id` and `audience` for the workflow of pull requests; no secrets."""
 
@@ -80,15 +83,21 @@ class Tailnet(pulumi.ComponentResource):
         )
 
     def _policy(self) -> pulumi.Resource:
-        tailnet = self._settings.tailnet
+        tailnet, policy = self._settings.tailnet, declared(self._settings)
+        for line in shielded_alone(self._settings):
+            pulumi.log.warn(line, self)
+        kept = before.kept(f"{self._name}-policy-before", policy, opts=pulumi.ResourceOptions(parent=self))
+        self.policy_before = kept.output
         return tailscale.Acl(
             f"{self._name}-policy",
-            acl=json.dumps(declared(self._settings), indent=2, ensure_ascii=False),
+            acl=json.dumps(policy, indent=2, ensure_ascii=False),
             # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
             overwrite_existing_content=tailnet.overwrite_policy,
             # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
             reset_acl_on_destroy=tailnet.reset_policy_on_destroy,
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=not tailnet.reset_policy_on_destroy),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[kept], retain_on_delete=not tailnet.reset_policy_on_destroy
+            ),
         )
 
     def _key(

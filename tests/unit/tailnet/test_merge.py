@@ -240,3 +240,24 @@ def test_settings_of_the_policy_belong_to_its_owner(
 ) -> None:
     with pytest.raises(SettingsError, match=told):
         settings_of(tailnet=tailnet_settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (rules(allow("autogroup:member", "*:*")), "acls[0] lets autogroup:member reach tag:gateway"),
+        (rules(allow("bob@x.org", "tag:gateway:9000-9200")), "acls[0] lets bob@x.org reach"),
+        (rules(allow("autogroup:member", "*:22")), ""),
+        (rules(allow("autogroup:member", "autogroup:self:*")), ""),
+        (rules(grants='[{"src": ["group:ops"], "dst": ["*"], "ip": ["*"]}]'), "grants[0] lets group:ops reach"),
+    ],
+)
+def test_people_who_reach_the_gateway_but_for_its_shields_are_named(
+    settings_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str
+) -> None:
+    monkeypatch.setattr(own_file, "ROOT", tmp_path)
+    (tmp_path / "policy.hujson").write_text(text)
+    found = merge.shielded_alone(settings_of(tailnet={"policy_file": "policy.hujson"}))
+    assert bool(found) == bool(told)
+    assert all(told in line and "--shields-up" in line for line in found)
+    assert not merge.shielded_alone(settings_of()), "this stack's own policy lets nobody in"
