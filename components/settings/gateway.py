@@ -14,7 +14,7 @@ CADDY_MOST_MIB: Final = 4096
 """Cloud Run gives a container with one CPU no more."""
 WAIT_S: Final = 55
 """The default of `wait_s`: nginx (`proxy_read_timeout`), AWS' load balancer and others end a request after 60 s without
-a byte. Caddy's line has no order, so who comes again after `Retry-After` has lost no place in it."""
+a byte. Who comes again after `Retry-After` stands at the end of the line."""
 BURST_WAIT_S: Final = 120
 """The default with burst, whose start takes about 50 s, up to 90 (docs/decisions/15-burst-cold-start.md)."""
 _HOST: Final = r"(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:]+\])"
