@@ -4,7 +4,6 @@ Owns: the secret, its version, and the grant of its one reader. Does not own: th
 it. Secret Manager is also the place that Cloud Run mounts a plain file from without an image being built.
 """
 
-import base64
 from dataclasses import dataclass
 
 import pulumi
@@ -27,21 +26,24 @@ class MountedSecret:
 def mounted_secret(
     name: str,
     secret_id: str,
-    content: pulumi.Input[str] | bytes,
+    content: pulumi.Input[str],
     *,
     project: str,
     reader: pulumi.Input[str],
     parent: pulumi.Resource,
+    encoded: bool = False,
     once_replaced: str | None = None,
 ) -> MountedSecret:
-    """Keeps `content` for `reader` alone. `once_replaced` is the fate of an old version; Google's default: deleted."""
+    """Keeps `content` for `reader` alone; `encoded`: it is base64 of the bytes to keep.
+
+    `once_replaced` is the fate of an old version; Google's default: deleted.
+    """
     own = pulumi.ResourceOptions(parent=parent)
-    encoded = isinstance(content, bytes)
     secret = secretmanager.Secret(name, secret_id=secret_id, project=project, replication={"auto": {}}, opts=own)
     version = secretmanager.SecretVersion(
         f"{name}-version",
         secret=secret.id,
-        secret_data=pulumi.Output.secret(base64.b64encode(content).decode() if encoded else content),
+        secret_data=pulumi.Output.secret(content),
         is_secret_data_base64=encoded or None,
         deletion_policy=once_replaced,
         # A revision that still serves reads the version it pins, so the old one goes last.

@@ -1,9 +1,11 @@
-"""What tests of running programs share: waiting, and an event loop beside the test.
+"""What tests share: waiting, an event loop beside the test, and Caddy's configuration as a secret holds it.
 
 Owns: how long a condition is waited for. Does not own: ports (`lab.run.ports`), what runs.
 """
 
 import asyncio
+import base64
+import bz2
 import contextlib
 import threading
 import time
@@ -30,6 +32,16 @@ def happens(true: Callable[[], object], seconds: float | None = None) -> bool:
 def until(true: Callable[[], object], told: str = "", seconds: float | None = None) -> None:
     """Waits for a condition; `told`: what was not seen if it never comes true, where the call doesn't say it."""
     assert happens(true, seconds), f"it never happened: {told}"
+
+
+def packed(text: str) -> str:
+    """A text as `secretData` holds Caddy's configuration."""
+    return base64.b64encode(bz2.compress(text.encode())).decode()
+
+
+def unpacked(secret_data: str) -> str:
+    """Caddy's configuration in its secret's `secretData`."""
+    return bz2.decompress(base64.b64decode(secret_data)).decode()
 
 
 @contextlib.contextmanager

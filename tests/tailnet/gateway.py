@@ -4,6 +4,7 @@ Owns: starting and ending them, what is added to their environment, what a calle
 declared; `ADDED` is all that differs.
 """
 
+import bz2
 import contextlib
 import json
 import os
@@ -99,16 +100,20 @@ class Gateway:
 
     def secret(self, text: str) -> None:
         """Another text than the stack's in the auth key's file."""
-        self._file("tailscale", tunnel.KEY_FOLDER, tunnel.KEY_FILE, lambda _: text)
+        self._file("tailscale", tunnel.KEY_FOLDER, tunnel.KEY_FILE, lambda _: text.encode())
 
     def caddy_text(self, old: str, new: str) -> None:
         """Another word in Caddy's configuration."""
-        self._file("caddy", CONFIG_FOLDER, CONFIG_FILE, lambda text: text.replace(old, new))
 
-    def _file(self, name: str, folder: str, file: str, edit: Callable[[str], str]) -> None:
+        def edit(held: bytes) -> bytes:
+            return bz2.compress(bz2.decompress(held).replace(old.encode(), new.encode()))
+
+        self._file("caddy", CONFIG_FOLDER, CONFIG_FILE, edit)
+
+    def _file(self, name: str, folder: str, file: str, edit: Callable[[bytes], bytes]) -> None:
         mounts = self.containers[name].mounts
         [mount] = [mount for mount in mounts if mount.path == folder]
-        edited = edit(mount.files[file].decode()).encode()
+        edited = edit(mount.files[file])
         assert edited != mount.files[file], "nothing was planted"
         planted = replace(mount, files={**mount.files, file: edited})
         self.change(name, mounts=tuple(planted if each is mount else each for each in mounts))

@@ -44,11 +44,11 @@ def daemon_can_t_be_ended(gateway: Gateway) -> None:
 
 
 def no_delay(gateway: Gateway) -> None:
-    gateway.caddy_text('"shutdown_delay": "6s", "grace_period": "2s"', '"grace_period": "8s"')
+    gateway.caddy_text('"shutdown_delay":"6s","grace_period":"2s"', '"grace_period":"8s"')
 
 
 def nobody_waits(gateway: Gateway) -> None:
-    gateway.caddy_text('"try_duration": "55s"', '"try_duration": "0s"')
+    gateway.caddy_text('"try_duration":"55s"', '"try_duration":"0s"')
 
 
 MISTAKES: list[tuple[Plant, Check, str]] = [

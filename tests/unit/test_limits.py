@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from lab.read.stack import ROOT, Stack
+from tests.kit import packed, unpacked
 
 Render = Callable[..., Stack]
 Plant = Callable[[Stack, str, str, Any], Stack]
@@ -35,7 +36,7 @@ def check_cloud_run(stack: Stack) -> None:
 
 def check_caddy(stack: Stack) -> None:
     """Headers come in 10 s; bodies and answers take what they take."""
-    config = json.loads(one(stack, "gateway-caddy-config-version")["secretData"])
+    config = json.loads(unpacked(one(stack, "gateway-caddy-config-version")["secretData"]))
     api = config["apps"]["http"]["servers"]["api"]
     assert not {"read_timeout", "write_timeout"} & api.keys()
     assert api["read_idle_timeout"] == -1
@@ -135,8 +136,9 @@ def test_one_hop_that_doesn_t_is_seen(
 )
 def test_a_limit_in_caddy_is_seen(stack_of: Render, planted: Plant, right: str, wrong: str) -> None:
     stack = stack_of(services=SERVICES)
-    text = one(stack, "gateway-caddy-config-version")["secretData"]
+    text = unpacked(one(stack, "gateway-caddy-config-version")["secretData"])
     assert right in text
-    broken = planted(stack, "gateway-caddy-config-version", "inputs.secretData", text.replace(right, wrong, 1))
+    wrong_text = packed(text.replace(right, wrong, 1))
+    broken = planted(stack, "gateway-caddy-config-version", "inputs.secretData", wrong_text)
     with pytest.raises(AssertionError):
         check_caddy(broken)

@@ -130,7 +130,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "other command": (
         in_container("caddy", commands=["sh"]),
-        r"gateway/caddy: the lab runs caddy of docker\.io/library/caddy:\S+, not \['sh'\]",
+        r"gateway/caddy: the lab runs /bin/sh of docker\.io/library/caddy:\S+, not \['sh'\]",
     ),
     "other command at home": (
         in_vllm(lambda values: values.update(command=["python", "-m", "vllm"])),
@@ -182,8 +182,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "pilotlight-dev-gateway-key-demo has no version 2",
     ),
     "secret over 64 KiB": (
-        lambda stack: one(stack, "gateway-caddy-config-version").inputs.update(secretData="ä" * 32769),
-        "caddy-config has 65538 bytes; Secret Manager takes 64 KiB",
+        lambda stack: one(stack, "gateway-console-version").inputs.update(secretData="ä" * 32769),
+        "console has 65538 bytes; Secret Manager takes 64 KiB",
     ),
     "bytes over 64 KiB": (
         in_config_version(base64.b64encode(bytes(65537)).decode()),
@@ -305,7 +305,8 @@ def test_plan_is_the_declaration(recorded: Stack) -> None:
     assert found.gateway.start_limit_s == 60.0
     caddy, tailscale, pilot = found.gateway.containers
     assert caddy.env["CLIENT_KEY_DEMO"] == recorded.outputs["api_keys"]["demo"]
-    assert json.loads(caddy.mounts[0].files["caddy.json"])["admin"]["config"] == {"persist": False}
+    assert list(caddy.mounts[0].files) == ["caddy.json.bz2"]
+    assert json.loads(caddy.mounts[0].texts[0])["admin"]["config"] == {"persist": False}
     assert (pilot.name, pilot.env["HOME_DIAL"], pilot.env["BURST_URL"]) == ("pilot", "home:80", "")
     assert tailscale.mounts[0].files == {"auth-key": b"tskey-auth-test"}, "the newline of the computed key is gone"
     assert found.tailnet.auth_key == "tskey-auth-test"

@@ -17,6 +17,7 @@ from components.vm import boot as at_boot
 from components.vm import group
 from lab.read.cloud import VM_ADDRESS
 from lab.read.stack import Resource, Stack
+from tests.kit import unpacked
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]
@@ -98,7 +99,7 @@ def test_the_gateway_sees_one_internal_address(three: Stack) -> None:
     rule = named(three, "vm-group-rule").inputs
     assert rule["ipAddress"] == VM_ADDRESS == named(three, "vm-group-address").outputs["address"]
     assert rule["ports"] == ["9931"]
-    assert f"{VM_ADDRESS}:9931" in named(three, "gateway-caddy-config-version").inputs["secretData"]
+    assert f"{VM_ADDRESS}:9931" in unpacked(named(three, "gateway-caddy-config-version").inputs["secretData"])
 
 
 def test_a_change_to_a_group_takes_no_name_that_is_still_in_use(stack_of: Render, three: Stack) -> None:
