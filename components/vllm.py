@@ -68,6 +68,7 @@ def arguments(
     weights: str,
     served_name: str,
     gpu_memory_utilization: float,
+    kv_cache_bytes: int | None,
     max_requests: int,
     drain_s: int,
     own: Sequence[str],
@@ -75,7 +76,13 @@ def arguments(
     """The arguments after `vllm serve`, in order; `own` are the model's, last, for vLLM takes the last of two.
 
     `max_requests` is what the gateway sends at most at a time, `drain_s` the longest time a request may run.
+    `kv_cache_bytes` None: nobody else is on the card, so vLLM may measure what its share leaves.
     """
+    # engine/arg_utils.py, CacheConfig. Else vLLM takes for its own all that vanishes from the card while it loads and
+    # warms up (v1/worker/gpu_worker.py, determine_available_memory; utils/mem_utils.py, memory_profiling), and ends if
+    # something else gives memory back meanwhile. The share is then still asked of the card, once, before it loads
+    # (v1/worker/utils.py, request_memory): it is free whatever the others have, as long as each keeps to its own.
+    cache = () if kv_cache_bytes is None else ("--kv-cache-memory-bytes", str(kv_cache_bytes))
     return [
         # The model is positional in `vllm serve`; `--model` is deprecated there (entrypoints/cli/serve.py).
         weights,
@@ -86,6 +93,7 @@ def arguments(
         "--served-model-name", served_name,
         # engine/arg_utils.py, CacheConfig: share of the whole card for this process; time slices limit no memory.
         "--gpu-memory-utilization", str(gpu_memory_utilization),
+        *cache,
         # engine/arg_utils.py, SchedulerConfig: no more than is ever sent, so graphs and buffers aren't sized for 256.
         "--max-num-seqs", str(max_requests),
         # engine/arg_utils.py, ModelConfig.allowed_media_domains: else callers make the home machine fetch any URL.

@@ -58,6 +58,7 @@ def arguments(settings: Settings) -> list[str]:
             weights=folder(settings),
             served_name=settings.contract.model.name,
             gpu_memory_utilization=burst.gpu_memory_utilization,
+            kv_cache_bytes=None,
             max_requests=burst.max_requests,
             drain_s=SHUTDOWN_S,
             own=vllm.model(settings.contract, revision=False),

@@ -47,6 +47,7 @@ def _vllm(service: Service, settings: Settings, drain_s: int) -> dict[str, Any]:
             weights=service.weights,
             served_name=service.model,
             gpu_memory_utilization=utilization(service, settings),
+            kv_cache_bytes=service.kv_cache_bytes if service.slices else None,
             max_requests=service.max_requests,
             drain_s=drain_s,
             own=service.args,

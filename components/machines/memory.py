@@ -73,6 +73,11 @@ def vllm_gib(model: Model, tokens: int) -> float:
     return model.weights_bytes / GIB + cache_gib(model, tokens) + VLLM_WORK_GIB
 
 
+def vllm_cache_bytes(share_mib: int, weights_bytes: int) -> int:
+    """Keys and values that a share of a card holds beside weights and work, bytes; below 0 where it has no room."""
+    return int(share_mib * 2**20 - weights_bytes - VLLM_WORK_GIB * GIB)
+
+
 def vllm_share_gib(model: Model, context_tokens: int) -> float:
     """What vLLM gets of a card where nobody says otherwise: it holds one whole context at least."""
     usual = model.weights_bytes / GIB + VLLM_CACHE_GIB + VLLM_WORK_GIB

@@ -11,7 +11,7 @@ from math import ceil
 from typing import Final
 
 from components import vllm
-from components.machines.memory import vllm_share_gib
+from components.machines.memory import vllm_cache_bytes, vllm_share_gib
 from components.paths import ANSWERS, RESPONSES, ROOT
 from components.settings.presets import PRESETS, Preset
 from components.settings.section import Lane, mib
@@ -35,6 +35,8 @@ class Service:
     env: Mapping[str, str]
     model: str
     weights: str
+    weights_bytes: int
+    """vLLM's; 0: not known."""
     paths: tuple[str, ...]
     slices: int
     gpu_memory_mib: int
@@ -48,6 +50,11 @@ class Service:
     def completes(self) -> bool:
         """Whether it answers completions with the model that every lane has."""
         return ROOT in self.paths
+
+    @property
+    def kv_cache_bytes(self) -> int:
+        """What its share of the card leaves vLLM for keys and values."""
+        return vllm_cache_bytes(self.gpu_memory_mib, self.weights_bytes)
 
     @property
     def is_vllm(self) -> bool:
@@ -100,6 +107,7 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         env={**preset.env, **(vllm.environment(contract) if serves else {}), **(entry.env or {})},
         model=model,
         weights=contract.model.weights if serves else entry.weights or preset.weights or model,
+        weights_bytes=_weights_bytes(entry, preset, contract.model.weights_bytes if serves else 0),
         paths=paths,
         slices=slices,
         gpu_memory_mib=mib(memory) if memory else 0,
@@ -109,6 +117,11 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         health=entry.health or preset.health,
         uid=(2000 if is_vllm and not entry.preset else preset.uid) if entry.uid is None else entry.uid,
     )
+
+
+def _weights_bytes(entry: ServiceSettings, preset: Preset, of_the_model: int) -> int:
+    """Other weights than the preset's have another size."""
+    return of_the_model or entry.weights_bytes or (0 if entry.weights or entry.model else preset.weights_bytes)
 
 
 def utilization(service: Service, settings: Settings) -> float:

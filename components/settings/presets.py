@@ -31,6 +31,8 @@ class Preset:
     model: str | None = None
     """Name clients send; None: that of `model`."""
     weights: str | None = None
+    weights_bytes: int = 0
+    """vLLM's weight files together; 0: not known, or not vLLM's."""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -47,13 +49,15 @@ MODEL: Final = "model"
 PRESETS: Final[Mapping[str, Preset]] = {
     MODEL: _vllm(("/v1",), "", "", (), cache_gib=40),
     # `--runner pooling` as in vLLM's docs (models/pooling_models), listed by its parser at 0.29.0; /v1/embeddings in
-    # entrypoints/pooling/embed/api_router.py. 1.2 GB of weights, 0.5 GiB of cache for 4,096 tokens.
+    # entrypoints/pooling/embed/api_router.py. Weights: 595,776,512 parameters of 16 bits with a header, rounded up. A
+    # token takes 112 KiB of cache (28 layers, 8 heads of 128): 0.89 GiB hold two inputs of 4,096.
     "embeddings": _vllm(
         ("/v1/embeddings",),
         "Qwen/Qwen3-Embedding-0.6B",
-        "3GiB",
+        "3584MiB",
         ("--runner", "pooling", *vllm.context(4096)),
         model="Qwen/Qwen3-Embedding-0.6B",
+        weights_bytes=1_200_000_000,
         cache_gib=10,
     ),
     # Kokoro-FastAPI: port, /v1/audio/speech, model name and tags in its README and CHANGELOG (CUDA 12.6, cards up to

@@ -8,8 +8,9 @@ from collections import Counter
 from typing import Final
 
 from components import vllm
+from components.machines.memory import GIB, VLLM_WORK_GIB
 from components.paths import ROOT
-from components.settings.declared_services import RESERVE_MIB, declared, memory_line, shown
+from components.settings.declared_services import RESERVE_MIB, Service, declared, memory_line, shown
 from components.settings.presets import PRESETS
 from components.settings.section import EXACT_IMAGE, Lane, mib, problem
 from components.settings.stack import Settings
@@ -73,6 +74,11 @@ def _programs(settings: Settings) -> list[str]:
             found.append(
                 problem(f"{field}.weights", "for vLLM's image only", "nothing would read it",
                         "say it in `args` or `env` as the image wants it")
+            )  # fmt: skip
+        if entry.weights_bytes and (service.completes or not service.is_vllm):
+            found.append(
+                problem(f"{field}.weights_bytes", f"for vLLM's image on another path than {ROOT} only",
+                        "nothing would read it", "leave it out; the model of every lane has `model.weights_bytes`")
             )  # fmt: skip
     return found
 
@@ -155,6 +161,8 @@ def _gpu(settings: Settings) -> list[str]:
                 problem(field, "set for a service with a slice", "slices don't limit memory: it would take what "
                         + "the others were promised", "say what it needs, like 4GiB, or set `slices: 0`")
             )  # fmt: skip
+        if service.is_vllm and service.slices and not service.completes:
+            found += _cache(number, service)
         if not service.slices and service.gpu_memory_mib:
             found.append(
                 problem(field, "unset for a service without a slice", "memory would be kept for a program that never "
@@ -174,6 +182,24 @@ def _gpu(settings: Settings) -> list[str]:
                     f"lower a `gpu_memory`, or remove a service; {shown(RESERVE_MIB)} stays for driver and display")
         )  # fmt: skip
     return found
+
+
+def _cache(number: int, service: Service) -> list[str]:
+    """vLLM would measure what is left for its cache, and charge itself for all that starts beside it meanwhile."""
+    if not service.weights_bytes:
+        return [
+            problem(f"services.{number}.weights_bytes", "set for vLLM's image with weights of your own", "its part of "
+                    + f"{shown(service.gpu_memory_mib)} for the cache could not be told, and two services that start "
+                    + "together would take what is the other's", "add up the sizes of the .safetensors files in "
+                    + f"the repository {service.weights}")
+        ]  # fmt: skip
+    if service.gpu_memory_mib and service.kv_cache_bytes <= 0:
+        return [
+            problem(f"services.{number}.gpu_memory", f"above weights of {service.weights_bytes / GIB:.1f} GiB + "
+                    + f"{VLLM_WORK_GIB:g} of work, is {shown(service.gpu_memory_mib)}", "vLLM would not start",
+                    "raise it by what the cache takes")
+        ]  # fmt: skip
+    return []
 
 
 def _twice(items: list[str]) -> list[str]:

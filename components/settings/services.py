@@ -74,6 +74,12 @@ class ServiceSettings(Section):
         pattern=REPOSITORY,
         description="vLLM only: Hugging Face repository of the weights (left out: `model`).",
     )
+    weights_bytes: int | None = Field(
+        default=None,
+        gt=0,
+        description="vLLM only: size of the weight files together, bytes. What `gpu_memory` leaves beside them and "
+        + "1.5 GiB of work is the cache.",
+    )
     paths: tuple[Annotated[str, AfterValidator(_service_path)], ...] | None = Field(
         default=None,
         description="URL paths that it answers, with all below them; the longest wins. `/v1` itself means completions.",

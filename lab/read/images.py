@@ -171,6 +171,7 @@ PROGRAMS: Final = (
             "--served-model-name": Argument(1, "served name", "--alias", "--alias"),
             "--max-model-len": Argument(1, "context, tokens", "--ctx-size", "--ctx-size"),
             "--gpu-memory-utilization": Argument(1, "no GPU here"),
+            "--kv-cache-memory-bytes": Argument(1, "no GPU here"),
             "--max-num-seqs": Argument(1, "slots", "--parallel", "--parallel"),
             "--revision": Argument(1, _SMALL),
             "--chat-template": _REPLACED,

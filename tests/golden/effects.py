@@ -125,6 +125,13 @@ _WEIGHTS: Final[Patch] = {
     "model.weights_bytes": 8_000_000_000,
 }
 """A repository is told with its commit and its size."""
+_EMBEDS: Final = {
+    "name": "embed",
+    "preset": "embeddings",
+    "weights": "Qwen/Other",
+    "weights_bytes": 1_500_000_000,
+}
+"""The same of a service."""
 _GGUF: Final = {"url": "https://weights.example/other.gguf", "sha256": "0" * 64, "bytes": 4_000_000_000}
 _SHAPE: Final = {
     "layers": 36,
@@ -197,7 +204,8 @@ OTHER: Final[Mapping[str, Patch]] = {
     "services[].args": {"services.1.args": ["--quiet"]},
     "services[].env": {"services.1.env": {"QUIET": "1"}},
     "services[].model": {"services.1.model": "other"},
-    "services[].weights": {"services.2": {"name": "embed", "preset": "embeddings", "weights": "Qwen/Other"}},
+    "services[].weights": {"services.2": _EMBEDS},
+    "services[].weights_bytes": {"services.2": _EMBEDS},
     "services[].paths": {"services.1.paths": ["/v1/audio"]},
     "services[].slices": {"services.1.slices": 0, "services.1.gpu_memory": None},
     "services[].gpu_memory": {"services.0.gpu_memory": "13GiB"},

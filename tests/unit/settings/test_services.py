@@ -56,13 +56,16 @@ def test_an_entry_says_what_its_preset_doesn_t(settings_of: Make) -> None:
 
 
 def test_another_vllm_model_needs_an_image_and_a_name_only(settings_of: Make) -> None:
-    entry = own(image="docker.io/vllm/vllm-openai:v0.29.0-cu129", model="org/embedder", gpu_memory="6GiB")
+    entry = own(
+        image="docker.io/vllm/vllm-openai:v0.29.0-cu129", model="org/embedder", gpu_memory="6GiB", weights_bytes=2**31
+    )
     settings = settings_of(services=[LLM, {**entry, "args": ["--runner", "pooling"]}])
     found = values(declared(settings)[1], settings)
     assert found["command"] == ["vllm", "serve"]
     assert found["args"][0] == "org/embedder"
     assert found["args"][-2:] == ["--runner", "pooling"]
     assert found["args"][found["args"].index("--gpu-memory-utilization") + 1] == "0.25"
+    assert found["args"][found["args"].index("--kv-cache-memory-bytes") + 1] == str(6 * 2**30 - 2**31 - 3 * 2**29)
     assert found["user"] == {"uid": 2000}
 
 
@@ -270,8 +273,8 @@ def test_each_refusal_comes_from_its_rule(
 def test_all_presets_fit_the_card_together_and_the_sum_is_shown(settings_of: Make) -> None:
     settings = settings_of(services=[{"name": name, "preset": name} for name in PRESETS])
     line = declared_services.memory_line(settings)
-    shares = [int(share) for share in re.findall(r"(\d+) GiB(?= [+=r])", line)]
-    assert line.endswith(f"= {sum(shares)} GiB of 24 GiB, {24 - sum(shares)} GiB free")
+    shares = [float(share) for share in re.findall(r"([\d.]+) GiB(?= [+r])", line)]
+    assert line.endswith(f"= {sum(shares):g} GiB of 24 GiB, {24 - sum(shares):g} GiB free")
     assert len(shares) == len(PRESETS) + 1
 
 
@@ -295,6 +298,26 @@ def test_vllm_s_share_of_the_card_is_its_memory_and_never_more(settings_of: Make
 def test_a_bigger_card_makes_the_share_smaller(settings_of: Make) -> None:
     settings = settings_of(home={"gpu_memory": "48GiB"})
     assert declared_services.utilization(declared(settings)[0], settings) == 0.25
+
+
+def test_each_vllm_on_the_card_is_told_its_cache_and_measures_nothing(settings_of: Make) -> None:
+    services = [{**LLM, "gpu_memory": "12GiB"}, {"name": "embed", "preset": "embeddings"}]
+    settings = settings_of(services=services)
+    told = [values(service, settings)["args"] for service in declared(settings)]
+    caches = [int(args[args.index("--kv-cache-memory-bytes") + 1]) for args in told]
+    work = 3 * 2**29
+    weights = [settings.contract.model.weights_bytes, PRESETS["embeddings"].weights_bytes]
+    assert [cache + weight + work for cache, weight in zip(caches, weights, strict=True)] == [12 * 2**30, 7 * 2**29]
+    # Two inputs of 4,096 tokens, which vLLM would else refuse to start with.
+    assert caches[1] >= 2 * 4096 * 2 * 28 * 8 * 128 * 2
+
+
+def test_a_preset_with_other_weights_has_another_size(settings_of: Make) -> None:
+    other = {"name": "embed", "preset": "embeddings", "weights": "org/other", "gpu_memory": "4GiB"}
+    with pytest.raises(SettingsError, match=r"services\.1\.weights_bytes: .*repository org/other"):
+        settings_of(services=[LLM, other])
+    [_, service] = declared(settings_of(services=[LLM, {**other, "weights_bytes": 2**30}]))
+    assert service.kv_cache_bytes == 3 * 2**29
 
 
 # --- vLLM's flags -----------------------------------------------------------------------------------------------------
