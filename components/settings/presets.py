@@ -91,6 +91,9 @@ PRESETS: Final[Mapping[str, Preset]] = {
         port=8080,
         health="/readyz",
         env={
+            # Its own default is the list on the main branch. The list of this version still names files there, and
+            # programs by a moving tag.
+            "LOCALAI_GALLERIES": '[{"name":"localai","url":"github:mudler/LocalAI/gallery/index.yaml@v4.8.2"}]',
             "LOCALAI_MODELS_PATH": f"{CACHE}/models",
             "LOCALAI_BACKENDS_PATH": f"{CACHE}/backends",
             "LOCALAI_CONFIG_DIR": f"{CACHE}/configuration",
