@@ -2,7 +2,7 @@
 
 One stack because its parts name each other: the gateway's configuration holds the VM's address, the home machine's
 auth key comes from the same tailnet policy that lets the gateway in, and the keys are handed to both ends. Split, each
-would be exported, stored and drift. It reads in the order data flows: keys and network, lanes, gateway, outputs.
+would be exported, stored and drift. It reads in the order data flows: keys and network, lanes, gateway, home, outputs.
 """
 
 import pulumi
@@ -33,8 +33,6 @@ if Lane.VM in settings.lanes:
     vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
 if Lane.HOME in settings.lanes:
     tailnet = Tailnet("tailnet", settings)
-    if settings.home.owner and settings.kubeconfig:
-        Home("home", settings, kubeconfig=pulumi.Output.secret(settings.kubeconfig.get_secret_value()))
 burst = Burst("burst", settings, opts=after_apis) if Lane.BURST in settings.lanes else None
 
 gateway = Gateway(
@@ -47,6 +45,9 @@ gateway = Gateway(
     burst=burst,
     opts=after_apis,
 )
+if tailnet and settings.home.owner and settings.kubeconfig:
+    kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
+    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url)
 if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 

@@ -43,8 +43,10 @@ def chart_digest(chart: Path) -> str:
 class Home(pulumi.ComponentResource):
     """What runs on the GPU server at home.
 
-    A home that is switched off doesn't stop the rest of the stack: checks of the cluster are skipped with a warning,
-    and no rollout is awaited. Whether home answers is the gateway's to see, every second, not a deployment's.
+    A home that is switched off doesn't stop the rest of the stack. What is there already is left as it is, with a
+    warning, and no rollout is awaited. A new or removed service fails, after the whole cloud has changed: home waits
+    for the gateway. It doesn't depend on it, or `destroy` would keep the gateway as long as it can't remove home.
+    Whether home answers is the gateway's to see, every second, not a deployment's.
     """
 
     namespace: pulumi.Output[str]
@@ -58,6 +60,7 @@ class Home(pulumi.ComponentResource):
         settings: Settings,
         *,
         kubeconfig: pulumi.Input[str],
+        after: pulumi.Output[Any],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:home:Home", name, None, opts)
@@ -65,10 +68,10 @@ class Home(pulumi.ComponentResource):
 
         provider = k8s.Provider(
             f"{name}-provider",
-            kubeconfig=pulumi.Output.secret(kubeconfig),
+            kubeconfig=pulumi.Output.secret(_after(after, pulumi.Output.from_input(kubeconfig))),
             # Home may be off: its resources are then left as they are, and preview passes (not with helm.v4.Chart).
-            # Not delete_unreachable: the state is the only record of what still runs there. For a machine that is gone
-            # for good, PULUMI_K8S_DELETE_UNREACHABLE=true is the way out.
+            # Not delete_unreachable: a refresh would forget what still runs there. For a machine that is gone for
+            # good, PULUMI_K8S_DELETE_UNREACHABLE=true is the way out.
             skip_update_unreachable=True,
             # The kubeconfig's address and certificates change, the cluster doesn't: without a fixed identity Pulumi may
             # take it for another one and replace every service.
@@ -97,7 +100,7 @@ class Home(pulumi.ComponentResource):
             f"{name}-time-slicing",
             metadata=k8s.meta.v1.ObjectMetaArgs(name="gpu-time-slicing", namespace=home.namespace),
             data={CONFIG_NAME: slicing},
-            opts=self._child(provider, namespace),
+            opts=self._inside(provider, namespace),
         )
         device_plugin = self._release(
             f"{name}-device-plugin",
@@ -107,7 +110,7 @@ class Home(pulumi.ComponentResource):
             version=PLUGIN_VERSION,
             repository=PLUGIN_REPOSITORY,
             values=device_plugin_values("gpu-time-slicing", slicing),
-            opts=self._child(provider, config),
+            opts=self._inside(provider, namespace, config),
         )
 
         digest = chart_digest(_ROOT / SERVICE_CHART)
@@ -119,7 +122,7 @@ class Home(pulumi.ComponentResource):
                 chart=SERVICE_CHART,
                 description=f"charts/ai-service sha256:{digest}",
                 values=values(service, settings),
-                opts=self._child(provider, device_plugin),
+                opts=self._inside(provider, namespace, device_plugin),
             )
             for service in declared(settings)
         }
@@ -130,6 +133,15 @@ class Home(pulumi.ComponentResource):
 
     def _child(self, provider: k8s.Provider, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         return pulumi.ResourceOptions(parent=self, provider=provider, depends_on=list(after))
+
+    def _inside(
+        self, provider: k8s.Provider, namespace: k8s.core.v1.Namespace, *after: pulumi.Resource
+    ) -> pulumi.ResourceOptions:
+        """What goes with the namespace. Uninstalled one by one, NFD's clean-up job held `destroy` up for 11 minutes,
+        past Helm's time-out, and Pulumi removes no release of an unreachable cluster from its state."""
+        return pulumi.ResourceOptions(
+            parent=self, provider=provider, depends_on=[namespace, *after], deleted_with=namespace
+        )
 
     def _release(
         self,
@@ -162,3 +174,12 @@ class Home(pulumi.ComponentResource):
             timeout=_HELM_TIMEOUT_S,
             opts=opts,
         )
+
+
+def _after(before: pulumi.Output[Any], text: pulumi.Output[str]) -> pulumi.Output[str]:
+    """The text, as soon as `before` is there; that it waited is no dependency."""
+
+    async def wait() -> None:
+        await before.future()
+
+    return pulumi.Output.from_input(wait()).apply(lambda _: text)

@@ -30,6 +30,7 @@ SIGNATURE: Final = "4dabf18193072939515e22adb298388d"
 SECRET: Final = "1b47061264138c4ac30d75fd1eb44270"
 OUTPUT: Final = "d0e6a833031e9bbcd3f4e8bde6ca49a4"
 UNKNOWN: Final = "04da6b54-80e4-46f7-96ec-b56ff0331ba9"
+UNREACHABLE: Final = "configured Kubernetes cluster is unreachable"
 
 Properties = dict[str, Any]
 Outputs = Mapping[str, Mapping[str, Any]]
@@ -94,6 +95,9 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         self.deleted: list[str] = []
         self.changes: list[tuple[str, str]] = []
         """(operation, resource's name), in order."""
+        self.unreachable = ""
+        """Start of the type tokens whose cluster is off. It answers then as pulumi-kubernetes 4.33 with
+        `skipUpdateUnreachable` (provider/pkg/provider/provider.go): what is there stays, the rest fails."""
         self._made: Counter[str] = Counter()
 
     def _computed(self, token: str, given: Properties, **names: str) -> Properties:
@@ -115,6 +119,9 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
             computed = cast(Properties, _map_leaves(computed, lambda _: UNKNOWN))
         return _merge(computed, given)
 
+    def _away(self, urn: str) -> bool:
+        return bool(self.unreachable) and _token(urn).startswith(self.unreachable)
+
     def _note(self, operation: str, urn: str) -> None:
         self.changes.append((operation, urn.rsplit("::", 1)[-1]))
 
@@ -130,6 +137,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         )
 
     def Check(self, request: Any, context: Any) -> Any:
+        if self._away(request.urn):
+            return provider_pb2.CheckResponse(inputs=request.olds)
         return provider_pb2.CheckResponse(inputs=request.news)
 
     def Diff(self, request: Any, context: Any) -> Any:
@@ -146,6 +155,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return self.Diff(request, context)
 
     def Create(self, request: Any, context: Any) -> Any:
+        if self._away(request.urn) and not request.preview:
+            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
         if not request.preview:
             self._made[request.urn] += 1
             self._note("create", request.urn)
@@ -169,6 +180,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.UpdateResponse(properties=_to_struct(state))
 
     def Delete(self, request: Any, context: Any) -> Any:
+        if self._away(request.urn):
+            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
         self.deleted.append(_token(request.urn))
         self._note("delete", request.urn)
         return empty_pb2.Empty()

@@ -16,6 +16,7 @@ import yaml
 from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Stack, render
+from tests.engine.anyprovider import UNREACHABLE
 from tests.engine.pulumi_cli import (
     PROJECT,
     REGION,
@@ -47,6 +48,15 @@ KUBECONFIG: Final = yaml.safe_dump(
         "current-context": "home",
     }
 )
+MODEL: Final = {"name": "vllm", "preset": "model"}
+EARS: Final[dict[str, Any]] = {
+    "name": "ears",
+    "image": "registry.example/ears:1.2.3",
+    "model": "ears",
+    "paths": ["/v1/audio/transcriptions"],
+    "slices": 0,
+}
+SPEECH: Final = {"name": "speech", "preset": "tts"}
 SMALL: Final = {"pilotlight:lanes": ["vm"]}
 REFUSED: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
     "misspelt key": ({"pilotlight:gatway": {}}, ["gatway: is no setting", "did you mean `gateway`?"]),
@@ -253,6 +263,57 @@ def test_a_federated_gateway_joins_without_a_secret(factory: Factory) -> None:
     assert not [name for name in up if "auth-key" in name or name == "tailnet-gateway-key"]
 
 
+@pytest.fixture
+def home_off(factory: Factory) -> Generator[Engine]:
+    stack = factory.stack(f"off-{len(list(factory.folder.glob('tree-off-*')))}")
+    stack.write_config({"pilotlight:lanes": ["home", "vm"], "pilotlight:services": [MODEL, EARS]})
+    stack.run("config", "set", "--secret", "kubeconfig", text=KUBECONFIG)
+    stack.up()
+    stack.provider.changes.clear()
+    stack.provider.unreachable = "kubernetes:"
+    yield stack
+    stack.provider.unreachable = ""
+
+
+@pytest.mark.parametrize("services", [[MODEL, EARS, SPEECH], [MODEL]], ids=["a new service", "a removed service"])
+def test_with_home_off_the_cloud_changes_first_and_home_fails_aloud(home_off: Engine, services: list[Any]) -> None:
+    home_off.write_config({"pilotlight:services": services, "pilotlight:vm": {"disk_gib": 30}})
+    done = home_off.run("up", "--yes", "--skip-preview", "--continue-on-error", refused=True)
+    assert UNREACHABLE in done.everything
+    assert {("update", "gateway-service"), ("update", "vm-group-manager")} <= set(home_off.provider.changes)
+    steps = home_off.read("preview", "--json")["steps"]
+    left = {step["urn"].rsplit("::", 1)[-1] for step in steps if step["op"] != "same"}
+    assert {name for name in left if not name.startswith("home")} == set()
+
+
+def test_with_home_off_a_changed_service_waits_and_the_cloud_does_not(home_off: Engine) -> None:
+    home_off.write_config(
+        {"pilotlight:services": [MODEL, {**EARS, "env": {"A": "1"}}], "pilotlight:model": {"name": "new"}}
+    )
+    home_off.up()
+    assert ("update", "gateway-service") in home_off.provider.changes
+    assert not [change for change in home_off.provider.changes if change[1].startswith("home-")]
+
+
+def test_with_home_off_destroy_ends_all_that_costs_money(home_off: Engine) -> None:
+    done = home_off.run("destroy", "--yes", "--skip-preview", "--continue-on-error", refused=True)
+    assert UNREACHABLE in done.everything
+    left = {resource["type"] for resource in home_off.resources()}
+    assert not [token for token in left if token.startswith("gcp:")]
+    assert "kubernetes:core/v1:Namespace" in left
+
+
+def test_destroy_takes_home_s_namespace_and_uninstalls_nothing(factory: Factory) -> None:
+    stack = factory.stack("going")
+    stack.write_config({"pilotlight:lanes": ["home", "vm"]})
+    stack.run("config", "set", "--secret", "kubeconfig", text=KUBECONFIG)
+    stack.up()
+    before = len(stack.provider.deleted)
+    stack.run("destroy", "--yes", "--skip-preview")
+    home = sorted(token for token in stack.provider.deleted[before:] if token.startswith("kubernetes:"))
+    assert home == ["kubernetes:core/v1:Namespace", "kubernetes:helm.cattle.io/v1:HelmChartConfig"]
+
+
 def test_destroy_empties_the_stack_and_keeps_the_tailnets_policy(dev: Engine, joined: Snapshot) -> None:
     assert "tailscale:index/acl:Acl" in types(joined.resources)
     dev.run("destroy", "--yes", "--skip-preview")
@@ -260,7 +321,7 @@ def test_destroy_empties_the_stack_and_keeps_the_tailnets_policy(dev: Engine, jo
     deleted = set(dev.provider.deleted)
     # Without a policy, a tailnet lets everything reach everything.
     assert "tailscale:index/acl:Acl" not in deleted
-    assert {"gcp:cloudrunv2/service:Service", "kubernetes:helm.sh/v3:Release"} <= deleted
+    assert {"gcp:cloudrunv2/service:Service", "kubernetes:core/v1:Namespace"} <= deleted
 
 
 def test_a_stack_with_the_vm_alone(factory: Factory) -> None:

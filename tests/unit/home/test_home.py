@@ -72,6 +72,7 @@ def run(
     preview: bool,
     kubeconfig: Callable[[], pulumi.Input[str]] = lambda: "kubeconfig: text",
     opts: Callable[[], pulumi.ResourceOptions | None] = lambda: None,
+    after: Callable[[], pulumi.Output[Any]] = lambda: pulumi.Output.from_input("https://gateway.test"),
     check: Callable[[Home], object] = lambda _: None,
     **changes: Any,
 ) -> dict[str, Registered]:
@@ -81,7 +82,7 @@ def run(
 
     @pulumi.runtime.test  # pyright: ignore[reportUnknownMemberType]
     def program() -> object:
-        return check(Home("home", settings_of(**changes), kubeconfig=kubeconfig(), opts=opts()))
+        return check(Home("home", settings_of(**changes), kubeconfig=kubeconfig(), after=after(), opts=opts()))
 
     program()
     return {name: Registered(request) for name, request in recorder.requests.items()}
@@ -446,3 +447,32 @@ def test_no_value_of_home_is_written_as_a_literal_secret() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not node.value.startswith(("hf_", "sk-", "nvapi-")), path
+
+
+def test_home_waits_for_the_gateway_and_does_not_depend_on_it() -> None:
+    order: list[str] = []
+
+    def after() -> pulumi.Output[Any]:
+        gateway = pulumi.ComponentResource("test:gateway:Gateway", "gateway")
+
+        async def later() -> str:
+            await asyncio.sleep(0)
+            order.append("gateway")
+            return "https://gateway.test"
+
+        return pulumi.Output.all(gateway.urn, later())
+
+    def note(text: object) -> str:
+        order.append("home")
+        return str(text)
+
+    resources = run(False, after=after, check=lambda home: home.namespace.apply(note))
+    assert order == ["gateway", "home"]
+    for name, resource in resources.items():
+        assert "gateway" not in str(list(resource.request.dependencies)), name
+
+
+def test_everything_in_the_namespace_goes_with_it() -> None:
+    resources = run(False)
+    inside = {name for name, resource in resources.items() if resource.request.deletedWith.endswith("::home-namespace")}
+    assert inside == {"home-time-slicing", "home-device-plugin", "home-vllm"}
