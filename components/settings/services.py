@@ -98,7 +98,11 @@ class ServiceSettings(Section):
         + "`home.max_requests`.",
     )  # fmt: skip
     cache_gib: int | None = Field(
-        default=None, ge=0, le=4096, description="Volume for downloads, mounted at /cache, GiB; 0 for none."
+        default=None,
+        ge=0,
+        le=4096,
+        description="Volume for downloads, mounted at /cache, GiB; 0 for none. One "
+        + "that is there keeps its size: `local-path` can't change it, and holds nobody to it.",
     )
     port: int | None = Field(
         default=None, ge=1024, le=65535, description="Port that it listens on (8000 without preset)."
