@@ -449,27 +449,28 @@ def test_no_value_of_home_is_written_as_a_literal_secret() -> None:
                 assert not node.value.startswith(("hf_", "sk-", "nvapi-")), path
 
 
-def test_home_waits_for_the_gateway_and_does_not_depend_on_it() -> None:
-    order: list[str] = []
+def test_without_a_gateway_nothing_of_home_is_touched() -> None:
+    recorder = Recorder()
+    set_mocks(NoCalls(), project="pilotlight", stack="dev", monitor=recorder)
 
+    async def gateway() -> str:
+        raise ConnectionError("the cloud refuses")
+
+    @pulumi.runtime.test  # pyright: ignore[reportUnknownMemberType]
+    def program() -> None:
+        Home("home", settings_of(), kubeconfig="text", after=pulumi.Output.from_input(gateway()))
+
+    with pytest.raises(ConnectionError):
+        program()
+    assert set(recorder.requests) == {"home"}
+
+
+def test_home_does_not_depend_on_the_gateway() -> None:
     def after() -> pulumi.Output[Any]:
-        gateway = pulumi.ComponentResource("test:gateway:Gateway", "gateway")
+        return pulumi.CustomResource("test:gateway:Gateway", "gateway", {}).urn
 
-        async def later() -> str:
-            await asyncio.sleep(0)
-            order.append("gateway")
-            return "https://gateway.test"
-
-        return pulumi.Output.all(gateway.urn, later())
-
-    def note(text: object) -> str:
-        order.append("home")
-        return str(text)
-
-    resources = run(False, after=after, check=lambda home: home.namespace.apply(note))
-    assert order == ["gateway", "home"]
-    for name, resource in resources.items():
-        assert "gateway" not in str(list(resource.request.dependencies)), name
+    for name, resource in run(False, after=after).items():
+        assert "Gateway" not in str(list(resource.request.dependencies)), name
 
 
 def test_everything_in_the_namespace_goes_with_it() -> None:
