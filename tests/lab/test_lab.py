@@ -82,6 +82,7 @@ class TestRunningLab:
             "home_auth_key",
             "gateway_key_expires",
             "home_bootstrap",
+            "policy_before",
             "next_steps",
         }
         assert running.outputs["base_url"].startswith("http://127.0.0.1:")

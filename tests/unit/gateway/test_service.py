@@ -376,6 +376,7 @@ def test_outputs_are_what_a_client_needs(stack_of: Render) -> None:
         "home_auth_key",
         "gateway_key_expires",
         "home_bootstrap",
+        "policy_before",
         "next_steps",
     }
     assert outputs["base_url"] == "http://127.0.0.1:8787/v1"

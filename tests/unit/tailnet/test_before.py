@@ -64,8 +64,8 @@ def test_the_policy_before_is_kept(stack_of: Render, preview: bool) -> None:
 
 
 def test_the_owner_can_read_it(stack_of: Render) -> None:
-    assert stack_of().outputs["tailnet_policy_before"] == UNTOUCHED
-    assert not stack_of(tailnet={"policy_owner": False}).outputs.get("tailnet_policy_before")
+    assert stack_of().outputs["policy_before"] == UNTOUCHED
+    assert not stack_of(tailnet={"policy_owner": False}).outputs.get("policy_before")
 
 
 @pytest.mark.parametrize(

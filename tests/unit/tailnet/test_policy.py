@@ -11,6 +11,7 @@ import pytest
 from components.settings import Settings
 from components.tailnet.policy import policy
 from lab.read.stack import Resource, Stack
+from tests.kit import unpacked
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]
@@ -228,7 +229,8 @@ def test_a_wrong_policy_is_seen(settings_of: Make, check: int, part: str, row: i
 def test_every_port_that_listens_in_the_gateway_is_closed_to_the_tailnet(stack_of: Render) -> None:
     """In userspace mode the tunnel hands what may reach the gateway to its loopback."""
     stack = stack_of(lanes=["home", "burst", "vm"], clients=[{"name": "robot", "max_requests": 2}])
-    texts = [r.inputs for r in stack.resources if r.parent == "gateway"]
+    texts: list[object] = [r.inputs for r in stack.resources if r.parent == "gateway"]
+    texts.append(unpacked(named(stack, "gateway-caddy-config-version").inputs["secretData"]))
     burst = named(stack, "burst-service").outputs["uri"].rsplit(":", 1)[1]
     ports = {*re.findall(r"127\.0\.0\.1:(\d+)", str(texts)), "8080"} - {burst}
     assert {f"tag:gateway:{port}" for port in ports} == set(CLOSED)
