@@ -20,6 +20,7 @@ LAN6: Final = "fd00:1::5"
 TAILNET: Final = "100.64.0.5"
 TAILNET6: Final = "fd7a::5"
 POD: Final = "10.42.0.9"
+CONTAINER: Final = "172.17.0.9"
 SERVICE: Final = "10.43.0.10"
 CLOSED_S: Final = 0.7
 """A dropped packet gets no answer: how long to wait for none, seconds."""
@@ -31,6 +32,8 @@ table ip servicelb {{
     type nat hook prerouting priority dstnat;
     ip daddr {{ {LAN}, {TAILNET} }} tcp dport {{ 80, 443, 30080 }} dnat to {POD}:80
     ip daddr {SERVICE} tcp dport 80 dnat to {POD}:80
+    # The owner's docker publishes a port, one among the node ports' numbers.
+    ip daddr {LAN} tcp dport 30900 dnat to {CONTAINER}:9000
   }}
   chain output {{
     type nat hook output priority -100;
@@ -86,7 +89,7 @@ _CLIENT: Final = textwrap.dedent("""
 Target = tuple[str, str, str]
 FROM_LAN: Final[list[Target]] = [
     *(("tcp", LAN, port) for port in KUBERNETES),
-    *(("tcp", LAN6, port) for port in ("80", "443", "6443", "10250")),
+    *(("tcp", LAN6, port) for port in ("6443", "10250")),
     # The machine's tailnet address, asked for over the LAN.
     ("tcp", TAILNET, "80"),
     ("tcp", TAILNET, "6443"),
@@ -99,16 +102,24 @@ FROM_LAN: Final[list[Target]] = [
 ALLOWED: Final[dict[str, list[Target]]] = {
     "tailnet": [
         *(("tcp", TAILNET, port) for port in KUBERNETES),
-        *(("tcp", TAILNET6, port) for port in ("80", "443", "6443")),
+        *(("tcp", TAILNET6, port) for port in ("6443", "10250")),
     ],
     "cluster": [("tcp", LAN, "6443"), ("tcp", LAN, "10250"), ("tcp", "10.42.0.1", "6443"), ("udp", LAN, "8472")],
     "machine": [
-        *(("tcp", host, port) for host in ("127.0.0.1", "::1", LAN, LAN6) for port in ("443", "6443", "10250")),
+        *(("tcp", host, port) for host in ("127.0.0.1", "::1", LAN, LAN6) for port in ("6443", "10250")),
         ("tcp", LAN, "80"),
         ("tcp", POD, "8000"),
     ],
 }
 """What must go on."""
+OUTSIDE: Final = "192.168.1.9"
+OWN: Final[dict[str, list[Target]]] = {
+    # Somebody else's ports of these numbers, reached from a container through this machine.
+    "container": [("tcp", OUTSIDE, port) for port in ("80", "443", "6443", "10250", "30080", "9000")],
+    # A program on a port among the node ports', SSH, and a port that docker publishes.
+    "lan": [("tcp", LAN, "22"), ("tcp", LAN, "32400"), ("tcp", LAN6, "32400"), ("tcp", LAN, "30900")],
+}
+"""The owner's other work, which the guard lets alone."""
 
 
 def text() -> str:
@@ -117,18 +128,25 @@ def text() -> str:
 
 
 class Neighbourhood:
-    """Home with its LAN, tailnet and one pod; `reached(who, targets)` is who gets an answer from where."""
+    """Home with its LAN, tailnet, one pod and one of docker's containers; `reached(who, targets)` is who gets an answer from where."""
 
     def __init__(self) -> None:
         self._nft = nft.program()
-        self.machine, self.lan, self.tailnet, self.cluster = (Namespace() for _ in range(4))
-        self._all = {"machine": self.machine, "lan": self.lan, "tailnet": self.tailnet, "cluster": self.cluster}
+        self.machine, self.lan, self.tailnet, self.cluster, self.container = (Namespace() for _ in range(5))
+        self._all = {
+            "machine": self.machine,
+            "lan": self.lan,
+            "tailnet": self.tailnet,
+            "cluster": self.cluster,
+            "container": self.container,
+        }
         self._servers: list[subprocess.Popen[bytes]] = []
         try:
             self._wire()
-            self._serve(self.machine, "8472", "22", "80", "443", "6443", "10250")
+            self._serve(self.machine, "8472", "22", "6443", "10250", "32400")
             self._serve(self.cluster, "0", "80", "8000")
-            self._serve(self.lan, "0", "9000")
+            self._serve(self.lan, "0", "80", "443", "6443", "10250", "30080", "9000")
+            self._serve(self.container, "0", "9000")
         except BaseException:
             self.close()
             raise
@@ -140,15 +158,17 @@ class Neighbourhood:
             ip link set lo up
             ip link add lan0 type veth peer name eth0 netns {pids["lan"]}
             ip link add tailscale0 type veth peer name eth0 netns {pids["tailnet"]}
+            ip link add docker0 type veth peer name eth0 netns {pids["container"]}
             ip link add cni0 type bridge
             ip link add pod0 type veth peer name eth0 netns {pids["cluster"]}
             ip link set pod0 master cni0
-            for nic in lan0 tailscale0 cni0 pod0; do ip link set $nic up; done
+            for nic in lan0 tailscale0 docker0 cni0 pod0; do ip link set $nic up; done
             ip address add {LAN}/24 dev lan0
             ip address add {LAN6}/64 dev lan0 nodad
             ip address add {TAILNET}/24 dev tailscale0
             ip address add {TAILNET6}/64 dev tailscale0 nodad
             ip address add 10.42.0.1/24 dev cni0
+            ip address add 172.17.0.1/24 dev docker0
             echo 1 > /proc/sys/net/ipv4/ip_forward
             """
         )
@@ -156,6 +176,7 @@ class Neighbourhood:
             (self.lan, "192.168.1.9/24", "fd00:1::9/64", LAN),
             (self.tailnet, "100.64.0.9/24", "fd7a::9/64", TAILNET),
             (self.cluster, f"{POD}/24", "fd42::9/64", "10.42.0.1"),
+            (self.container, f"{CONTAINER}/24", "fd17::9/64", "172.17.0.1"),
         ):
             space.sh(
                 f"ip link set lo up; ip link set eth0 up; ip address add {address} dev eth0;"
@@ -231,9 +252,18 @@ def pods_reach_out(_: Path, guard: str) -> str:
     """A pod's connection leaves under home's address, from a port that may be one of the guarded ones."""
     with Neighbourhood() as home:
         home.rules(guard)
-        outside: list[Target] = [("tcp", "192.168.1.9", "9000")]
+        outside: list[Target] = [("tcp", OUTSIDE, "9000")]
         assert home.reached("cluster", outside) == outside
         return "answered on port 30500"
+
+
+def owners_work_goes_on(_: Path, guard: str) -> str:
+    """A guard of the right ports that doesn't ask whose they are cuts the rest of the machine off."""
+    with Neighbourhood() as home:
+        home.rules(guard)
+        for who, targets in OWN.items():
+            assert home.reached(who, targets) == targets, who
+        return ", ".join(f"{who} {len(targets)}" for who, targets in OWN.items()) + " targets, all open"
 
 
 def loaded_twice(_: Path, guard: str) -> str:
@@ -250,5 +280,6 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "from the home LAN": lan_is_out,
     "from tailnet, cluster and itself": own_are_in,
     "a pod's own connections": pods_reach_out,
+    "docker's containers, and the machine's own programs": owners_work_goes_on,
     "loaded again": loaded_twice,
 }

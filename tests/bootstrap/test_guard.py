@@ -20,16 +20,18 @@ def test_guard(case: Callable[[Path, str], str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "text", "instead"),
     [
-        # A rule on what comes in sees packets after DNAT: 80 is the pod's by then, and is not coming in at all.
-        (guard_cases.lan_is_out, "hook prerouting priority mangle", "hook input priority filter"),
-        (guard_cases.lan_is_out, ", 30000-32767", ""),
-        (guard_cases.lan_is_out, "udp dport 8472 counter drop", ""),
+        # Before DNAT a packet for Traefik is one for port 80 of this machine, and which pod it is for isn't known.
+        (guard_cases.lan_is_out, "priority dstnat + 10", "priority mangle"),
+        (guard_cases.lan_is_out, "fib daddr type local udp dport 8472 counter drop", ""),
         (guard_cases.lan_is_out, "ip daddr {", "ip saddr {"),
-        (guard_cases.lan_is_out, "meta l4proto {", "meta nfproto ipv4 meta l4proto {"),
+        (guard_cases.lan_is_out, ", 10250", ""),
+        (guard_cases.lan_is_out, "fib daddr type local tcp dport", "meta nfproto ipv4 tcp dport"),
+        (guard_cases.owners_work_goes_on, "fib daddr type local tcp dport", "tcp dport"),
+        (guard_cases.owners_work_goes_on, "{ 6443, 10250 }", "{ 6443, 10250, 30000-32767 }"),
         (guard_cases.own_are_in, '"tailscale0", ', ""),
         (guard_cases.own_are_in, '"cni0", ', ""),
         (guard_cases.own_are_in, '"lo", ', ""),
-        (guard_cases.pods_reach_out, "ct state established,related accept", ""),
+        (guard_cases.pods_reach_out, "ct direction reply accept", ""),
         (guard_cases.loaded_twice, "delete table inet pilotlight_guard", ""),
     ],
 )
