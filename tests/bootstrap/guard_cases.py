@@ -5,6 +5,8 @@ own: the guard's text.
 """
 
 import json
+import os
+import shlex
 import subprocess
 import textwrap
 from collections.abc import Callable
@@ -15,6 +17,8 @@ from components.home import bootstrap
 from tests.bootstrap import nft
 from tests.bootstrap.box import Namespace
 
+_FILES: Final = Path(bootstrap.__file__).parent / "files"
+WATCH: Final = _FILES / "guard.sh"
 LAN: Final = "192.168.1.5"
 LAN6: Final = "fd00:1::5"
 TAILNET: Final = "100.64.0.5"
@@ -85,6 +89,20 @@ _CLIENT: Final = textwrap.dedent("""
     with concurrent.futures.ThreadPoolExecutor(32) as pool:
         print(json.dumps([t for t, found in zip(targets, pool.map(reached, targets)) if found]))
     """)
+_LASTING: Final = textwrap.dedent("""
+    import socket, sys
+    sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    sender.settimeout(0.7)
+    while True:
+        sender.sendto(b"ok", (sys.argv[1], 8472))
+        try:
+            print("open" if sender.recv(9) else "empty", flush=True)
+        except TimeoutError:
+            print("closed", flush=True)
+        if not sys.stdin.readline():
+            break
+    """)
+"""One flow that is asked again for each line on stdin."""
 
 Target = tuple[str, str, str]
 FROM_LAN: Final[list[Target]] = [
@@ -124,11 +142,11 @@ OWN: Final[dict[str, list[Target]]] = {
 
 def text() -> str:
     """The guard as it is shipped."""
-    return (Path(bootstrap.__file__).parent / "files" / "guard.nft").read_text()
+    return (_FILES / "guard.nft").read_text()
 
 
 class Neighbourhood:
-    """Home with its LAN, tailnet, one pod and one of docker's containers; `reached(who, targets)` is who gets an answer from where."""
+    """Home with its LAN, tailnet, a pod, a container of docker's; `reached(who, targets)` is who gets an answer."""
 
     def __init__(self) -> None:
         self._nft = nft.program()
@@ -276,10 +294,53 @@ def loaded_twice(_: Path, guard: str) -> str:
         return "the same rules once"
 
 
+def _flushed(home: Neighbourhood, folder: Path, guard: str, flush: str) -> str:
+    """What the watch says after the rules were changed like this; all is closed again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "guard.nft").write_text(guard)
+    (folder / "nft").write_text(f'#!/bin/sh\nexec {shlex.join(nft.program())} "$@"\n')
+    (folder / "nft").chmod(0o755)
+    watch = home.machine.command("env", f"PATH={folder}:{os.environ['PATH']}", f"GUARD={folder}/guard.nft", "bash")
+
+    def watched() -> str:
+        done = subprocess.run([*watch, str(WATCH)], capture_output=True, text=True, timeout=20, check=True)
+        return done.stdout + done.stderr
+
+    assert watched() == "K3s' ports had no guard: loaded\n"
+    assert watched() == ""
+    home.rules(flush)
+    with subprocess.Popen(
+        home.lan.command("python3", "-c", _LASTING, LAN), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as lasting:
+        assert lasting.stdout
+        assert lasting.stdout.readline() == "open\n", "the gap is none: nothing is shown"
+        said = watched()
+        assert home.reached("lan", FROM_LAN, CLOSED_S) == []
+        assert lasting.communicate("again\n", timeout=20)[0] == "closed\n", "what began in the gap goes on"
+    assert watched() == ""
+    return f"put back, {said!r}; what began meanwhile ends"
+
+
+def all_rules_flushed(folder: Path, guard: str) -> str:
+    with Neighbourhood() as home:
+        said = _flushed(home, folder, guard, f"flush ruleset\n{_SERVICE_RULES}")
+        assert "had no guard" in said
+        return said
+
+
+def guard_emptied(folder: Path, guard: str) -> str:
+    with Neighbourhood() as home:
+        said = _flushed(home, folder, guard, "flush table inet pilotlight_guard")
+        assert "had changed" in said
+        return said
+
+
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "from the home LAN": lan_is_out,
     "from tailnet, cluster and itself": own_are_in,
     "a pod's own connections": pods_reach_out,
     "docker's containers, and the machine's own programs": owners_work_goes_on,
     "loaded again": loaded_twice,
+    "all rules flushed": all_rules_flushed,
+    "the guard's rules flushed": guard_emptied,
 }

@@ -32,6 +32,7 @@ def test_guard(case: Callable[[Path, str], str], tmp_path: Path) -> None:
         (guard_cases.own_are_in, '"cni0", ', ""),
         (guard_cases.own_are_in, '"lo", ', ""),
         (guard_cases.pods_reach_out, "ct direction reply accept", ""),
+        (guard_cases.all_rules_flushed, "ct direction reply", "ct state established"),
         (guard_cases.loaded_twice, "delete table inet pilotlight_guard", ""),
     ],
 )

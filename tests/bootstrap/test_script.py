@@ -48,7 +48,7 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         (script_cases.second_run, "if ! k3s_is", "if ! false k3s_is"),
         (
             script_cases.every_command_fails_once,
-            "nft --file /etc/pilotlight/guard.nft\n",
+            'nft --file "${GUARD:-/etc/pilotlight/guard.nft}"\n',
             "nft --file /dev/null || :\n",
         ),
         (script_cases.cut_off, "STEP=starting", "apt-get update"),

@@ -126,10 +126,15 @@ install_tools() {
 guard_ports() {
   step "closing K3s' ports to the home network and the internet"
   guard_nft | put /etc/pilotlight/guard.nft 644
+  guard_sh | put /usr/local/lib/pilotlight/guard 755
   pilotlight_guard_service | put /etc/systemd/system/pilotlight-guard.service 644
-  nft --file /etc/pilotlight/guard.nft
+  pilotlight_guard_watch_service | put /etc/systemd/system/pilotlight-guard-watch.service 644
+  pilotlight_guard_watch_timer | put /etc/systemd/system/pilotlight-guard-watch.timer 644
+  nftables_guard_conf | put /etc/systemd/system/nftables.service.d/pilotlight.conf 644
+  /usr/local/lib/pilotlight/guard
   systemctl daemon-reload
   systemctl enable --quiet --now pilotlight-guard.service
+  systemctl enable --quiet --now pilotlight-guard-watch.timer
 }
 
 tailnet_status() { tailscale status --json --peers=false 2>/dev/null || true; }

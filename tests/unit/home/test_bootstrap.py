@@ -40,7 +40,8 @@ def test_the_script_is_shellcheck_clean(settings_of: Make) -> None:
 
 
 def test_what_it_leaves_behind_is_shellcheck_clean() -> None:
-    assert shellcheck((FILES / "node-address.sh").read_text()) == ""
+    for path in FILES.glob("*.sh"):
+        assert shellcheck(path.read_text()) == "", path
 
 
 def test_a_mistake_would_be_found() -> None:
@@ -81,8 +82,18 @@ def test_k3s_does_not_run_unguarded_and_starts_after_its_address_is_known() -> N
     assert address["Type"] == ["oneshot"]
     # Flags would beat the file that says the address.
     assert k3s["ExecStart"] == ["/usr/local/bin/k3s", "server"]
-    # Whatever flushes every table loads this one again.
-    assert unit("pilotlight-guard.service")["PartOf"] == ["nftables.service"]
+
+
+def test_whatever_flushes_the_guard_away_brings_it_back() -> None:
+    guard = ["/usr/local/lib/pilotlight/guard"]
+    # Within the job of nftables.service; as a part of it, the guard's restart would be K3s' too.
+    jobs = ("ExecStartPost", "ExecReload", "ExecStopPost")
+    assert unit("nftables-guard.conf") == {job: [f"-{guard[0]}"] for job in jobs}
+    assert "PartOf" not in unit("pilotlight-guard.service")
+    assert unit("pilotlight-guard.service")["ExecStart"] == unit("pilotlight-guard-watch.service")["ExecStart"] == guard
+    # By any other hand, after 30 s, and no more than one later.
+    watch = unit("pilotlight-guard-watch.timer")
+    assert (watch["OnUnitInactiveSec"], watch["AccuracySec"]) == (["30s"], ["1s"])
 
 
 @pytest.mark.parametrize("name", [path.name for path in sorted(FILES.iterdir())])
