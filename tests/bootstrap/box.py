@@ -25,6 +25,9 @@ PROGRAMS: Final = (
     "tailscale",
     "systemctl",
     "k3s",
+    "ufw",
+    "firewall-cmd",
+    "hostnamectl",
 )
 WRITTEN: Final = ("/etc", "/usr/local", "/usr/share/keyrings", "/var/lib")
 """Folders the script writes to: overlays in the box."""

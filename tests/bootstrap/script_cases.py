@@ -16,7 +16,14 @@ from tests.bootstrap.box import Box
 
 KEY: Final = "tskey-auth-test"
 KUBECONFIG: Final = "clusters:\n- cluster:\n    server: https://home:6443\n"
-CHANGES: Final = ("apt-get", "curl", "tailscale up", "systemctl restart", "systemctl --no-block try-restart")
+CHANGES: Final = (
+    "apt-get -o",
+    "dpkg --configure",
+    "curl",
+    "tailscale up",
+    "systemctl restart",
+    "systemctl --no-block try-restart",
+)
 """Calls of a run that changes the machine."""
 _BINARY_SHA256: Final = hashlib.sha256(b"k3s binary\n").hexdigest()
 KILL: Final = 'set -T; n=0; trap \'n=$((n + 1)); [ "$n" != "$KILL_AT" ] || kill -9 0\' DEBUG\n'
@@ -147,9 +154,88 @@ def _wrong(why: str, *, prepare: str = "", user: str = "root", **env: str) -> Ca
     return case
 
 
+def _refused_before(why: str, *, prepare: str = "", **env: str) -> Callable[[Path, str], str]:
+    """A case of a machine that had a life before: one sentence, and nothing on it has changed."""
+
+    def case(folder: Path, script: str) -> str:
+        with Box(folder) as box:
+            box.sh(prepare.replace("BOX", str(folder)) or ":")
+            # apt makes its lock file when it is asked anything.
+            box.sh("apt-get update --print-uris >/dev/null 2>&1 || :; : > /run/pilotlight-bootstrap.lock")
+            before = box.files()
+            run = box.run(script, **env)
+            seen = _refused(box, run, why)
+            assert box.files() == before
+            assert not any(
+                call.startswith((*CHANGES, "nft", "systemctl")) for call in box.calls()[1:] if "--print" not in call
+            )
+            return f"{seen}; nothing changed"
+
+    return case
+
+
+def _done_beside(prepare: str, note: str = "", **env: str) -> Callable[[Path, str], str]:
+    """A case of a machine that had a life before: it works, and what was there stays as it was."""
+
+    def case(folder: Path, script: str) -> str:
+        with Box(folder) as box:
+            box.sh(prepare or ":")
+            before = box.files()
+            run = box.run(script, **env)
+            _done(run)
+            assert note in run.stderr
+            after = box.files()
+            changed = [name for name in before if after.get(name) != before[name] and not name.startswith("state/")]
+            assert changed == []
+            return f"done{note and ', note: '}{note}; what was there is as it was"
+
+    return case
+
+
+GUIDES: Final = r"""
+mkdir -p /etc/apt/sources.list.d
+cd /etc/apt/sources.list.d
+echo 'deb [signed-by=/usr/share/keyrings/nvidia-container-toolkit-keyring.gpg]' \
+  'https://nvidia.github.io/libnvidia-container/stable/deb/$(ARCH) /' > nvidia-container-toolkit.list
+printf '%s\n' 'Types: deb' 'URIs: https://pkgs.tailscale.com/stable/debian/' 'Suites: trixie' 'Components: main' \
+  'Signed-By: /usr/share/keyrings/tailscale-archive-keyring.gpg' > tailscale.sources
+"""
+"""What NVIDIA's guide leaves (a .list that names the architecture by a variable), and Tailscale's (as .sources)."""
+LISTENS: Final = (
+    "python3 -c 'import socket, time; s = socket.create_server((\"\", PORT)); print(1, flush=True); time.sleep(60)'"
+    + " >BOX/state/up 2>&1 & until [ -s BOX/state/up ]; do :; done; rm BOX/state/up"
+)
+
+
+def guides_were_followed(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        box.sh(GUIDES)
+        _done(box.run(script))
+        # apt's own verdict: with a second key for one source it reads none at all.
+        box.sh("/usr/bin/apt-get update --print-uris")
+        assert "pilotlight-" not in str(
+            [name for name in box.files() if "sources.list.d" in name or "keyrings" in name]
+        )
+        return "done with the sources that are there; apt reads them"
+
+
+def own_source_beside_the_guides(folder: Path, script: str) -> str:
+    """The guide was followed after the first run: apt is broken, and the script names the way out."""
+    with Box(folder) as box:
+        _done(box.run(script))
+        box.sh(GUIDES)
+        again = box.run(script)
+        assert again.returncode == 1
+        assert "apt can't read its sources: E: Conflicting values set for option Signed-By" in again.stderr
+        assert "one called pilotlight-* may go" in again.stderr
+        box.sh("rm /etc/apt/sources.list.d/pilotlight-*")
+        _done(box.run(script))
+        return "refused: apt can't read its sources; without pilotlight's file done"
+
+
 def old_driver_of_the_right_major(folder: Path, script: str) -> str:
     with Box(folder) as box:
-        run = box.run(script, DRIVER="550.163.01")
+        run = box.run(script, GPU="Tesla T4", DRIVER="550.163.01")
         _done(run)
         assert "older than the image's CUDA (575.51.03)" in run.stderr
         return "done, with a note"
@@ -188,11 +274,18 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "cut off on its way": cut_off,
     "dpkg was cut off": dpkg_was_cut_off,
     "newer toolkit": new_toolkit_restarts_k3s,
-    "driver 550, image of CUDA 12.9": old_driver_of_the_right_major,
-    "driver 470": _wrong("driver 470.256.02 is too old: docker.io/vllm", DRIVER="470.256.02"),
+    "driver 550, image of CUDA 12.9, data-centre card": old_driver_of_the_right_major,
+    "driver 550, image of CUDA 12.9, GeForce": _refused_before(
+        "needs 575.51.03 or newer on a card such as NVIDIA GeForce RTX 3090", DRIVER="550.163.01"
+    ),
+    "driver 470": _refused_before("driver 470.256.02 is too old: docker.io/vllm", GPU="Tesla T4", DRIVER="470.256.02"),
     "driver not installed": _wrong("no nvidia-smi", prepare="rm BOX/bin/nvidia-smi"),
     "no GPU": _wrong("nvidia-smi sees no GPU", GPU=""),
-    "disk too small": _wrong("79 GiB are free under /var/lib, images and weights need 80", FREE_GIB="79"),
+    "disk too small": _refused_before("79 GiB are free under /var/lib, images and weights need 80", FREE_GIB="79"),
+    "disk of 8 TB with 400 GB free": _refused_before(
+        "K3s keeps 5 % of the disk, 381 GiB, free", FREE_GIB="372", SIZE_GIB="7630"
+    ),
+    "full /var": _refused_before("/var/lib is full", FREE_GIB="0"),
     "disk filled by the first run": disk_filled_by_the_first_run,
     "not root": _wrong("this must run as root", user="65534"),
     "not Debian or Ubuntu": _wrong(
@@ -200,7 +293,36 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     ),
     "not amd64": _wrong("this machine isn't amd64", ARCHITECTURE="arm64"),
     "no systemd": _wrong("systemd isn't running", prepare="rmdir /run/systemd/system"),
-    "another K3s, with --node-ip": _wrong(
+    "NVIDIA's and Tailscale's guides followed": guides_were_followed,
+    "a guide followed after the first run": own_source_beside_the_guides,
+    "apt is broken already": _refused_before(
+        "apt can't read its sources: E: Conflicting values set for option Signed-By",
+        prepare=f"{GUIDES}sed 's/keyring.gpg/other.gpg/' nvidia* > x.list",
+    ),
+    "docker and its containerd": _done_beside(
+        "mkdir -p /etc/docker /etc/containerd; echo '{}' > /etc/docker/daemon.json;"
+        + "echo 'version = 2' > /etc/containerd/config.toml"
+    ),
+    "ufw": _refused_before("ufw is active, and drops what pods ask of this machine", UFW="Status: active"),
+    "ufw that lets pods in": _done_beside("", UFW="Status: active\nAnywhere ALLOW 10.42.0.0/16"),
+    "firewalld": _refused_before("firewalld is active", FIREWALLD="trusted\n  interfaces:\n  sources:"),
+    "firewalld that lets pods in": _done_beside("", FIREWALLD="interfaces: tailscale0\n  sources: 10.42.0.0/16"),
+    "port 80 taken": _refused_before("port 80 is taken by python3", prepare=LISTENS.replace("PORT", "80")),
+    "port 6443 taken": _refused_before("port 6443 is taken by python3", prepare=LISTENS.replace("PORT", "6443")),
+    "port 8080 in use": _done_beside(
+        "mkdir -p /run/box; " + LISTENS.replace("PORT", "8080").replace("BOX/state", "/run/box")
+    ),
+    "two GPUs of one kind": _done_beside("", SECOND_GPU="NVIDIA GeForce RTX 3090"),
+    "two GPUs, different": _refused_before(
+        "different GPUs: NVIDIA GeForce RTX 3090 at 00000000:01:00.0;NVIDIA GeForce GT 1030 at 00000000:02:00.0",
+        SECOND_GPU="NVIDIA GeForce GT 1030",
+    ),
+    "laptop": _done_beside("", note="this is a laptop: with its lid closed it sleeps", CHASSIS="laptop"),
+    "tailscale taken down": _refused_before("tailscale is logged in here, and down", TAILSCALE="Stopped"),
+    "not approved in the tailnet": _refused_before(
+        "waits for somebody to approve this machine", TAILSCALE="NeedsMachineAuth"
+    ),
+    "another K3s, with --node-ip": _refused_before(
         "another K3s is installed here",
         prepare="cd /etc/systemd/system && echo 'ExecStart=k3s server --node-ip 1.2.3.4' > k3s.service",
     ),
@@ -212,6 +334,11 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "forged K3s": _wrong("what came as K3s v1.36.4+k3s1 isn't it", K3S_BINARY="other binary"),
     "key used up": _wrong("the tailnet refused", prepare="touch BOX/state/key-used"),
     "name taken in the tailnet": _wrong("the tailnet calls this machine 'home-1'", CALLED="home-1"),
-    "in a tailnet without the tag": _wrong("not as tag:home", prepare="touch BOX/state/tailnet", TAG="tag:other"),
+    "name taken, joined before": _refused_before(
+        "the tailnet calls this machine 'nas'", prepare="touch BOX/state/tailnet", CALLED="nas"
+    ),
+    "in a tailnet without the tag": _refused_before(
+        "in the tailnet some.ts.net, but not as tag:home", prepare="touch BOX/state/tailnet", TAG="tag:other"
+    ),
     "no address": _wrong("this machine's address isn't known", prepare="ip address flush dev lan0"),
 }

@@ -40,13 +40,21 @@ start() {
 
 case "$name $*" in
   "nvidia-smi "*) [ -n "${GPU-NVIDIA GeForce RTX 3090}" ] || exit 6
-    echo "${GPU-NVIDIA GeForce RTX 3090}, ${DRIVER:-580.95.05}" ;;
-  "df "*) printf 'Avail\n%6s\n' "${FREE_GIB:-500}" ;;
+    echo "${GPU-NVIDIA GeForce RTX 3090}, ${DRIVER:-580.95.05}, 00000000:01:00.0"
+    [ -z "${SECOND_GPU:-}" ] || echo "$SECOND_GPU, ${DRIVER:-580.95.05}, 00000000:02:00.0" ;;
+  "hostnamectl chassis") echo "${CHASSIS:-desktop}" ;;
+  "df "*) printf ' Avail 1G-blocks\n%6s %9s\n' "${FREE_GIB:-500}" "${SIZE_GIB:-900}" ;;
+  "ufw status") echo "${UFW:-Status: inactive}" ;;
+  "firewall-cmd --state") [ -n "${FIREWALLD:-}" ] || exit 252
+    echo running ;;
+  "firewall-cmd --zone=trusted --list-all") echo "$FIREWALLD" ;;
   "dpkg --print-architecture") echo "${ARCHITECTURE:-amd64}" ;;
   "dpkg --compare-versions "*) exec /usr/bin/dpkg "$@" ;;
   "dpkg --configure -a") rm -f "$BOX_STATE/dpkg-cut-off" ;;
   "dpkg-query "*) installed "$last" || exit 1
     echo "installed $(sed -n "s/^$last //p" "$BOX_STATE/packages")" ;;
+  # The real one: whether it reads its sources is its own verdict.
+  "apt-get update --print-uris") exec /usr/bin/apt-get "$@" ;;
   "apt-get "*install*)
     if [ -e "$BOX_STATE/dpkg-cut-off" ]; then
       echo "dpkg was interrupted" >&2
@@ -80,9 +88,9 @@ case "$name $*" in
   "nft "*) cp "$last" "$BOX_STATE/rules"
     echo "said on stdout" ;;
   "tailscale status"*)
-    [ -e "$BOX_STATE/tailnet" ] || { echo '{ "BackendState": "NeedsLogin" }'; exit 0; }
+    [ -e "$BOX_STATE/tailnet" ] || { printf '{\n  "BackendState": "%s"\n}\n' "${TAILSCALE:-NeedsLogin}"; exit 0; }
     printf '{\n  "BackendState": "Running",\n  "Self": {\n    "DNSName": "%s.some.ts.net.",\n' "${CALLED:-home}"
-    printf '    "Tags": [\n      "%s"\n    ]\n  }\n}\n' "${TAG:-tag:home}" ;;
+    printf '    "Tags": [\n      "%s"\n    ]\n  },\n  "MagicDNSSuffix": "some.ts.net"\n}\n' "${TAG:-tag:home}" ;;
   "tailscale up"*)
     active tailscaled.service || exit 1
     case $* in

@@ -60,6 +60,11 @@ installed() { # PACKAGE [VERSION]: there, in this version or a newer one
 
 os_release() { sed -n "s/^$1=\"\{0,1\}\([^\"]*\).*/\1/p" /etc/os-release; }
 
+# Whether apt reads a source already, from whatever file and with whatever key: a second key for one source ends all of apt.
+source_there() { # URI, as far as /InRelease
+  grep -qF "'$1/InRelease'" <<<"$(apt-get update --print-uris)"
+}
+
 # A signed package source; its key is checked against the fingerprint known here.
 source_of() { # NAME KEY_URL KEY_FILE FINGERPRINT LINE
   local key=/usr/share/keyrings/$3 found
@@ -72,43 +77,6 @@ source_of() { # NAME KEY_URL KEY_FILE FINGERPRINT LINE
     mv "$key.new" "$key"
   fi
   put "/etc/apt/sources.list.d/pilotlight-$1.list" 644 <<<"deb [signed-by=$key] $5"
-}
-
-check_machine() {
-  local system gpu driver free
-  step "checking the machine"
-  [ "$(id -u)" -eq 0 ] || refuse "this must run as root" "pipe it into \`ssh $HOME_NAME sudo bash\`"
-  exec 9>/run/pilotlight-bootstrap.lock
-  flock --nonblock 9 || refuse "this script is running already" "wait for it, then run it again"
-  system="$(os_release ID) $(os_release VERSION_CODENAME)"
-  case $system in
-    "debian "?* | "ubuntu "?*) ;;
-    *) refuse "this is '$system', not Debian or Ubuntu" "NVIDIA's and Tailscale's packages are installed by apt for those two" ;;
-  esac
-  [ "$(dpkg --print-architecture)" = amd64 ] || refuse "this machine isn't amd64" "the pinned images are"
-  [ -d /run/systemd/system ] || refuse "systemd isn't running" "K3s is started by it"
-  command -v nvidia-smi >/dev/null ||
-    refuse "no nvidia-smi: NVIDIA's driver isn't installed" "install driver $DRIVER_OWN or newer, restart, and run this again"
-  gpu=$(nvidia-smi --query-gpu=name,driver_version --format=csv,noheader 2>&1) && [[ $gpu == *", "* ]] ||
-    refuse "nvidia-smi sees no GPU: ${gpu:-nothing}" "\`nvidia-smi\` must list it; after a driver update the machine must restart"
-  gpu=${gpu%%$'\n'*}
-  driver=${gpu##*, }
-  dpkg --compare-versions "$driver" ge "$DRIVER_LEAST" ||
-    refuse "driver $driver is too old: $VLLM_IMAGE needs $DRIVER_LEAST, best $DRIVER_OWN or newer" \
-      "install a newer driver, restart, and run this again"
-  say "  GPU: ${gpu%%, *}, driver $driver"
-  dpkg --compare-versions "$driver" ge "$DRIVER_OWN" ||
-    say "  note: that is older than the image's CUDA ($DRIVER_OWN); NVIDIA promises a limited feature set. If vLLM stops with an error about PTX or CUDA's version, update the driver"
-  # Before the first installation only: later the images are there, and what is free is what they left.
-  if [ ! -e /usr/local/bin/k3s ]; then
-    free=$(df --output=avail --block-size=1G /var/lib | tail -n 1)
-    [ "$free" -ge "$DISK_GIB" ] ||
-      refuse "$((free)) GiB are free under /var/lib, images and weights need $DISK_GIB" "free some, or lower a service's \`cache_gib\`"
-  fi
-  if [ -e /etc/systemd/system/k3s.service ] && ! grep -q pilotlight /etc/systemd/system/k3s.service; then
-    refuse "another K3s is installed here; flags in its unit, such as --node-ip, would beat every file" \
-      "keep what you need of it, then remove it with /usr/local/bin/k3s-uninstall.sh"
-  fi
 }
 
 install_tools() {
@@ -137,15 +105,14 @@ guard_ports() {
   systemctl enable --quiet --now pilotlight-guard-watch.timer
 }
 
-tailnet_status() { tailscale status --json --peers=false 2>/dev/null || true; }
-
 join_tailnet() {
-  local packages codename status name
+  local packages codename status
   step "joining the tailnet as $HOME_NAME"
   if ! installed tailscale "$TAILSCALE_VERSION"; then
     packages=https://pkgs.tailscale.com/stable/$(os_release ID)
     codename=$(os_release VERSION_CODENAME)
-    source_of tailscale "$packages/$codename.noarmor.gpg" pilotlight-tailscale.gpg "$TAILSCALE_FINGERPRINT" "$packages $codename main"
+    source_there "$packages/dists/$codename" ||
+      source_of tailscale "$packages/$codename.noarmor.gpg" pilotlight-tailscale.gpg "$TAILSCALE_FINGERPRINT" "$packages $codename main"
     install_packages "tailscale=$TAILSCALE_VERSION"
   fi
   systemctl enable --quiet --now tailscaled.service
@@ -159,23 +126,18 @@ join_tailnet() {
     rm -f "$KEY_FILE"
     status=$(tailnet_status)
   fi
-  [[ $status == *'"tag:home"'* ]] ||
-    refuse "this machine is in a tailnet, but not as tag:home, so the gateway may not reach it" "\`tailscale logout\`, then run this again"
-  name=$(sed -n 's/^ *"DNSName": "\([^".]*\).*/\1/p' <<<"$status" | head -n 1)
-  [ "$name" = "$HOME_NAME" ] ||
-    refuse "the tailnet calls this machine '$name', the gateway looks for '$HOME_NAME'" \
-      "remove the old '$HOME_NAME' at https://login.tailscale.com/admin/machines and rename this one, or set \`home.hostname\`"
+  check_membership "$status"
 }
 
 install_toolkit() {
-  local package versions=()
+  local package versions=() packages=https://nvidia.github.io/libnvidia-container/stable/deb/amd64
   step "installing NVIDIA's container toolkit $TOOLKIT_VERSION"
   for package in nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1; do
     installed "$package" "$TOOLKIT_VERSION" || versions+=("$package=$TOOLKIT_VERSION")
   done
   if [ ${#versions[@]} -gt 0 ]; then
-    source_of nvidia https://nvidia.github.io/libnvidia-container/gpgkey pilotlight-nvidia.asc "$TOOLKIT_FINGERPRINT" \
-      'https://nvidia.github.io/libnvidia-container/stable/deb/amd64 /'
+    source_there "$packages" ||
+      source_of nvidia https://nvidia.github.io/libnvidia-container/gpgkey pilotlight-nvidia.asc "$TOOLKIT_FINGERPRINT" "$packages /"
     install_packages "${versions[@]}"
   fi
 }
@@ -238,9 +200,16 @@ await_k3s() {
 main() {
   # stdout is for the kubeconfig alone, and nothing may read the rest of this script.
   exec 3>&1 1>&2 </dev/null
+  export LC_ALL=C
   trap on_exit EXIT
   trap 'exit 1' HUP INT TERM
   check_machine
+  check_gpu
+  check_disk
+  check_apt
+  check_others
+  check_firewall
+  check_tailnet
   install_tools
   guard_ports
   join_tailnet
