@@ -119,11 +119,11 @@ class Box(Namespace):
             self.close()
             raise
 
-    def run(self, script: str, *, user: str = "root", **env: str) -> subprocess.CompletedProcess[str]:
-        """`script` piped into bash, as `ssh home sudo bash` does."""
+    def run(self, script: str, *words: str, user: str = "root", **env: str) -> subprocess.CompletedProcess[str]:
+        """`script` piped into bash, as `ssh home sudo bash` does, with the words after `bash -s` if there are any."""
         switch = [] if user == "root" else ["setpriv", "--reuid", user, "--clear-groups"]
         return subprocess.run(
-            self.command(*switch, "bash"),
+            self.command(*switch, "bash", *(["-s", *words] if words else [])),
             input=script, capture_output=True, text=True, timeout=60, check=False, env=self.env(env),
             start_new_session=True,
         )  # fmt: skip
@@ -147,6 +147,13 @@ class Box(Namespace):
     def restarts(self) -> int:
         kept = self.state("restarts")
         return len(kept.read_text().splitlines()) if kept.exists() else 0
+
+    def all_there_is(self) -> str:
+        """Every file, folder and link where the script writes, with their contents' sums, and the packages."""
+        where = " ".join(path for path in WRITTEN if self.path(path).is_dir())
+        listed = f"find {where} /run -printf '%p %y %m %l\\n' | sort"
+        sums = "find /etc /var/lib/pilotlight /usr/share/keyrings /run -type f -exec sha256sum {} + 2>/dev/null | sort"
+        return self.sh(f"{listed}; {sums}; sort {self._folder}/state/packages 2>/dev/null || :")
 
     def files(self) -> dict[str, str]:
         """Every file the script wrote, with mode and content. What only counts calls is left out."""

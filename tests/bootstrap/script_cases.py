@@ -44,13 +44,13 @@ def _done(run: subprocess.CompletedProcess[str]) -> None:
     assert "pilotlight: done" in run.stderr
 
 
-def _refused(box: Box, run: subprocess.CompletedProcess[str], why: str) -> str:
+def _refused(box: Box, run: subprocess.CompletedProcess[str], why: str, *, again: bool = False) -> str:
     """It ended with this reason, before K3s was started, and left no key."""
     assert run.returncode == 1, run.stderr
     assert why in run.stderr, run.stderr
     assert run.stdout == ""
     assert "stopped while" in run.stderr
-    assert not any(call.startswith("systemctl restart k3s") for call in box.calls())
+    assert again or not any(call.startswith("systemctl restart k3s") for call in box.calls())
     assert KEY not in str(box.files())
     return f"refused: {why}"
 
@@ -233,6 +233,48 @@ def own_source_beside_the_guides(folder: Path, script: str) -> str:
         return "refused: apt can't read its sources; without pilotlight's file done"
 
 
+def uninstalled(folder: Path, script: str) -> str:
+    """On a machine with a life before: what was there stays, an own toolkit and the guides' sources among it."""
+    with Box(folder) as box:
+        box.sh(GUIDES)
+        box.state("packages").write_text("curl 8.0\nlibnvidia-container1 1.0-1\n")
+        box.sh("apt-get update --print-uris >/dev/null; : >/run/pilotlight-bootstrap.lock")
+        before = box.all_there_is()
+        _done(box.run(script))
+        # What K3s leaves beside our files, and pods of their own mounts.
+        box.sh(
+            "mkdir -p /var/lib/kubelet/pods/1; mount -t tmpfs tmpfs /var/lib/kubelet/pods/1;"
+            + "ip link add cni0 type bridge"
+        )
+        assert box.all_there_is() != before
+        run = box.run(script, "uninstall")
+        assert run.returncode == 0, run.stderr
+        assert run.stdout == ""
+        # Updated, and still there.
+        updated = f"libnvidia-container1 {bootstrap.TOOLKIT_VERSION}"
+        assert box.all_there_is() == before.replace("libnvidia-container1 1.0-1", updated)
+        assert "cni0" not in box.sh("ip -oneline link")
+        assert not box.state("tailnet").exists()
+        assert not box.state("rules").exists()
+        _refused(box, box.run(script, "uninstall"), "there is no record of an installation here", again=True)
+        return "every file, folder and package as before; a second time refused"
+
+
+def uninstall_fails_once(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        box.sh("apt-get update --print-uris >/dev/null; : >/run/pilotlight-bootstrap.lock")
+        before = box.all_there_is()
+        _done(box.run(script))
+        stopped = 0
+        while (run := box.run(script, "uninstall", FAIL_ONCE="1")).returncode != 0 and stopped < 50:
+            stopped += 1
+        assert run.returncode == 0, run.stderr
+        assert stopped > 3
+        assert not box.state("rules").exists()
+        assert box.all_there_is() == before
+        return f"{stopped} runs stopped, then all is as before"
+
+
 def old_driver_of_the_right_major(folder: Path, script: str) -> str:
     with Box(folder) as box:
         run = box.run(script, GPU="Tesla T4", DRIVER="550.163.01")
@@ -266,6 +308,8 @@ def new_toolkit_restarts_k3s(folder: Path, script: str) -> str:
 
 
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
+    "uninstalled": uninstalled,
+    "each command of uninstalling fails once": uninstall_fails_once,
     "bare machine": first_run,
     "run again": second_run,
     "key": key_is_not_shown,

@@ -50,11 +50,21 @@ case "$name $*" in
   "firewall-cmd --zone=trusted --list-all") echo "$FIREWALLD" ;;
   "dpkg --print-architecture") echo "${ARCHITECTURE:-amd64}" ;;
   "dpkg --compare-versions "*) exec /usr/bin/dpkg "$@" ;;
+  "dpkg --purge "*)
+    for package in "$@"; do sed -i "/^$package /d" "$BOX_STATE/packages"; done ;;
   "dpkg --configure -a") rm -f "$BOX_STATE/dpkg-cut-off" ;;
   "dpkg-query "*) installed "$last" || exit 1
     echo "installed $(sed -n "s/^$last //p" "$BOX_STATE/packages")" ;;
   # The real one: whether it reads its sources is its own verdict.
   "apt-get update --print-uris") exec /usr/bin/apt-get "$@" ;;
+  "apt-get --simulate "*)
+    for package in "$@"; do
+      case $package in
+        -* | install) ;;
+        *) installed "${package%%=*}" && was="[1.0] " || was=
+          echo "Inst ${package%%=*} $was(${package#*=} some:stable [amd64])" ;;
+      esac
+    done ;;
   "apt-get "*install*)
     if [ -e "$BOX_STATE/dpkg-cut-off" ]; then
       echo "dpkg was interrupted" >&2
@@ -85,6 +95,7 @@ case "$name $*" in
       esac
     )" ;;
   "nft --stateless list "*) cat "$BOX_STATE/rules" 2>/dev/null || exit 1 ;;
+  "nft table inet pilotlight_guard; delete table inet pilotlight_guard") rm -f "$BOX_STATE/rules" ;;
   "nft "*) cp "$last" "$BOX_STATE/rules"
     echo "said on stdout" ;;
   "tailscale status"*)
@@ -112,6 +123,11 @@ case "$name $*" in
     esac
     : >"$BOX_STATE/enabled-$last"
     case $* in *--now*) start "$last" ;; esac ;;
+  "systemctl is-enabled "*) [ -e "$BOX_STATE/enabled-$last" ] || exit 1 ;;
+  "systemctl disable "*) [ -e "/etc/systemd/system/$last" ] || exit 5
+    rm -f "$BOX_STATE/enabled-$last" "$BOX_STATE/active-$last" ;;
+  "systemctl stop kubepods.slice") ;;
+  "tailscale logout") rm -f "$BOX_STATE/tailnet" ;;
   "systemctl start "*) start "$last" ;;
   "systemctl is-active "*) active "$last" || exit 3 ;;
   "systemctl restart k3s.service") k3s_starts && : >"$BOX_STATE/active-k3s.service" && echo restart >>"$BOX_STATE/restarts" ;;

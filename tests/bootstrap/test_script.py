@@ -10,7 +10,7 @@ from tests.bootstrap import box, script_cases
 pytestmark = pytest.mark.skipif(bool(box.missing()), reason=box.missing())
 
 
-SLOW = {"every command fails once", "killed anywhere", "cut off on its way"}
+SLOW = {"every command fails once", "each command of uninstalling fails once", "killed anywhere", "cut off on its way"}
 """These run the script dozens of times."""
 
 
@@ -53,6 +53,10 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         ),
         (script_cases.cut_off, "STEP=starting", "apt-get update"),
         (script_cases.disk_filled_by_the_first_run, "[ -e /usr/local/bin/k3s ] || [ ", "[ "),
+        (script_cases.uninstalled, " && $3 !~ /^\\[/", ""),
+        (script_cases.uninstalled, "xargs -r umount", "cat"),
+        (script_cases.uninstalled, "for name in $(recorded folder)", "for name in"),
+        (script_cases.uninstalled, "made_if_missing file /usr/local/bin/k3s", ":"),
         (script_cases.CASES["NVIDIA's and Tailscale's guides followed"], 'source_there "$packages" ||', ""),
         (script_cases.CASES["driver 550, image of CUDA 12.9, GeForce"], " least=$DRIVER_OWN ;;", " ;;"),
         (script_cases.CASES["port 80 taken"], "(80|443|", "("),

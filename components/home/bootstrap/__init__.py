@@ -33,8 +33,8 @@ IMAGES_GIB: Final = 40
 """Disk for K3s and vLLM's image, packed and unpacked; each service's cache comes on top."""
 
 DRIVER_LEAST: Final = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
-"""Least driver for each CUDA major on a data-centre card: any of its minors runs on it, with a limited feature set; other
-cards need the image's own (`checks.sh` says why)
+"""Least driver for each CUDA major on a data-centre card (others need the image's own, `checks.sh` says why): any of
+its minors runs on it, with a limited feature set
 (docs.nvidia.com/deploy/cuda-compatibility/minor-version-compatibility.html)."""
 DRIVER_OWN: Final = {"12.8": "570.26", "12.9": "575.51.03", "13.0": "580.65.06"}
 """The driver that came with a CUDA version: with it, nothing is limited (CUDA's release notes, table of drivers)."""
@@ -88,7 +88,7 @@ def script(settings: Settings, auth_key: str) -> str:
         *(f"{name}={shlex.quote(value)}" for name, value in values.items()),
     ]
     files = [_function(path) for path in sorted(_FILES.iterdir())]
-    parts = [(_HERE / part).read_text() for part in ("checks.sh", "bootstrap.sh")]
+    parts = [(_HERE / part).read_text() for part in ("checks.sh", "uninstall.sh", "bootstrap.sh")]
     return "\n".join([*head, "", *files, *parts])
 
 

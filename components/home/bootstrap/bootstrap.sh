@@ -2,6 +2,7 @@
 set -euo pipefail
 
 KEY_FILE=/run/pilotlight-auth-key
+RECORD=/var/lib/pilotlight/made
 STEP=starting
 
 say() { printf 'pilotlight: %s\n' "$*" >&2; }
@@ -26,10 +27,33 @@ on_exit() {
   fi
 }
 
+# Notes what is about to be made here, for `uninstall`: what is there already isn't ours.
+made() { # KIND NAME: folder, file, tree (a folder with all that will be in it), package, unit or tailnet
+  mkdir -p "${RECORD%/*}"
+  grep -qxF -- "$1 $2" "$RECORD" 2>/dev/null || echo "$1 $2" >>"$RECORD"
+}
+
+made_if_missing() { # KIND PATH...
+  local kind=$1 path
+  shift
+  for path; do
+    [ -e "$path" ] || made "$kind" "$path"
+  done
+}
+
+folder() { # PATH
+  if [ ! -d "$1" ]; then
+    folder "${1%/*}"
+    made folder "$1"
+    mkdir "$1"
+  fi
+}
+
 # Writes stdin to a file, whole or not at all.
 put() { # PATH MODE
   local path=$1 mode=$2
-  mkdir -p "${path%/*}"
+  folder "${path%/*}"
+  made_if_missing file "$path"
   cat >"$path.new"
   chmod "$mode" "$path.new"
   if cmp -s "$path.new" "$path"; then
@@ -45,10 +69,14 @@ download() { # URL PATH
 }
 
 install_packages() {
+  local package
   export DEBIAN_FRONTEND=noninteractive
   # A dpkg that was cut off refuses everything until it is told to go on.
   dpkg --configure -a
   apt-get -o DPkg::Lock::Timeout=300 -qq update
+  while read -r package; do
+    made package "$package"
+  done < <(apt-get --simulate -qq install --no-install-recommends "$@" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }')
   apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends --yes "$@"
 }
 
@@ -69,7 +97,8 @@ source_there() { # URI, as far as /InRelease
 source_of() { # NAME KEY_URL KEY_FILE FINGERPRINT LINE
   local key=/usr/share/keyrings/$3 found
   if [ ! -e "$key" ]; then
-    mkdir -p "${key%/*}"
+    folder "${key%/*}"
+    made file "$key"
     download "$2" "$key.new"
     found=$(gpg --show-keys --with-colons "$key.new" | awk -F: '$1 == "pub" { main = 1 } main && $1 == "fpr" { print $10; main = 0 }')
     [ "$found" = "$4" ] || refuse "the key at $2 is $found, not $4" "don't go on; look for news of $1's key"
@@ -115,9 +144,11 @@ join_tailnet() {
       source_of tailscale "$packages/$codename.noarmor.gpg" pilotlight-tailscale.gpg "$TAILSCALE_FINGERPRINT" "$packages $codename main"
     install_packages "tailscale=$TAILSCALE_VERSION"
   fi
+  systemctl is-enabled --quiet tailscaled.service || made unit tailscaled.service
   systemctl enable --quiet --now tailscaled.service
   status=$(tailnet_status)
   if [[ $status != *'"BackendState": "Running"'* ]]; then
+    made tailnet "$HOME_NAME"
     # In a file, which the process list doesn't show. The LAN's resolver stays: nobody here looks up tailnet names.
     (umask 077 && rm -f "$KEY_FILE" && printf '%s' "$AUTH_KEY" >"$KEY_FILE")
     tailscale up --auth-key="file:$KEY_FILE" --hostname="$HOME_NAME" --advertise-tags=tag:home \
@@ -163,6 +194,7 @@ install_k3s() {
   local wanted applied=/var/lib/pilotlight/k3s-applied
   step "installing K3s $K3S_VERSION"
   if ! k3s_is "$K3S_SHA256"; then
+    made_if_missing file /usr/local/bin/k3s
     # The release's own binary, no installer: known by its checksum, it is the one program here that no key signs.
     download "https://github.com/k3s-io/k3s/releases/download/${K3S_VERSION/+/%2B}/k3s" /usr/local/bin/k3s.new
     echo "$K3S_SHA256  /usr/local/bin/k3s.new" | sha256sum --check --quiet ||
@@ -197,12 +229,7 @@ await_k3s() {
     refuse "K3s found no NVIDIA runtime" "\`nvidia-container-runtime --version\` must work; then \`systemctl restart k3s\` and run this again"
 }
 
-main() {
-  # stdout is for the kubeconfig alone, and nothing may read the rest of this script.
-  exec 3>&1 1>&2 </dev/null
-  export LC_ALL=C
-  trap on_exit EXIT
-  trap 'exit 1' HUP INT TERM
+install() {
   check_machine
   check_gpu
   check_disk
@@ -210,6 +237,9 @@ main() {
   check_others
   check_firewall
   check_tailnet
+  # What K3s, its pods and node-address make by themselves.
+  made_if_missing tree /etc/rancher /etc/kubernetes /var/lib/rancher /var/lib/kubelet /var/lib/cni /var/log/pods \
+    /var/log/containers /run/k3s /run/flannel
   install_tools
   guard_ports
   join_tailnet
@@ -222,4 +252,18 @@ main() {
   say "done"
 }
 
-main
+main() {
+  # stdout is for the kubeconfig alone, and nothing may read the rest of this script.
+  exec 3>&1 1>&2 </dev/null
+  export LC_ALL=C
+  trap on_exit EXIT
+  trap 'exit 1' HUP INT TERM
+  case ${1-install} in
+    install) install ;;
+    uninstall) uninstall ;;
+    *) refuse "there is no '$1' here" "say nothing, to install, or \`uninstall\`" ;;
+  esac
+}
+
+# Cut off anywhere, this line is none: `main` alone would install where it was told to uninstall.
+{ main "$@"; }

@@ -29,8 +29,9 @@ def shellcheck(text: str, shell: str = "bash") -> str:
 
 def in_bash(script: str, command: str) -> str:
     """What a command prints that knows the script's values and functions."""
-    assert script.endswith("\nmain\n")
-    known = script.removesuffix("main\n")
+    last = '\n{ main "$@"; }\n'
+    assert script.endswith(last)
+    known = script.removesuffix(last) + "\n"
     done = subprocess.run(["bash"], input=f"{known}{command}\n", capture_output=True, text=True, timeout=20, check=True)
     return done.stdout
 
