@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test check unit lint golden scenarios engines clients bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios engines clients bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -51,7 +51,10 @@ ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/boo
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
 	$(RUN) -m lab up
 
-test: lint                  ## lint, types, all tests but the slow ones, and how much of the code they run; 5 minutes on two cores
+test: lint                  ## lint, types, all tests but the slow ones; 5 minutes on two cores
+	$(RUN) $(TESTS) -m "not slow" $(ALL)
+
+coverage: .venv/ready       ## how much of the code those tests run; 7 minutes
 	@.venv/bin/coverage erase
 	$(RUN) -m coverage run $(TESTS) -m "not slow" $(ALL)
 	@.venv/bin/coverage combine --quiet

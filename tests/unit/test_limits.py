@@ -115,7 +115,7 @@ DEFAULTS = {"readTimeout": "360s", "writeTimeout": "0s", "idleTimeout": "360s"}
         (check_pods, "home-tts", "inputs.values.drain.requestSeconds", 30),
         (check_pods, "home-tts", "inputs.values.env.UVICORN_TIMEOUT_KEEP_ALIVE", "5"),
         (check_pods, "home-vllm", "inputs.values.env.VLLM_HTTP_TIMEOUT_KEEP_ALIVE", "5"),
-        (check_pods, "home-embed", "inputs.values.args.14", "30"),
+        (check_pods, "home-embed", "inputs.values.args", ["--shutdown-timeout", "30"]),
     ],
 )
 def test_one_hop_that_doesn_t_is_seen(
