@@ -1,8 +1,7 @@
 """Table 1 of the lab: image -> local program, and the arguments it understands.
 
 Owns: the translation of a declared container's command and arguments into a process. An image or an argument that is
-not listed here stops the lab: it would otherwise run something else than what was declared. llama.cpp's own server
-gets what isn't listed as it stands, and judges it.
+not listed here stops the lab: it would run something else than what was declared. llama.cpp's server judges its own.
 """
 
 import json

@@ -273,9 +273,11 @@ def health_of_nobody(config: dict[str, Any]) -> None:
 
 
 def shortest_path_first(config: dict[str, Any]) -> None:
-    for node in find(config, lambda x: "routes" in x and "path_regexp" in str(x["routes"][:1])):
-        services = [route for route in node["routes"] if "path_regexp" in str(route.get("match"))]
-        node["routes"][: len(services)] = reversed(services)
+    for node in find(config, lambda x: "routes" in x):
+        routes = node["routes"]
+        places = [i for i, route in enumerate(routes) if "path_regexp" in str(route.get("match"))]
+        for place, route in zip(places, [routes[i] for i in reversed(places)], strict=True):
+            routes[place] = route
 
 
 def paths_as_sent(config: dict[str, Any]) -> None:

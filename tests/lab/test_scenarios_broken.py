@@ -75,7 +75,7 @@ def caller_s_headers_for_every_lane(config: dict[str, Any]) -> None:
 
 def begun_answers_replayed(config: dict[str, Any]) -> None:
     rule = "{http.reverse_proxy.status_code} in [200] && {http.request.duration_ms} < 500.0"
-    for proxy in find(config, lambda x: "request_buffers" in x):
+    for proxy in find(config, lambda x: "request_buffers" in x and "load_balancing" in x):
         proxy["load_balancing"]["retry_match"].append({"expression": rule})
 
 
