@@ -1,5 +1,6 @@
 """A gateway for routing tests: its settings, its configuration, the stock client."""
 
+import copy
 import hashlib
 import json
 import os
@@ -86,6 +87,14 @@ def find(tree: object, wanted: Callable[[dict[str, Any]], bool]) -> list[dict[st
     for child in children:
         found += find(child, wanted)
     return found
+
+
+def broken(config: dict[str, Any], mutation: Mutation) -> dict[str, Any]:
+    """The configuration with a mistake planted, which must have found its place."""
+    intact = copy.deepcopy(config)
+    mutation(config)
+    assert config != intact
+    return config
 
 
 def retried(config: dict[str, Any], rule: str, instead: str) -> None:

@@ -3,7 +3,6 @@
 Unedited where its times are the point; elsewhere with more patience for a busy machine (`routing.patient`).
 """
 
-import copy
 import json
 import time
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import pytest
 from components.gateway.caddy import next_lane
 from tests.gateway import burst_checks as seen
 from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
-from tests.gateway.routing import Check, Mutation, environment, find, patient, retried
+from tests.gateway.routing import Check, Mutation, broken, environment, find, patient, retried
 from tests.gateway.world import TOKEN, World, tls_front, world
 from tests.kit import happens, until
 
@@ -277,10 +276,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
 @pytest.mark.parametrize(("mutation", "check"), BROKEN, ids=lambda value: value.__name__)
 def test_a_burst_lane_without_one_of_its_rules_is_seen(toys: World, mutation: Mutation, check: Check) -> None:
     declared_times = check is seen.without_a_pilot_home_and_vm_serve
-    config = rendered(toys) if declared_times else patient(rendered(toys))
-    intact = copy.deepcopy(config)
-    mutation(config)
-    assert config != intact
+    config = broken(rendered(toys) if declared_times else patient(rendered(toys)), mutation)
     first = "burst" if mutation is no_burst_check else "vm"
     with started(toys, config, first), pytest.raises(AssertionError):
         check(toys)
@@ -300,9 +296,6 @@ BROKEN_STARTS: list[tuple[Mutation, Check, str]] = [
     ("mutation", "check", "pilot"), BROKEN_STARTS, ids=lambda value: getattr(value, "__name__", value)
 )
 def test_broken_start_is_seen(toys: World, mutation: Mutation, check: Check, pilot: str) -> None:
-    config = rendered(toys) if pilot == "dead" else patient(rendered(toys))
-    intact = copy.deepcopy(config)
-    mutation(config)
-    assert config != intact
+    config = broken(rendered(toys) if pilot == "dead" else patient(rendered(toys)), mutation)
     with pytest.raises(AssertionError):
         begun(toys, config, check, pilot=pilot)
