@@ -1,24 +1,20 @@
 """A home whose `/health` says 200 and that serves nobody: real Caddy and pilot, as declared, between toy lanes."""
 
 import contextlib
-import subprocess
-import sys
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from components import ports
-from components.gateway import pilot_container
-from components.gateway.caddy import upstreams
 from components.settings import Settings
 from tests.gateway.backends import Behaviour, Lane
 from tests.gateway.pilot.world import Asked, Reply, Toy
+from tests.gateway.piloted import log, pilot
 from tests.gateway.routing import environment, rendered, settings
-from tests.gateway.world import VM_ADDRESS, World, world
+from tests.gateway.world import World, world
 from tests.kit import close, until
 
 CALLER_S = 8.0
@@ -51,44 +47,26 @@ def lanes() -> Iterator[World]:
 
 
 @contextlib.contextmanager
-def declared_pilot(here: World, folder: Path) -> Generator[None]:
-    """The pilot with the environment of the declaration, in the place of the toy."""
+def daemon(here: World) -> Generator[None]:
+    """The tunnel's, as far as the pilot can end it."""
 
     async def shut(_: Asked) -> Reply:
         here.tunnel.cut()
         return 200, ""
 
-    daemon = Toy(shut)
-    here.tunnel.run(daemon.start(folder / "tailscaled.sock"))
-    (folder / "pilot.zip").write_bytes(pilot_container.archive())
-    chosen = declared()
-    dials = {each.lane: each.dial for each in upstreams.upstreams(chosen, vm_address=VM_ADDRESS)}
-    told = pilot_container.environment(chosen, burst_url="", dials=dials)
-    placed = {
-        "PILOT_ADMIN_SOCKET": here.folder / "admin.sock",
-        "PILOT_LINE": here.folder / ports.LINE_GATE,
-        "PILOT_ID_TOKEN": folder / "id-token",
-        "TAILSCALED_SOCKET": folder / "tailscaled.sock",
-    }
-    here.pilot.down()
-    command = [sys.executable, "-W", "error", folder / "pilot.zip"]
-    env = {name: str(value) for name, value in {**told, **placed}.items()}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=env, stderr=log)
+    toy = Toy(shut)
+    here.tunnel.run(toy.start(here.folder / ports.TAILSCALED_SOCKET))
     try:
-        until(lambda: b'"home is warm' in (folder / "log").read_bytes(), "the pilot sees home")
         yield
     finally:
-        process.kill()
-        process.wait()
-        here.tunnel.run(close(daemon.server)) if daemon.server else None
-        print((folder / "log").read_text())
+        here.tunnel.run(close(toy.server)) if toy.server else None
 
 
 @pytest.fixture
-def here(lanes: World, tmp_path: Path) -> Iterator[World]:
+def here(lanes: World) -> Iterator[World]:
     chosen = declared()
-    with lanes.caddy(rendered(chosen), environment(chosen)), declared_pilot(lanes, tmp_path):
+    with lanes.caddy(rendered(chosen), environment(chosen)), daemon(lanes), pilot(lanes, chosen):
+        until(lambda: '"home is warm' in log(lanes).read_text(), "the pilot sees home")
         yield lanes
     lanes.heal()
 
