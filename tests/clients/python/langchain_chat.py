@@ -1,14 +1,13 @@
 """LangChain's `ChatOpenAI`. Scenarios and environment are those of `openai_sync`."""
 
 import base64
-import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import openai
+from asked import answer
 from langchain_core.messages import HumanMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
@@ -97,10 +96,4 @@ def impatient() -> dict[str, Any]:
 SCENARIOS = [models, plain, stream, usage, tools, picture, wrong_key, too_large, abort, impatient]
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        [scenario] = [each for each in SCENARIOS if each.__name__ == line.strip()]
-        try:
-            told = scenario()
-        except openai.OpenAIError as error:
-            told = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
-        print(json.dumps(told), flush=True)
+    answer(SCENARIOS, openai.OpenAIError)

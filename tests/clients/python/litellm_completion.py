@@ -1,14 +1,13 @@
 """LiteLLM as a client: `completion`. Scenarios and environment are those of `openai_sync`."""
 
 import base64
-import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import litellm
+from asked import answer
 
 litellm.suppress_debug_info = True
 MIB = 1024 * 1024
@@ -102,11 +101,5 @@ def impatient() -> dict[str, Any]:
 SCENARIOS = [models, plain, stream, usage, tools, picture, wrong_key, too_large, abort, impatient]
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        [scenario] = [each for each in SCENARIOS if each.__name__ == line.strip()]
-        try:
-            told = scenario()
-        # LiteLLM's exceptions are subclasses of the SDK's.
-        except litellm.exceptions.openai.OpenAIError as error:
-            told = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
-        print(json.dumps(told), flush=True)
+    # LiteLLM's exceptions are subclasses of the SDK's.
+    answer(SCENARIOS, litellm.exceptions.openai.OpenAIError)

@@ -12,23 +12,9 @@ from typing import Any
 import openai
 from openai.types.chat import (
     ChatCompletionContentPartParam,
-    ChatCompletionFunctionToolParam,
     ChatCompletionMessageParam,
 )
-
-MODEL = os.environ["MODEL"]
-MIB = 1024 * 1024
-COUNT: list[ChatCompletionMessageParam] = [
-    {"role": "user", "content": "List the numbers from 1 to 1000: 1, 2, 3, 4, 5, 6,"}
-]
-WEATHER: ChatCompletionFunctionToolParam = {
-    "type": "function",
-    "function": {
-        "name": "weather",
-        "description": "The weather of a city.",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-    },
-}
+from openai_sync import COUNT, MIB, MODEL, WEATHER
 
 client = openai.AsyncOpenAI()
 

@@ -1,18 +1,17 @@
 """The `openai` SDK, as a caller who waits for each answer uses it.
 
-Reads the names of scenarios, one a line, and prints what came of each as a line of JSON. The SDK itself reads
-OPENAI_BASE_URL and OPENAI_API_KEY; MODEL is the model's name, PICTURE a PNG file.
+The scenarios are asked for by name (`asked`). The SDK itself reads OPENAI_BASE_URL and OPENAI_API_KEY; MODEL is the
+model's name, PICTURE a PNG file.
 """
 
 import base64
-import json
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import openai
+from asked import answer
 from openai.types.chat import (
     ChatCompletionContentPartParam,
     ChatCompletionFunctionToolParam,
@@ -116,10 +115,4 @@ def impatient() -> dict[str, Any]:
 SCENARIOS = [models, plain, stream, usage, tools, picture, wrong_key, too_large, abort, impatient]
 
 if __name__ == "__main__":
-    for line in sys.stdin:
-        [scenario] = [each for each in SCENARIOS if each.__name__ == line.strip()]
-        try:
-            told = scenario()
-        except openai.OpenAIError as error:
-            told = {"error": type(error).__name__, "status": getattr(error, "status_code", None)}
-        print(json.dumps(told), flush=True)
+    answer(SCENARIOS, openai.OpenAIError)
