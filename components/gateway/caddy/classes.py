@@ -46,7 +46,7 @@ def name(settings: Settings, one: ClientClass) -> str:
 def ways(settings: Settings, lanes: Sequence[Upstream]) -> list[Way]:
     """Every way that some request can take to the model's lanes."""
     found: list[Way] = []
-    for one in dict.fromkeys((*classes(settings), *pins(settings))):
+    for one in _all(settings):
         own = [
             replace(upstream, max_requests=limit(settings, upstream.lane, one.priority))
             for upstream in lanes
@@ -94,8 +94,7 @@ def pinned(settings: Settings) -> list[Json]:
 
 def only_with_home(settings: Settings, paths: Sequence[str]) -> list[Json]:
     """Route in front of the services that are at home only, and everything below their `paths`."""
-    found = dict.fromkeys((*classes(settings), *pins(settings)))
-    away = [name(settings, one) for one in found if Lane.HOME not in one.lanes]
+    away = [name(settings, one) for one in _all(settings) if Lane.HOME not in one.lanes]
     message = f"This service is at home only, and this request may not go there: by its key, or by {PIN}."
     refuse = answers.error(403, "lane_not_allowed", message)
     below = [path + end for path in paths for end in ("", "/*")]
@@ -124,6 +123,11 @@ def handlers(settings: Settings, found: Sequence[Way]) -> list[Json]:
         for way in found
         for walk in way.walks
     ]
+
+
+def _all(settings: Settings) -> Sequence[ClientClass]:
+    """Every class that a request can have; a pin to a client's only lane is that client's own."""
+    return list(dict.fromkeys((*classes(settings), *pins(settings))))
 
 
 def _counted_as(settings: Settings, lanes: Sequence[Lane]) -> list[Json]:
