@@ -31,6 +31,7 @@ def values(service: Service, settings: Settings) -> dict[str, Any]:
         "port": service.port,
         "ingress": {"prefixes": _routed(service, settings)},
         "gpu": {"slices": service.slices, "card": settings.home.gpu},
+        "resources": {"cpu": f"{service.millicores}m", "memory": f"{service.memory_gib}Gi"},
         "cache": {"gib": service.cache_gib, "mountPath": vllm.CACHE},
         "user": {"uid": service.uid},
         "probes": {"path": service.health},

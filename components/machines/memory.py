@@ -31,6 +31,16 @@ VLLM_CACHE_GIB: Final = 4.0
 """What vLLM gets for its cache where nobody says otherwise: four whole requests of the default model, one and a half of
 Qwen3-VL-4B. Most are far shorter."""
 
+VLLM_HOST_GIB: Final = 6.0
+"""What vLLM takes of the machine's own memory: 4 GB resident in an engine with CUDA, others report
+(vllm-project/vllm#3035), 1.1 in the server in front of it (measured, 0.29.0), and 1 for compiling and for pictures
+while they are decoded. Weights are read through the file cache, which gives way (config/load.py,
+`safetensors_load_strategy`), nothing is offloaded by default (config/offload.py), and with one card nothing passes
+through /dev/shm."""
+VLLM_PICTURES_GIB: Final = 4.0
+"""vLLM remembers prepared pictures, up to this, in the engine alone (config/multimodal.py, `mm_processor_cache_gb`;
+multimodal/cache.py). Measured, 0.29.0: 40 pictures of 1024 x 768 added 180 MiB to the engine, 50 to the server."""
+
 
 def cache_gib(model: Model, tokens: int) -> float:
     """Keys and values of so many tokens."""
@@ -71,6 +81,11 @@ def prompts_mib(machine: Machine, model: Model, tokens: int) -> int:
 def vllm_gib(model: Model, tokens: int) -> float:
     """What vLLM needs of a card, with a cache of `tokens` in all."""
     return model.weights_bytes / GIB + cache_gib(model, tokens) + VLLM_WORK_GIB
+
+
+def vllm_host_gib(*, pictures: bool) -> float:
+    """What vLLM needs of the machine's own memory, for a model that takes pictures or not."""
+    return VLLM_HOST_GIB + (VLLM_PICTURES_GIB if pictures else 0)
 
 
 def vllm_cache_bytes(share_mib: int, weights_bytes: int) -> int:

@@ -1,17 +1,17 @@
 """The AI services as declared: each entry of `services` with everything that its preset adds. Pure.
 
 Owns: the complete value of an entry, which service answers for the model of every lane, what all of them answer, and
-the sums on the one GPU.
+the sums on the one GPU and on its machine.
 Does not own: the rules (`service_rules`), the chart's values (`home.chart`), the routes (`gateway.caddy`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
 from components import vllm
-from components.machines.memory import vllm_cache_bytes, vllm_share_gib
+from components.machines.memory import vllm_cache_bytes, vllm_host_gib, vllm_share_gib
 from components.paths import ANSWERS, RESPONSES, ROOT
 from components.settings.presets import PRESETS, Preset
 from components.settings.section import Lane, mib
@@ -20,9 +20,18 @@ from components.settings.stack import Settings
 
 RESERVE_MIB: Final = 1024
 """Kept free on the card, MiB: driver, display, and what each process takes beside what it counts itself."""
+HOST_RESERVE_MIB: Final = 2560
+"""Kept free of the machine's memory, MiB. 460 are asked for by other pods: coredns and metrics-server 70 each (K3s'
+manifests/), Node Feature Discovery's master and gc 128 each, its worker 64 (its chart's values, 0.19.0); Traefik, the
+local-path provisioner and NVIDIA's plugin ask for nothing. 1,600 are K3s' own (docs.k3s.io, "Resource Profiling", a
+server with a workload), 500 the system's and Tailscale's (estimated). Kubernetes counts the 460 alone: K3s keeps
+nothing for itself, and evicts nobody for memory (its pkg/daemons/agent/agent.go has thresholds for disks only)."""
+HOST_RESERVE_MILLICORES: Final = 400
+"""Of its processors: 315 that the same pods ask for (100 each; worker 5, gc 10), the rest for K3s (6 % of a core)."""
 _UNSAID: Final = Preset(
-    image="", paths=(), gpu_memory="", max_requests=16, cache_gib=20, uid=1000, port=8000, health="/health"
-)
+    image="", paths=(), gpu_memory="", cpus=1, memory_gib=4, max_requests=16, cache_gib=20, uid=1000, port=8000,
+    health="/health",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,10 @@ class Service:
     paths: tuple[str, ...]
     slices: int
     gpu_memory_mib: int
+    millicores: int
+    """Thousandths of a processor that are kept for it."""
+    memory_gib: int
+    """Of the machine: kept for it, and its limit."""
     max_requests: int
     cache_gib: int
     port: int
@@ -111,6 +124,9 @@ def resolved(entry: ServiceSettings, settings: Settings) -> Service:
         paths=paths,
         slices=slices,
         gpu_memory_mib=mib(memory) if memory else 0,
+        millicores=round(1000 * (entry.cpus or preset.cpus)),
+        memory_gib=entry.memory_gib
+        or _memory_gib(entry, preset, pictures=not completes or contract.model.vision is not None),
         max_requests=settings.home.max_requests if completes else entry.max_requests or preset.max_requests,
         cache_gib=preset.cache_gib if entry.cache_gib is None else entry.cache_gib,
         port=entry.port or preset.port,
@@ -124,18 +140,48 @@ def _weights_bytes(entry: ServiceSettings, preset: Preset, of_the_model: int) ->
     return of_the_model or entry.weights_bytes or (0 if entry.weights or entry.model else preset.weights_bytes)
 
 
+def _memory_gib(entry: ServiceSettings, preset: Preset, *, pictures: bool) -> int:
+    """Of the machine, where the entry doesn't say. `pictures`: vLLM may be sent some."""
+    unknown = _is_vllm(entry.image or "") and not entry.preset
+    return (0 if unknown else preset.memory_gib) or ceil(vllm_host_gib(pictures=pictures))
+
+
 def utilization(service: Service, settings: Settings) -> float:
     """The service's share of the card, as vLLM wants it: rounded down, so that shares never add up to more."""
     return int(1000 * service.gpu_memory_mib / mib(settings.home.gpu_memory)) / 1000
 
 
-def memory_line(settings: Settings) -> str:
+def gpu_memory_line(settings: Settings) -> str:
     """What is taken on the card, by whom, and what is left."""
-    shares = [f"{service.name} {shown(service.gpu_memory_mib)}" for service in declared(settings) if service.slices]
-    taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in declared(settings))
-    card = mib(settings.home.gpu_memory)
-    left = f", {shown(card - taken)} free" if taken <= card else f", {shown(taken - card)} too much"
-    return f"{' + '.join([*shares, f'{shown(RESERVE_MIB)} reserve'])} = {shown(taken)} of {shown(card)}{left}"
+    shares = {service.name: service.gpu_memory_mib for service in declared(settings) if service.slices}
+    return _line(shares, RESERVE_MIB, mib(settings.home.gpu_memory), shown)
+
+
+def memory_line(settings: Settings) -> str:
+    """The same of the machine's memory."""
+    shares = {service.name: service.memory_gib * 1024 for service in declared(settings)}
+    whole = settings.home.memory_gib
+    return _line(shares, HOST_RESERVE_MIB, whole and whole * 1024, shown, "home.memory_gib")
+
+
+def cpus_line(settings: Settings) -> str:
+    """The same of the machine's processors."""
+    shares = {service.name: service.millicores for service in declared(settings)}
+    whole = settings.home.cpus
+    return _line(
+        shares, HOST_RESERVE_MILLICORES, whole and whole * 1000, lambda amount: f"{amount / 1000:g}", "home.cpus"
+    )
+
+
+def _line(
+    shares: Mapping[str, int], reserve: int, whole: int | None, show: Callable[[int], str], setting: str = ""
+) -> str:
+    taken = reserve + sum(shares.values())
+    line = " + ".join([*(f"{name} {show(share)}" for name, share in shares.items()), f"{show(reserve)} reserve"])
+    if whole is None:
+        return f"{line} = {show(taken)}, not checked: {setting} is not set"
+    left = f"{show(whole - taken)} free" if taken <= whole else f"{show(taken - whole)} too much"
+    return f"{line} = {show(taken)} of {show(whole)}, {left}"
 
 
 def shown(memory_mib: int) -> str:

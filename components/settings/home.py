@@ -46,6 +46,20 @@ class HomeSettings(Section):
     gpu_memory: Memory = Field(
         default="24GiB", description="The card's memory, with unit: the upper limit of the services' sum."
     )
+    cpus: int | None = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="The machine's processors, each hardware thread one, as the bootstrap script prints them. None: "
+        + "not known, and the sum of the services' `cpus` isn't checked.",
+    )
+    memory_gib: int | None = Field(
+        default=None,
+        ge=1,
+        le=8192,
+        description="The machine's memory, whole GiB rounded down, as the script prints it. None: not known, and the "
+        + "sum of the services' `memory_gib` isn't checked.",
+    )
     max_requests: int = Field(
         default=8,
         ge=1,

@@ -10,7 +10,17 @@ from typing import Final
 from components import vllm
 from components.machines.memory import GIB, VLLM_WORK_GIB
 from components.paths import ROOT
-from components.settings.declared_services import RESERVE_MIB, Service, declared, memory_line, shown
+from components.settings.declared_services import (
+    HOST_RESERVE_MIB,
+    HOST_RESERVE_MILLICORES,
+    RESERVE_MIB,
+    Service,
+    cpus_line,
+    declared,
+    gpu_memory_line,
+    memory_line,
+    shown,
+)
 from components.settings.presets import PRESETS
 from components.settings.section import EXACT_IMAGE, Lane, mib, problem
 from components.settings.stack import Settings
@@ -23,7 +33,7 @@ DECIDED: Final = frozenset({vllm.MOST_CHOICES, vllm.ANY_NAME})
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the services break, a `problem` line each."""
-    parts = (_names, _programs, _models, _paths, _lanes, _gpu)
+    parts = (_names, _programs, _models, _paths, _lanes, _gpu, _machine)
     return [found for part in parts for found in part(settings)]
 
 
@@ -177,9 +187,30 @@ def _gpu(settings: Settings) -> list[str]:
     taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in services)
     if Lane.HOME in settings.lanes and taken > mib(settings.home.gpu_memory):
         found.append(
-            problem("services", f"at most home.gpu_memory in all, they ask for more: {memory_line(settings)}",
+            problem("services", f"at most home.gpu_memory in all, they ask for more: {gpu_memory_line(settings)}",
                     "the engine that starts last would find no memory and never start",
                     f"lower a `gpu_memory`, or remove a service; {shown(RESERVE_MIB)} stays for driver and display")
+        )  # fmt: skip
+    return found
+
+
+def _machine(settings: Settings) -> list[str]:
+    """Home's memory and processors, where it is known what the machine has."""
+    home, services = settings.home, declared(settings)
+    memory = HOST_RESERVE_MIB + 1024 * sum(service.memory_gib for service in services)
+    millicores = HOST_RESERVE_MILLICORES + sum(service.millicores for service in services)
+    found: list[str] = []
+    if Lane.HOME in settings.lanes and home.memory_gib and memory > 1024 * home.memory_gib:
+        found.append(
+            problem("services", f"at most home.memory_gib in all, they ask for more: {memory_line(settings)}",
+                    "the pod that comes last would stay Pending, or K3s itself would run out of memory",
+                    f"lower a `memory_gib`, or remove a service; {shown(HOST_RESERVE_MIB)} stay for K3s and the system")
+        )  # fmt: skip
+    if Lane.HOME in settings.lanes and home.cpus and millicores > 1000 * home.cpus:
+        found.append(
+            problem("services", f"at most home.cpus in all, they ask for more: {cpus_line(settings)}",
+                    "the pod that comes last would stay Pending", "lower a `cpus`, which limits nothing, or remove a "
+                    + f"service; {HOST_RESERVE_MILLICORES / 1000:g} stay for K3s")
         )  # fmt: skip
     return found
 

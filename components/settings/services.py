@@ -92,6 +92,21 @@ class ServiceSettings(Section):
         default=None,
         description="GPU memory that it may take, with unit (`9GiB`). vLLM is held to it; other programs are trusted.",
     )
+    cpus: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=256,
+        multiple_of=0.1,
+        description="Processors that are kept for it, in steps of 0.1 (1 without preset). It may use more while others "
+        + "don't: a limit would stop it in the middle of a stream.",
+    )
+    memory_gib: int | None = Field(
+        default=None,
+        ge=1,
+        le=4096,
+        description="The machine's memory that is kept for it, whole GiB (4 without preset). It gets no more: beyond, "
+        + "it is ended and started again, and no other service in its place.",
+    )
     max_requests: int | None = Field(
         default=None, ge=1, le=1000,
         description="Requests that it answers at a time (16 without preset). The service on `/v1` has "
@@ -101,8 +116,8 @@ class ServiceSettings(Section):
         default=None,
         ge=0,
         le=4096,
-        description="Volume for downloads, mounted at /cache, GiB; 0 for none. One "
-        + "that is there keeps its size: `local-path` can't change it, and holds nobody to it.",
+        description="Volume for downloads, mounted at /cache, GiB; 0 for none. Another number has no effect on one "
+        + 'that is there (docs/services.md, "A larger cache").',
     )
     port: int | None = Field(
         default=None, ge=1024, le=65535, description="Port that it listens on (8000 without preset)."

@@ -112,7 +112,8 @@ def main() -> int:
         _lab("fault", "home-refused", "off")
         time.sleep(_FOUND_S)
         rows += [callers.ask(service, "back") for service in services]
-    print(f"\nGPU memory: {outputs['gpu_memory']}")
+    print(f"\nGPU memory: {outputs['gpu_memory']}\nhome's memory: {outputs['home_memory']}")
+    print(f"home's processors: {outputs['home_cpus']}")
     complete = listed == [service.model for service in services]
     print(f"/v1/models lists {'exactly what is declared' if complete else f'{listed}, not what is declared'}\n")
     print(table(rows))

@@ -109,11 +109,12 @@ BY_TYPE: Final[dict[str, Row]] = {
 """By the exact type token. A component (`pilotlight:…`) has no row: it is its children."""
 BURST: Final[Row] = (Group.GPU, "the GPU, vLLM and a real cold start; Google's front end, limits and liveness probes")
 BY_KIND: Final[dict[str, Row]] = {
+    "Deployment": (Group.K3S, "what it keeps of memory and processors, and its limit: the process takes what it wants"),
     "NetworkPolicy": (Group.PACKETS, "not enforced: the lab's processes share one loopback"),
     "PersistentVolumeClaim": (Group.MACHINES, "a folder of the lab, without a size limit"),
 }
 """Kinds of objects in the declared charts that are more than what their release says."""
-CARRIED_OUT: Final = {"Deployment", "Ingress", "IngressClass", "Service"}
+CARRIED_OUT: Final = {"Ingress", "IngressClass", "Service"}
 """Kinds of which nothing else is left to say."""
 
 

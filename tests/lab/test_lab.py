@@ -79,6 +79,8 @@ class TestRunningLab:
             "model",
             "api_keys",
             "gpu_memory",
+            "home_memory",
+            "home_cpus",
             "home_auth_key",
             "gateway_key_expires",
             "home_bootstrap",
@@ -94,13 +96,14 @@ class TestRunningLab:
 
     def test_outputs_are_a_table_of_a_screen(self, running: Running) -> None:
         lines = lab("outputs").stdout.splitlines()
-        assert len(lines) < 15
+        assert len(lines) < 20
         assert ["base_url", running.outputs["base_url"]] in [line.split() for line in lines]
         assert ["api_keys.demo", running.key] in [line.split() for line in lines]
         [script] = [line for line in lines if line.startswith("home_bootstrap ")]
         assert re.search(r" script, \d{3} lines, \d+\.\d KiB *$", script)
         assert lines[-1] == "`python -m lab outputs home_bootstrap` prints that value whole"
-        assert all(len(line.rstrip()) <= 80 or "home_auth_key" in line for line in lines)
+        long = ("home_auth_key", "home_memory", "home_cpus")
+        assert all(len(line.rstrip()) <= 80 or line.startswith(long) for line in lines)
 
     def test_one_output_is_printed_alone(self, running: Running) -> None:
         assert lab("outputs", "home_bootstrap").stdout == running.outputs["home_bootstrap"]

@@ -373,6 +373,8 @@ def test_outputs_are_what_a_client_needs(stack_of: Render) -> None:
         "model",
         "api_keys",
         "gpu_memory",
+        "home_memory",
+        "home_cpus",
         "home_auth_key",
         "gateway_key_expires",
         "home_bootstrap",

@@ -80,8 +80,9 @@ def test_the_scenarios_are_there() -> None:
         ({"ingress": {"host": "example.com"}}, "additional properties 'host' not allowed"),
         ({"env": {"A-B": "1"}}, "A-B"),
         ({"env": {"A": 1}}, "/env/A"),
-        ({"resources": {"limits": {"memory": "16G"}}}, "/resources/limits/memory"),
-        ({"resources": {"limits": {"cpu": "1"}}}, "additional properties 'cpu' not allowed"),
+        ({"resources": {"memory": "16G"}}, "/resources/memory"),
+        ({"resources": {"cpu": "1"}}, "/resources/cpu"),
+        ({"resources": {"limits": {"cpu": "1"}}}, "additional properties 'limits' not allowed"),
         ({"ingress": {"metrics": "metrics"}}, "/ingress/metrics"),
         ({"probes": {"startupSeconds": 0}}, "/probes/startupSeconds"),
         ({"probes": {"livenessFailures": 24}}, "additional properties 'livenessFailures' not allowed"),
@@ -220,6 +221,15 @@ def test_a_slice_brings_the_runtime_class_and_none_brings_neither() -> None:
     without = pod_of(render({"image": IMAGE, "gpu": {"slices": 0}}))
     assert "runtimeClassName" not in without
     assert "nvidia.com/gpu" not in without["containers"][0]["resources"]["limits"]
+
+
+def test_memory_that_is_kept_is_the_limit_and_processors_have_none(scenario: Object) -> None:
+    resources = pod_of(render({**scenario, "resources": {"cpu": "2500m", "memory": "10Gi"}}))["containers"][0][
+        "resources"
+    ]
+    assert resources["requests"] == {"cpu": "2500m", "memory": "10Gi"}
+    assert resources["limits"]["memory"] == "10Gi"
+    assert set(resources["limits"]) <= {"memory", "nvidia.com/gpu"}
 
 
 @pytest.mark.parametrize("seconds", [1800, 601, 14400])

@@ -228,6 +228,29 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
         for name in ("", "no repository", "gpt-4", "--api-key", "a/b/c", "https://huggingface.co/a/b")
     },
     "no list": ({"services": {"name": "a"}}, ("services: must be a list",)),
+    **{
+        f"{field} {value!r}": (
+            {"services": [{**LLM, field: value}]}, (f"services.0.{field}: is refused", "kept for it"),
+        )
+        for field, values in {
+            "cpus": (0, -1, 0.05, 0.25, 1000, "two", float("nan")), "memory_gib": (0, -4, 1.5, 5000, "9GiB", "much"),
+        }.items()
+        for value in values
+    },
+    **{
+        f"home.{field} {value!r}": ({"home": {field: value}}, (f"home.{field}: is refused", "The machine's"))
+        for field in ("cpus", "memory_gib") for value in (0, -1, 1.5, 10_000, "many")
+    },
+    "over the machine's memory": (
+        {"home": {"memory_gib": 16}, "services": [LLM, {**TTS, "memory_gib": 6}]},
+        ("services: at most home.memory_gib in all, they ask for more: vllm 10 GiB + tts 6 GiB + 2.5 GiB reserve = "
+         "18.5 GiB of 16 GiB, 2.5 GiB too much", "would stay Pending", "lower a `memory_gib`"),
+    ),
+    "over the machine's processors": (
+        {"home": {"cpus": 3}, "services": [LLM, {**TTS, "cpus": 0.7}]},
+        ("services: at most home.cpus in all, they ask for more: vllm 2 + tts 0.7 + 0.4 reserve = 3.1 of 3, 0.1 too",
+         "would stay Pending", "lower a `cpus`"),
+    ),
 }  # fmt: skip
 
 
@@ -258,6 +281,8 @@ def nothing(_: Settings) -> list[str]:
         ("_paths", "the same path twice"),
         ("_lanes", "home only, and home is off"),
         ("_gpu", "over the card"),
+        ("_machine", "over the machine's memory"),
+        ("_machine", "over the machine's processors"),
     ],
 )
 def test_each_refusal_comes_from_its_rule(
@@ -272,7 +297,7 @@ def test_each_refusal_comes_from_its_rule(
 
 def test_all_presets_fit_the_card_together_and_the_sum_is_shown(settings_of: Make) -> None:
     settings = settings_of(services=[{"name": name, "preset": name} for name in PRESETS])
-    line = declared_services.memory_line(settings)
+    line = declared_services.gpu_memory_line(settings)
     shares = [float(share) for share in re.findall(r"([\d.]+) GiB(?= [+r])", line)]
     assert line.endswith(f"= {sum(shares):g} GiB of 24 GiB, {24 - sum(shares):g} GiB free")
     assert len(shares) == len(PRESETS) + 1
@@ -283,6 +308,57 @@ def test_the_reserve_is_counted_to_the_last_mib(settings_of: Make) -> None:
     settings_of(services=[{**LLM, "gpu_memory": f"{card - declared_services.RESERVE_MIB}MiB"}])
     with pytest.raises(SettingsError, match="1 MiB too much"):
         settings_of(services=[{**LLM, "gpu_memory": f"{card - declared_services.RESERVE_MIB + 1}MiB"}])
+
+
+# --- its machine ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_of_the_machine_reaches_the_pod(settings_of: Make) -> None:
+    # `pulumi config set --path` keeps a number with a point as text.
+    settings = settings_of(services=[{**LLM, "cpus": 1.3, "memory_gib": 12}, TTS, own(cpus="0.5")])
+    told = [values(service, settings)["resources"] for service in declared(settings)]
+    assert [(one["cpu"], one["memory"]) for one in told] == [("1300m", "12Gi"), ("1000m", "4Gi"), ("500m", "4Gi")]
+
+
+def test_vllm_keeps_memory_for_its_processes_and_for_the_pictures_that_it_remembers(settings_of: Make) -> None:
+    entry = own(image="docker.io/vllm/vllm-openai:v0.29.0-cu129", weights="a/b", weights_bytes=1, gpu_memory="2GiB")
+    services = [LLM, {"name": "embed", "preset": "embeddings"}, entry, own(name="other", model="n", paths=["/v1/n"])]
+    without = settings_of(lanes=["home"], services=services, model={"vision": False})
+    assert [service.memory_gib for service in declared(settings_of(services=services))] == [10, 6, 10, 4]
+    assert [service.memory_gib for service in declared(without)] == [6, 6, 10, 4]
+
+
+def test_all_presets_fit_a_machine_of_32_gb_with_8_processors(settings_of: Make) -> None:
+    services = [{"name": name, "preset": name} for name in PRESETS]
+    settings = settings_of(services=services, home={"memory_gib": 31, "cpus": 8})
+    assert declared_services.memory_line(settings).endswith(" of 31 GiB, 2.5 GiB free")
+    assert declared_services.cpus_line(settings).endswith("= 5.4 of 8, 2.6 free")
+
+
+def test_the_machine_is_counted_to_the_last_gib_and_tenth(settings_of: Make) -> None:
+    services = [{**LLM, "memory_gib": 13, "cpus": 3.6}]
+    settings_of(services=services, home={"memory_gib": 16, "cpus": 4})
+    with pytest.raises(SettingsError, match=r"0\.5 GiB too much"):
+        settings_of(services=[{**LLM, "memory_gib": 14}], home={"memory_gib": 16})
+    with pytest.raises(SettingsError, match=r"= 4\.1 of 4, 0\.1 too much"):
+        settings_of(services=[{**LLM, "cpus": 3.7}], home={"cpus": 4})
+
+
+def test_a_machine_that_nobody_described_refuses_nothing_and_says_so(settings_of: Make) -> None:
+    settings = settings_of(services=[{**LLM, "memory_gib": 4096, "cpus": 256}])
+    assert declared_services.memory_line(settings) == (
+        "vllm 4096 GiB + 2.5 GiB reserve = 4098.5 GiB, not checked: home.memory_gib is not set"
+    )
+    assert declared_services.cpus_line(settings) == (
+        "vllm 256 + 0.4 reserve = 256.4, not checked: home.cpus is not set"
+    )
+
+
+def test_a_stack_without_the_lane_home_asks_nothing_of_the_machine(settings_of: Make) -> None:
+    settings_of(lanes=["vm"], services=[{**LLM, "memory_gib": 64, "cpus": 64}], home={"memory_gib": 8, "cpus": 2})
+
+
+# --- vLLM on the card -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("memory", ["9GiB", "11GiB", "12001MiB", "23GiB"])
