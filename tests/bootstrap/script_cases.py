@@ -307,7 +307,34 @@ def new_toolkit_restarts_k3s(folder: Path, script: str) -> str:
         return "one restart, not two"
 
 
+SIZE: Final = """
+cd BOX/state
+printf 'processor\\t: 0\\nmodel name\\t: a processor\\n\\nprocessor\\t: 1\\n' > cpuinfo
+printf 'MemFree: 1 kB\\nMemTotal:       32797000 kB\\nMemAvailable: 2 kB\\n' > meminfo
+mount --bind cpuinfo /proc/cpuinfo
+mount --bind meminfo /proc/meminfo
+"""
+"""A machine of two processors and 31.3 GiB."""
+
+
+def size_is_told(folder: Path, script: str) -> str:
+    command = "pulumi config set --path home.cpus 2 && pulumi config set --path home.memory_gib 31\n"
+    with Box(folder) as box:
+        box.sh(SIZE.replace("BOX", str(folder)))
+        run = box.run(script)
+        _done(run)
+        assert command in run.stderr
+        # Settings that say the same, and others.
+        for cpus, memory, told in ((2, 31, False), (2, 32, True), (4, 31, True)):
+            known = script.replace("CPUS=''\n", f"CPUS={cpus}\n").replace("MEMORY_GIB=''\n", f"MEMORY_GIB={memory}\n")
+            run = box.run(known)
+            _done(run)
+            assert (command in run.stderr) is told, run.stderr
+        return "2 processors, 31 GiB; nothing where the settings say so"
+
+
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
+    "size of the machine": size_is_told,
     "uninstalled": uninstalled,
     "each command of uninstalling fails once": uninstall_fails_once,
     "bare machine": first_run,

@@ -73,6 +73,8 @@ def script(settings: Settings, auth_key: str) -> str:
         "VLLM_IMAGE": image,
         "DRIVER_LEAST": least,
         "DRIVER_OWN": own,
+        "CPUS": str(settings.home.cpus or ""),
+        "MEMORY_GIB": str(settings.home.memory_gib or ""),
         "DISK_GIB": str(IMAGES_GIB + sum(service.cache_gib for service in declared(settings))),
         "K3S_VERSION": K3S_VERSION,
         "K3S_SHA256": K3S_SHA256,

@@ -229,6 +229,18 @@ await_k3s() {
     refuse "K3s found no NVIDIA runtime" "\`nvidia-container-runtime --version\` must work; then \`systemctl restart k3s\` and run this again"
 }
 
+# What Kubernetes will call the node's capacity: online processors, and MemTotal. K3s reserves none of it, so that all of
+# it is allocatable, too.
+tell_size() {
+  local cpus memory
+  cpus=$(grep -c '^processor' /proc/cpuinfo)
+  memory=$(awk '$1 == "MemTotal:" { print int($2 / 1024 / 1024) }' /proc/meminfo)
+  if [ "$cpus $memory" != "$CPUS $MEMORY_GIB" ]; then
+    say "this machine has $cpus processors and $memory GiB of memory; for a preview that refuses services it can't hold:"
+    say "  pulumi config set --path home.cpus $cpus && pulumi config set --path home.memory_gib $memory"
+  fi
+}
+
 install() {
   check_machine
   check_gpu
@@ -249,6 +261,7 @@ install() {
   await_k3s
   step "writing the kubeconfig for https://$HOME_NAME:6443"
   sed "s|https://127.0.0.1:6443|https://$HOME_NAME:6443|" /etc/rancher/k3s/k3s.yaml >&3
+  tell_size
   say "done"
 }
 

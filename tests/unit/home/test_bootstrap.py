@@ -36,6 +36,11 @@ def in_bash(script: str, command: str) -> str:
     return done.stdout
 
 
+def test_the_script_knows_what_the_settings_say_of_the_machine(settings_of: Make) -> None:
+    for home, told in (({}, ":"), ({"cpus": 16, "memory_gib": 62}, "16:62")):
+        assert in_bash(bootstrap.script(settings_of(home=home), KEY), 'echo "$CPUS:$MEMORY_GIB"') == f"{told}\n"
+
+
 def test_the_script_is_shellcheck_clean(settings_of: Make) -> None:
     assert shellcheck(bootstrap.script(settings_of(home={"hostname": "garage", "nic": "enp3s0"}), KEY)) == ""
 
