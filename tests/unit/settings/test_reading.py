@@ -217,6 +217,10 @@ def test_a_usable_kubeconfig_passes(text: str) -> None:
         (yaml.safe_dump(GOOD | {"clusters": [{"name": SECRET}]}), "must have the cluster of its current context"),
         (yaml.safe_dump(GOOD | {"clusters": [{"name": "c", "cluster": {}}]}), "must have the cluster of its current"),
         (yaml.safe_dump(GOOD | {"users": [{"name": SECRET}]}), "must have the user of its current context"),
+        (
+            yaml.safe_dump(GOOD | {"users": [{"name": "u", "user": {"client-certificate-data": SECRET}}]}),
+            "must have client-certificate-data in base64, is broken",
+        ),
     ],
 )
 def test_an_unusable_kubeconfig_is_refused_without_a_word_of_it(text: str, rule: str) -> None:
