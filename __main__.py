@@ -5,6 +5,8 @@ auth key comes from the same tailnet policy that lets the gateway in, and the ke
 would be exported, stored and drift. It reads in the order data flows: keys and network, lanes, gateway, home, outputs.
 """
 
+from datetime import UTC, datetime
+
 import pulumi
 
 from components import next_steps
@@ -47,7 +49,7 @@ gateway = Gateway(
 )
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
-    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url)
+    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=datetime.now(UTC))
 if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 
@@ -59,6 +61,7 @@ pulumi.export("home_memory", declared_services.memory_line(settings) if tailnet 
 pulumi.export("home_cpus", declared_services.cpus_line(settings) if tailnet else None)
 pulumi.export("home_auth_key", tailnet.home_key if tailnet else None)
 pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else None)
+pulumi.export("kubeconfig_expires", settings.home_certificate.expires if settings.home_certificate else None)
 pulumi.export("policy_before", tailnet.policy_before if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)
 pulumi.export("home_bootstrap", bootstrap.output(settings, tailnet.home_key) if tailnet else None)

@@ -1,5 +1,6 @@
 """The steps that a user still has to take by hand, as the stack's `next_steps` output. Pure."""
 
+from components.home.certificate import FETCH, HAND_OVER
 from components.settings import Lane, Settings
 from components.settings.rules import L4_BY_INVITATION
 from components.settings.tailnet import Join
@@ -14,9 +15,8 @@ def lines(settings: Settings) -> list[str]:
             "Home is not deployed yet: the stack has no kubeconfig. "
             + ("The other lanes serve meanwhile." if len(settings.lanes) > 1 else "Nothing serves until then."),
             "On the GPU server, Debian or Ubuntu with NVIDIA's driver, run one script; it joins the tailnet as "
-            + f"`{settings.home.hostname}`, and prints the kubeconfig: "
-            + "`pulumi stack output home_bootstrap --show-secrets | ssh <server> sudo bash > kubeconfig.yaml`.",
-            "Hand it to the stack: `pulumi config set --secret kubeconfig < kubeconfig.yaml && rm kubeconfig.yaml`, "
+            + f"`{settings.home.hostname}`, and prints the kubeconfig: {FETCH}.",
+            f"Hand it to the stack: {HAND_OVER}, "
             + f"then `pulumi up` from a machine that reaches `{settings.home.hostname}` over the tailnet.",
         ]
     if Lane.HOME in settings.lanes and not settings.home.owner:

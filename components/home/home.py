@@ -5,12 +5,14 @@ driver, K3s and the tailnet (`bootstrap`), which requests come home (`gateway`).
 """
 
 import hashlib
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import pulumi
 import pulumi_kubernetes as k8s
 
+from components.home import certificate
 from components.home.chart import values
 from components.home.gpu import (
     CONFIG_NAME,
@@ -47,6 +49,9 @@ class Home(pulumi.ComponentResource):
     warning, and no rollout is awaited. A new or removed service fails, after the whole cloud has changed: home waits
     for the gateway. It doesn't depend on it, or `destroy` would keep the gateway as long as it can't remove home.
     Whether home answers is the gateway's to see, every second, not a deployment's.
+
+    A home that refuses the kubeconfig's certificate isn't off, and doesn't become another one by waiting: any change
+    there fails.
     """
 
     namespace: pulumi.Output[str]
@@ -61,10 +66,14 @@ class Home(pulumi.ComponentResource):
         *,
         kubeconfig: pulumi.Input[str],
         after: pulumi.Output[Any],
+        now: datetime,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:home:Home", name, None, opts)
         home = settings.home
+        life = settings.home_certificate
+        if warning := certificate.told(life, now):
+            pulumi.log.warn(warning, self)
 
         provider = k8s.Provider(
             f"{name}-provider",
@@ -72,7 +81,7 @@ class Home(pulumi.ComponentResource):
             # Home may be off: its resources are then left as they are, and preview passes (not with helm.v4.Chart).
             # Not delete_unreachable: a refresh would forget what still runs there. For a machine that is gone for
             # good, PULUMI_K8S_DELETE_UNREACHABLE=true is the way out.
-            skip_update_unreachable=True,
+            skip_update_unreachable=life is None or life.holds(now),
             # The kubeconfig's address and certificates change, the cluster doesn't: without a fixed identity Pulumi may
             # take it for another one and replace every service.
             cluster_identifier=name,

@@ -6,7 +6,7 @@ what follows from a certificate's end (`home`).
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import yaml
@@ -24,9 +24,19 @@ class Life:
     begins: datetime
     ends: datetime
 
+    @property
+    def expires(self) -> str:
+        """The end, RFC 3339."""
+        return rfc3339(self.ends)
+
     def holds(self, now: datetime) -> bool:
         """Whether the certificate is good."""
         return self.begins <= now < self.ends
+
+
+def rfc3339(moment: datetime) -> str:
+    """`2027-02-20T03:00:00Z`."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def fault(text: str) -> str:

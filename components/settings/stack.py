@@ -18,6 +18,7 @@ from components.settings.burst import BurstSettings
 from components.settings.clients import ClientSettings
 from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
+from components.settings.kubeconfig import Life, life
 from components.settings.model import ModelSettings
 from components.settings.section import Lane, Section
 from components.settings.services import ServiceSettings
@@ -77,6 +78,11 @@ class Settings(Section):
     def prefix(self) -> str:
         """Prefix of every cloud name: unique per stack, so that stacks can share a Google project."""
         return f"{PULUMI_PROJECT}-{self.stack}"
+
+    @property
+    def home_certificate(self) -> Life | None:
+        """How long home lets this stack in; None where that has no end, or this stack doesn't deploy onto home."""
+        return life(self.kubeconfig.get_secret_value()) if self.kubeconfig and Lane.HOME in self.lanes else None
 
     @property
     def piloted(self) -> bool:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,11 +26,13 @@ from components.paths import ANSWERS
 from components.settings import Settings
 from components.settings.declared_services import declared
 from components.settings.reading import read
+from tests import certificates
 from tests.unit.own_model import REVISION, own_model
 
 ROOT = Path(__file__).parents[3]
 GCP = {"gcp:project": "some-project", "gcp:region": "us-central1"}
 RELEASE = "kubernetes:helm.sh/v3:Release"
+NOW = datetime(2031, 3, 1, 12, tzinfo=UTC)
 
 
 def settings_of(**changes: Any) -> Settings:
@@ -74,6 +77,7 @@ def run(
     opts: Callable[[], pulumi.ResourceOptions | None] = lambda: None,
     after: Callable[[], pulumi.Output[Any]] = lambda: pulumi.Output.from_input("https://gateway.test"),
     check: Callable[[Home], object] = lambda _: None,
+    settings: dict[str, Any] | None = None,
     **changes: Any,
 ) -> dict[str, Registered]:
     """Registers Home under mocks and waits for all of it, `check` included."""
@@ -82,7 +86,8 @@ def run(
 
     @pulumi.runtime.test  # pyright: ignore[reportUnknownMemberType]
     def program() -> object:
-        return check(Home("home", settings_of(**changes), kubeconfig=kubeconfig(), after=after(), opts=opts()))
+        given = settings_of(**changes, **settings or {})
+        return check(Home("home", given, kubeconfig=kubeconfig(), after=after(), now=NOW, opts=opts()))
 
     program()
     return {name: Registered(request) for name, request in recorder.requests.items()}
@@ -111,6 +116,35 @@ def unknown() -> pulumi.Output[str]:
     known: asyncio.Future[bool] = asyncio.Future()
     known.set_result(False)
     return pulumi.Output[str](set(), future, known)
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("begins_days", "ends_days", "skipped", "told"),
+    [
+        (-1, 364, "true", ""),
+        (-306, 59, "true", "its certificate ends at 2031-04-29T12:00:00Z"),
+        (-366, -1, "false", "its certificate ended at 2031-02-28T12:00:00Z"),
+        (1, 366, "false", "its certificate is good from 2031-03-02T12:00:00Z on"),
+    ],
+    ids=["good", "ends soon", "ended", "not yet good"],
+)
+def test_a_home_that_refuses_the_certificate_is_not_merely_off(
+    monkeypatch: pytest.MonkeyPatch, preview: bool, begins_days: int, ends_days: int, skipped: str, told: str
+) -> None:
+    """Skipped, a change would wait for ever while every update succeeds."""
+    lines: list[str] = []
+
+    def warn(line: str, resource: pulumi.Resource) -> None:
+        assert isinstance(resource, Home)
+        lines.append(line)
+
+    monkeypatch.setattr(pulumi.log, "warn", warn)
+    client = certificates.pem(NOW + timedelta(days=begins_days), NOW + timedelta(days=ends_days))
+    resources = run(preview, settings={"kubeconfig": yaml.safe_load(certificates.kubeconfig(client))})
+    assert resources["home-provider"].inputs["skipUpdateUnreachable"] == skipped
+    assert [line for line in lines if told in line] == lines
+    assert bool(lines) == bool(told)
 
 
 def test_an_unknown_kubeconfig_is_no_obstacle_to_a_preview() -> None:
@@ -458,7 +492,7 @@ def test_without_a_gateway_nothing_of_home_is_touched() -> None:
 
     @pulumi.runtime.test  # pyright: ignore[reportUnknownMemberType]
     def program() -> None:
-        Home("home", settings_of(), kubeconfig="text", after=pulumi.Output.from_input(gateway()))
+        Home("home", settings_of(), kubeconfig="text", after=pulumi.Output.from_input(gateway()), now=NOW)
 
     with pytest.raises(ConnectionError):
         program()
