@@ -11,8 +11,8 @@ from components.settings.kubeconfig import Life, rfc3339
 from components.settings.section import problem
 
 TOLD_BEFORE_DAYS: Final = 60
-"""Within the 120 days before the end in which K3s, when it starts, makes itself a new one (docs.k3s.io/cli/certificate;
-90 days before May 2025). The script starts it again for that, in the last `bootstrap.RENEW_BEFORE_DAYS`."""
+"""By then the script of home makes K3s renew the certificate (`bootstrap.RENEW_BEFORE_DAYS`); K3s does so in the last
+120 days, at its start (pkg/daemons/config/types.go, CertificateRenewDays; 90 before May 2025)."""
 FETCH: Final = "`pulumi stack output home_bootstrap --show-secrets | ssh <server> sudo bash > kubeconfig.yaml`"
 """Prints the kubeconfig, whether the machine is new or has served for a year."""
 HAND_OVER: Final = "`pulumi config set --secret kubeconfig < kubeconfig.yaml && rm kubeconfig.yaml`"

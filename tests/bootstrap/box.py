@@ -32,12 +32,15 @@ PROGRAMS: Final = (
 WRITTEN: Final = ("/etc", "/usr/local", "/usr/share/keyrings", "/var/lib")
 """Folders the script writes to: overlays in the box."""
 
+CERTIFICATE: Final = "/var/lib/rancher/k3s/server/tls/client-admin.crt"
+"""Of the kubeconfig's user."""
+
 
 def missing() -> str:
     """Why no box can be made here; empty if one can."""
     if os.geteuid() != 0:
         return "needs root: namespaces of network and mounts"
-    wanted = ("unshare", "nsenter", "ip", "dpkg", "mount")
+    wanted = ("unshare", "nsenter", "ip", "dpkg", "mount", "openssl")
     absent = [program for program in wanted if not shutil.which(program)]
     if absent:
         return f"needs {', '.join(absent)}"
@@ -156,8 +159,8 @@ class Box(Namespace):
         return self.sh(f"{listed}; {sums}; sort {self._folder}/state/packages 2>/dev/null || :")
 
     def files(self) -> dict[str, str]:
-        """Every file the script wrote, with mode and content. What only counts calls is left out."""
-        counts = {"state/calls", "state/failed", "state/restarts", "upper/etc/os-release"}
+        """Every file the script wrote, with mode and content. What counts calls, or is random, is left out."""
+        counts = {"state/calls", "state/failed", "state/restarts", "upper/etc/os-release", f"upper{CERTIFICATE}"}
         found: dict[str, str] = {}
         for root in (self.path(f"{self._folder}/upper"), self.path(f"{self._folder}/state"), self.path("/run")):
             for path in sorted(root.rglob("*")):

@@ -12,7 +12,7 @@ from typing import Final
 
 from components.home import bootstrap
 from components.settings.reading import read
-from tests.bootstrap.box import Box
+from tests.bootstrap.box import CERTIFICATE, Box
 
 KEY: Final = "tskey-auth-test"
 KUBECONFIG: Final = "clusters:\n- cluster:\n    server: https://home:6443\n"
@@ -333,6 +333,23 @@ def size_is_told(folder: Path, script: str) -> str:
         return "2 processors, 31 GiB; nothing where the settings say so"
 
 
+def certificate_ends_soon(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        _done(box.run(script))
+        before = box.restarts()
+        for days, restarts in ((91, 0), (89, 1)):
+            box.sh(
+                "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=a "
+                + f"-days {days} -out {CERTIFICATE} 2>/dev/null"
+            )
+            _done(box.run(script))
+            assert box.restarts() - before == restarts, f"{days} days before the end"
+        box.sh(f"openssl x509 -noout -checkend {300 * 86400} -in {CERTIFICATE} >/dev/null")
+        _done(box.run(script))
+        assert box.restarts() - before == 1, "a new certificate is left alone"
+        return "89 days before its end one restart, and a new one; 91 before none"
+
+
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "size of the machine": size_is_told,
     "uninstalled": uninstalled,
@@ -344,6 +361,7 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "killed anywhere": killed_anywhere,
     "cut off on its way": cut_off,
     "dpkg was cut off": dpkg_was_cut_off,
+    "kubeconfig's certificate ends soon": certificate_ends_soon,
     "newer toolkit": new_toolkit_restarts_k3s,
     "driver 550, image of CUDA 12.9, data-centre card": old_driver_of_the_right_major,
     "driver 550, image of CUDA 12.9, GeForce": _refused_before(

@@ -15,6 +15,12 @@ for last in "$@"; do :; done
 installed() { grep -q "^$1 " "$BOX_STATE/packages" 2>/dev/null; }
 active() { [ -e "$BOX_STATE/active-$1" ]; }
 
+# As K3s does it: good for a year, and made anew by a start in its last 120 days.
+certificate() { # PATH DAYS
+  openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout /dev/null -subj /CN=system:admin \
+    -days "$2" -out "$1" 2>/dev/null
+}
+
 k3s_starts() {
   [ -x /usr/local/bin/k3s ] && active pilotlight-guard.service && [ -s "$BOX_STATE/rules" ] || exit 1
   grep -q '^node-ip: "' /etc/rancher/k3s/config.yaml.d/50-pilotlight-node-ip.yaml || exit 1
@@ -23,6 +29,8 @@ k3s_starts() {
     echo 'runtimes.nvidia' >/var/lib/rancher/k3s/agent/etc/containerd/config.toml
   fi
   echo '{}' >/var/lib/rancher/k3s/server/tls/dynamic-cert.json
+  openssl x509 -noout -checkend $((120 * 86400)) -in /var/lib/rancher/k3s/server/tls/client-admin.crt >/dev/null 2>&1 ||
+    certificate /var/lib/rancher/k3s/server/tls/client-admin.crt 365
   printf 'clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n' >/etc/rancher/k3s/k3s.yaml
 }
 

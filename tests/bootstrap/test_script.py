@@ -45,6 +45,8 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         (script_cases.key_is_not_shown, '--auth-key="file:$KEY_FILE"', '--auth-key="$AUTH_KEY"'),
         (script_cases.first_run, "exec 3>&1 1>&2 </dev/null", "exec 3>&1 </dev/null"),
         (script_cases.second_run, '!= "$wanted" ] ||', '!= "" ] ||'),
+        (script_cases.certificate_ends_soon, " || certificate_ends_soon; then", "; then"),
+        (script_cases.certificate_ends_soon, '"$((RENEW_BEFORE_DAYS * 86400))"', '"$((RENEW_BEFORE_DAYS * 90000))"'),
         (script_cases.second_run, "if ! k3s_is", "if ! false k3s_is"),
         (
             script_cases.every_command_fails_once,

@@ -29,6 +29,9 @@ TOOLKIT_FINGERPRINT: Final = "C95B321B61E88C1809C4F759DDCAE044F796ECB0"
 TAILSCALE_VERSION: Final = "1.102.5"
 """The gateway's own (`gateway.tailscale_image`)."""
 TAILSCALE_FINGERPRINT: Final = "2596A99EAAB33821893C0A79458CA832957F5868"
+RENEW_BEFORE_DAYS: Final = 90
+"""K3s is started again in this last part of its certificates' year: earlier than the owner is told to come for a new
+kubeconfig (`certificate.TOLD_BEFORE_DAYS`), and within the 120 days in which K3s renews them."""
 IMAGES_GIB: Final = 40
 """Disk for K3s and vLLM's image, packed and unpacked; each service's cache comes on top."""
 
@@ -78,6 +81,7 @@ def script(settings: Settings, auth_key: str) -> str:
         "DISK_GIB": str(IMAGES_GIB + sum(service.cache_gib for service in declared(settings))),
         "K3S_VERSION": K3S_VERSION,
         "K3S_SHA256": K3S_SHA256,
+        "RENEW_BEFORE_DAYS": str(RENEW_BEFORE_DAYS),
         "TOOLKIT_VERSION": TOOLKIT_VERSION,
         "TOOLKIT_FINGERPRINT": TOOLKIT_FINGERPRINT,
         "TAILSCALE_VERSION": TAILSCALE_VERSION,

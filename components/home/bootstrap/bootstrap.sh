@@ -190,6 +190,12 @@ k3s_is() { # SHA256
   [ -e /usr/local/bin/k3s ] && [[ $(sha256sum /usr/local/bin/k3s) == "$1 "* ]]
 }
 
+# K3s makes itself new certificates only when it starts, and one of them is in the kubeconfig that is printed here.
+certificate_ends_soon() {
+  local certificate=/var/lib/rancher/k3s/server/tls/client-admin.crt
+  [ -e "$certificate" ] && ! openssl x509 -noout -checkend "$((RENEW_BEFORE_DAYS * 86400))" -in "$certificate" >/dev/null
+}
+
 install_k3s() {
   local wanted applied=/var/lib/pilotlight/k3s-applied
   step "installing K3s $K3S_VERSION"
@@ -209,7 +215,7 @@ install_k3s() {
   # K3s looks for NVIDIA's runtime and reads its files at start only; restarted when one of them is another than then.
   wanted=$(cat /usr/local/bin/k3s /etc/rancher/k3s/config.yaml.d/10-pilotlight.yaml /etc/systemd/system/k3s.service \
     <(echo "$TOOLKIT_VERSION") | sha256sum)
-  if [ "$(cat "$applied" 2>/dev/null)" != "$wanted" ] || ! systemctl is-active --quiet k3s.service; then
+  if [ "$(cat "$applied" 2>/dev/null)" != "$wanted" ] || ! systemctl is-active --quiet k3s.service || certificate_ends_soon; then
     step "starting K3s (the first time takes a minute)"
     timeout 600 systemctl restart k3s.service || refuse "K3s doesn't start" "\`journalctl -u k3s -n 50\` says why"
     echo "$wanted" >"$applied.new"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from components.home import certificate
+from components.home import bootstrap, certificate
 from components.settings.kubeconfig import Life
 
 BEGINS = datetime(2031, 3, 1, 12, tzinfo=UTC)
@@ -43,3 +43,8 @@ def test_what_has_no_end_is_never_told() -> None:
 def test_times_are_utc_wherever_they_were_taken() -> None:
     abroad = datetime.fromisoformat("2032-03-01T01:00:00+09:00")
     assert Life(BEGINS, abroad).expires == "2032-02-29T16:00:00Z"
+
+
+def test_whoever_is_told_gets_another_one() -> None:
+    """120: K3s' own, `CertificateRenewDays`."""
+    assert certificate.TOLD_BEFORE_DAYS < bootstrap.RENEW_BEFORE_DAYS < 120
