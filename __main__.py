@@ -50,7 +50,7 @@ gateway = Gateway(
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
     Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=datetime.now(UTC))
-if settings.alerts.email and tailnet and tailnet.gateway_key_expires:
+if settings.alerts.email and tailnet and (tailnet.gateway_key_expires or settings.home_certificate):
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))

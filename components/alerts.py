@@ -1,6 +1,6 @@
 """Mail to the owner before something ends.
 
-Owns: the alert before the gateway's auth key ends. Does not own: the key or its renewal, which is `pulumi up`'s.
+Owns: the alerts before the gateway's auth key and home's kubeconfig end. Does not own: either, or its renewal.
 """
 
 from datetime import datetime
@@ -9,6 +9,7 @@ from typing import Final
 import pulumi
 from pulumi_gcp import monitoring
 
+from components.home import certificate
 from components.settings import Settings
 from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 
@@ -16,14 +17,14 @@ TOLD_BEFORE: Final = 6
 """The alert comes in the last sixth of a key's life: 15 days before the end of one of 90."""
 
 
-def ends_soon(expires_at: str, *, life_days: int) -> str:
-    """PromQL that holds from shortly before `expires_at` (RFC 3339) on.
+def ends_soon(expires_at: str, *, before_days: float) -> str:
+    """PromQL that holds from some days before `expires_at` (RFC 3339) on.
 
     It asks the clock and no metric: that a key grows old is nothing a machine of this stack would notice, least of all
     one that has scaled to zero. Cloud Monitoring evaluates it like any other (its PromQL is that of Prometheus 2.44).
     """
     ends = datetime.fromisoformat(expires_at).timestamp()
-    return f"vector(time()) >= {int(ends - life_days * 24 * 3600 / TOLD_BEFORE)}"
+    return f"vector(time()) >= {int(ends - before_days * 24 * 3600)}"
 
 
 class Alerts(pulumi.ComponentResource):
@@ -36,46 +37,63 @@ class Alerts(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         *,
-        key_expires: pulumi.Output[str],
+        key_expires: pulumi.Output[str] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:gcp:Alerts", name, None, opts)
-        own = pulumi.ResourceOptions(parent=self)
+        self._name, self._settings = name, settings
         channel = monitoring.NotificationChannel(
             f"{name}-email",
             project=settings.project,
             display_name=f"{settings.prefix} owner",
             type="email",
             labels={"email_address": settings.alerts.email},
-            opts=own,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        days = settings.tailnet.key_expiry_days
+        self.channel = channel.id
+        if key_expires:
+            self._before_end(
+                "key",
+                key_expires,
+                what="the gateway's tailnet key",
+                before_days=settings.tailnet.key_expiry_days / TOLD_BEFORE,
+                then="New instances of the gateway can't reach home then",
+                renew=f"`{RENEW_GATEWAY_KEY}`",
+            )
+        if settings.home_certificate:
+            self._before_end(
+                "kubeconfig",
+                pulumi.Output.from_input(settings.home_certificate.expires),
+                what="home's kubeconfig",
+                before_days=certificate.TOLD_BEFORE_DAYS,
+                then="What `pulumi up` changes at home fails then; home serves on",
+                renew=certificate.RENEW,
+            )
+        self.register_outputs({"channel": self.channel})
+
+    def _before_end(
+        self, of: str, expires_at: pulumi.Output[str], *, what: str, before_days: float, then: str, renew: str
+    ) -> None:
         monitoring.AlertPolicy(
-            f"{name}-key-ends",
-            project=settings.project,
-            display_name=f"{settings.prefix}: the gateway's tailnet key ends soon",
+            f"{self._name}-{of}-ends",
+            project=self._settings.project,
+            display_name=f"{self._settings.prefix}: {what} ends soon",
             combiner="OR",
             severity="WARNING",
             conditions=[
                 {
-                    "display_name": "last sixth of the key's life",
+                    "display_name": f"{what} has {before_days:g} days left",
                     "condition_prometheus_query_language": {
-                        "query": key_expires.apply(lambda at: ends_soon(at, life_days=days)),
+                        "query": expires_at.apply(lambda at: ends_soon(at, before_days=before_days)),
                         "evaluation_interval": "600s",
                         "duration": "0s",
                     },
                 }
             ],
-            notification_channels=[channel.id],
+            notification_channels=[self.channel],
             documentation={
                 "mime_type": "text/markdown",
-                "content": pulumi.Output.format(
-                    "The auth key ends at {0}. New instances of the gateway can't reach home then. Renew it: `{1}`.",
-                    key_expires,
-                    RENEW_GATEWAY_KEY,
-                ),
+                "content": expires_at.apply(lambda at: f"It ends at {at}. {then}. Renew it: {renew}."),
             },
-            opts=own,
+            opts=pulumi.ResourceOptions(parent=self),
         )
-        self.channel = channel.id
-        self.register_outputs({"channel": self.channel})

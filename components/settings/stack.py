@@ -35,7 +35,7 @@ class AlertSettings(Section):
     email: str = Field(
         default="",
         pattern=r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
-        description="Address that gets a mail before the gateway's auth key ends. Empty: none.",
+        description="Address that gets a mail before the gateway's auth key or home's kubeconfig ends. Empty: none.",
     )
 
 

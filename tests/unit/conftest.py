@@ -46,14 +46,19 @@ def settings_of() -> Callable[..., Settings]:
 
 @pytest.fixture(scope="session")
 def stack_of() -> Callable[..., Stack]:
-    """`stack_of(preview=False, kubeconfig=True, lanes=["vm"], ...)`: the whole program, rendered once."""
+    """`stack_of(preview=False, kubeconfig=True, lanes=["vm"], ...)`: the whole program, rendered once.
+
+    `kubeconfig`: one with a token, none, or this text.
+    """
     rendered: dict[str, Stack] = {}
 
-    def build(*, preview: bool = False, kubeconfig: bool = True, **changes: Any) -> Stack:
+    def build(*, preview: bool = False, kubeconfig: bool | str = True, **changes: Any) -> Stack:
         key = json.dumps([preview, kubeconfig, changes])
         if key not in rendered:
             config = CLOUD.config() | {f"pilotlight:{name}": json.dumps(value) for name, value in changes.items()}
-            if not kubeconfig:
+            if isinstance(kubeconfig, str):
+                config["pilotlight:kubeconfig"] = kubeconfig
+            elif not kubeconfig:
                 del config["pilotlight:kubeconfig"]
             rendered[key] = render("dev", config, CLOUD.compute, preview=preview)
         return rendered[key]

@@ -1,4 +1,4 @@
-"""The alert before the gateway's key ends: in time, to the owner, and only where a key ends at all."""
+"""The alerts before the gateway's key and home's kubeconfig end: in time, to the owner, where either ends at all."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,12 +11,15 @@ from components.settings import Settings
 from components.settings.section import SettingsError
 from lab.read.cloud import KEY_ENDS
 from lab.read.stack import UNKNOWN, Resource, Stack
+from tests import certificates
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]
 Plant = Callable[[Stack, str, str, Any], Stack]
 EMAIL: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
-POLICY = "gcp:monitoring/alertPolicy:AlertPolicy"
+CERTIFICATE = certificates.pem(datetime(2020, 3, 1, tzinfo=UTC), datetime(2099, 3, 1, 12, tzinfo=UTC))
+WITH_END = EMAIL | {"kubeconfig": certificates.kubeconfig(CERTIFICATE)}
+QUERY = "conditionPrometheusQueryLanguage"
 
 
 def named(stack: Stack, name: str) -> Resource:
@@ -24,14 +27,14 @@ def named(stack: Stack, name: str) -> Resource:
     return resource
 
 
-def query(stack: Stack) -> str:
-    [condition] = named(stack, "alerts-key-ends").inputs["conditions"]
-    return condition["conditionPrometheusQueryLanguage"]["query"]
+def query(stack: Stack, of: str = "key") -> str:
+    [condition] = named(stack, f"alerts-{of}-ends").inputs["conditions"]
+    return condition[QUERY]["query"]
 
 
-@pytest.mark.parametrize(("life_days", "told_before"), [(90, 15), (30, 5), (6, 1)])
-def test_it_holds_from_the_last_sixth_of_the_keys_life_on(life_days: int, told_before: int) -> None:
-    text = alerts.ends_soon("2027-02-20T03:00:00Z", life_days=life_days)
+@pytest.mark.parametrize("told_before", [60, 15, 0.5])
+def test_it_holds_from_so_many_days_before_the_end_on(told_before: float) -> None:
+    text = alerts.ends_soon("2027-02-20T03:00:00Z", before_days=told_before)
     clock, threshold = text.split(" >= ")
     assert clock == "vector(time())"
     assert datetime.fromtimestamp(int(threshold), UTC) == datetime(2027, 2, 20, 3, tzinfo=UTC) - timedelta(
@@ -45,19 +48,28 @@ def check_owner_is_told(stack: Stack) -> None:
     assert channel.inputs["labels"] == {"email_address": "me@example.com"}
     assert policy.inputs["notificationChannels"] == [channel.outputs["id"]]
     assert policy.inputs["combiner"] == "OR"
-    assert query(stack) == alerts.ends_soon(KEY_ENDS, life_days=90)
+    assert query(stack) == alerts.ends_soon(KEY_ENDS, before_days=15)
     told = policy.inputs["documentation"]["content"]
     assert KEY_ENDS in told
     assert "pulumi up --replace '**::tailnet-gateway-key'" in told
+
+
+def check_owner_is_told_of_the_kubeconfig(stack: Stack) -> None:
+    channel, policy = named(stack, "alerts-email"), named(stack, "alerts-kubeconfig-ends")
+    assert policy.inputs["notificationChannels"] == [channel.outputs["id"]]
+    assert query(stack, "kubeconfig") == alerts.ends_soon("2099-03-01T12:00:00Z", before_days=60)
+    told = policy.inputs["documentation"]["content"]
+    assert "2099-03-01T12:00:00Z" in told
+    assert "pulumi config set --secret kubeconfig < kubeconfig.yaml" in told
 
 
 def check_api_is_on(stack: Stack) -> None:
     assert "monitoring.googleapis.com" in {resource.inputs.get("service") for resource in stack.resources}
 
 
-@pytest.mark.parametrize("check", [check_owner_is_told, check_api_is_on])
+@pytest.mark.parametrize("check", [check_owner_is_told, check_owner_is_told_of_the_kubeconfig, check_api_is_on])
 def test_the_owner_is_told(stack_of: Render, check: Callable[[Stack], None]) -> None:
-    check(stack_of(**EMAIL))
+    check(stack_of(**WITH_END))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +78,14 @@ def test_the_owner_is_told(stack_of: Render, check: Callable[[Stack], None]) -> 
         (check_owner_is_told, "alerts-email", "inputs.labels.email_address", "somebody@example.com"),
         (check_owner_is_told, "alerts-key-ends", "inputs.notificationChannels", []),
         (check_owner_is_told, "alerts-key-ends", "inputs.documentation.content", "soon"),
+        (check_owner_is_told_of_the_kubeconfig, "alerts-kubeconfig-ends", "inputs.notificationChannels", []),
+        (check_owner_is_told_of_the_kubeconfig, "alerts-kubeconfig-ends", "inputs.documentation.content", "soon"),
+        (
+            check_owner_is_told_of_the_kubeconfig,
+            "alerts-kubeconfig-ends",
+            "inputs.conditions",
+            [{QUERY: {"query": "1"}}],
+        ),
         (check_api_is_on, "apis-monitoring", "inputs.service", "logging.googleapis.com"),
     ],
 )
@@ -73,7 +93,20 @@ def test_a_missing_alert_is_seen(
     stack_of: Render, planted: Plant, check: Callable[[Stack], None], name: str, path: str, value: object
 ) -> None:
     with pytest.raises(AssertionError):
-        check(planted(stack_of(**EMAIL), name, path, value))
+        check(planted(stack_of(**WITH_END), name, path, value))
+
+
+def test_a_kubeconfig_with_an_end_is_told_where_no_key_ends(stack_of: Render) -> None:
+    stack = stack_of(**WITH_END, tailnet={"join": "federated"})
+    check_owner_is_told_of_the_kubeconfig(stack)
+    assert stack.outputs["kubeconfig_expires"] == "2099-03-01T12:00:00Z"
+    assert "alerts-key-ends" not in {resource.name for resource in stack.resources}
+
+
+def test_a_token_has_no_end(stack_of: Render) -> None:
+    stack = stack_of(**EMAIL)
+    assert "kubeconfig_expires" not in stack.outputs
+    assert "alerts-kubeconfig-ends" not in {resource.name for resource in stack.resources}
 
 
 def test_a_preview_does_not_know_the_end_yet(stack_of: Render) -> None:
