@@ -96,8 +96,10 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         self.changes: list[tuple[str, str]] = []
         """(operation, resource's name), in order."""
         self.unreachable = ""
-        """Start of the type tokens whose cluster is off. It answers then as pulumi-kubernetes 4.33 with
-        `skipUpdateUnreachable` (provider/pkg/provider/provider.go): what is there stays, the rest fails."""
+        """Start of the type tokens whose cluster is off. It answers then as pulumi-kubernetes 4.33
+        (provider/pkg/provider/provider.go): with `skipUpdateUnreachable` what is there stays and the rest fails;
+        without it, whatever changes fails. A preview passes."""
+        self._skips = True
         self._made: Counter[str] = Counter()
 
     def _computed(self, token: str, given: Properties, **names: str) -> Properties:
@@ -132,12 +134,14 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return plugin_pb2.PluginInfo(version="9999.0.0")  # never too old for an SDK
 
     def Configure(self, request: Any, context: Any) -> Any:
+        if skips := _to_dict(request.args).get("skipUpdateUnreachable"):
+            self._skips = plain(skips) == "true"
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True, supportsPreview=True, acceptResources=True, acceptOutputs=True
         )
 
     def Check(self, request: Any, context: Any) -> Any:
-        if self._away(request.urn):
+        if self._away(request.urn) and self._skips:
             return provider_pb2.CheckResponse(inputs=request.olds)
         return provider_pb2.CheckResponse(inputs=request.news)
 
@@ -174,6 +178,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return provider_pb2.ReadResponse(id=request.id, properties=properties, inputs=request.inputs)
 
     def Update(self, request: Any, context: Any) -> Any:
+        if self._away(request.urn) and not request.preview:
+            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
         if not request.preview:
             self._note("update", request.urn)
         state = self._state(request.urn, _to_dict(request.news), request.id)

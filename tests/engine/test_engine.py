@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
@@ -16,6 +17,7 @@ import yaml
 from components.tailnet.tailnet import RENEW_GATEWAY_KEY
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Stack, render
+from tests import certificates
 from tests.engine.anyprovider import UNREACHABLE
 from tests.engine.pulumi_cli import (
     PROJECT,
@@ -57,6 +59,8 @@ EARS: Final[dict[str, Any]] = {
     "slices": 0,
 }
 SPEECH: Final = {"name": "speech", "preset": "tts"}
+ENDED: Final = "kubeconfig: its certificate ended at "
+PROVIDER: Final = ("update", "home-provider")
 SMALL: Final = {"pilotlight:lanes": ["vm"]}
 REFUSED: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
     "misspelt key": ({"pilotlight:gatway": {}}, ["gatway: is no setting", "did you mean `gateway`?"]),
@@ -293,6 +297,36 @@ def test_with_home_off_a_changed_service_waits_and_the_cloud_does_not(home_off: 
     home_off.up()
     assert ("update", "gateway-service") in home_off.provider.changes
     assert not [change for change in home_off.provider.changes if change[1].startswith("home-")]
+
+
+@pytest.fixture
+def refused_by_home(home_off: Engine) -> Engine:
+    """A stack whose kubeconfig has ended, as every call to home shows."""
+    now = datetime.now(UTC)
+    ended = certificates.pem(now - timedelta(days=366), now - timedelta(days=1))
+    home_off.run("config", "set", "--secret", "kubeconfig", text=certificates.kubeconfig(ended))
+    return home_off
+
+
+def test_an_ended_kubeconfig_lets_the_cloud_change_and_then_fails_aloud(refused_by_home: Engine) -> None:
+    stack = refused_by_home
+    stack.write_config(
+        {"pilotlight:services": [MODEL, {**EARS, "env": {"A": "1"}}], "pilotlight:model": {"name": "new"}}
+    )
+    assert ENDED in stack.run("preview").everything
+    done = stack.run("up", "--yes", "--skip-preview", refused=True)
+    assert ENDED in done.everything
+    assert "pulumi config set --secret kubeconfig" in done.everything
+    assert UNREACHABLE in done.everything
+    assert ("update", "gateway-service") in stack.provider.changes
+    assert not [change for change in stack.provider.changes if change[1].startswith("home-") and change != PROVIDER]
+
+
+def test_an_ended_kubeconfig_is_told_where_nothing_changes_at_home(refused_by_home: Engine) -> None:
+    stack = refused_by_home
+    stack.write_config({"pilotlight:vm": {"disk_gib": 30}})
+    assert ENDED in stack.run("up", "--yes", "--skip-preview").everything
+    assert ("update", "vm-group-manager") in stack.provider.changes
 
 
 def test_with_home_off_destroy_ends_all_that_costs_money(home_off: Engine) -> None:
