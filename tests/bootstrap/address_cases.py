@@ -155,6 +155,24 @@ def two_nics(folder: Path, script: str) -> str:
         return home.told("172.16.0.9", restarts=1, kept=False) + ": the lower metric's"
 
 
+def wifi_and_cable(folder: Path, script: str) -> str:
+    """A laptop, with the metrics that NetworkManager gives: 600 to Wi-Fi, 100 to a cable."""
+    with Home(folder, script) as home:
+        home.sh(
+            "ip link set lan0 down; ip address flush dev lan0; ip link add wlp2s0 type veth peer name ap0;"
+            + "ip link set wlp2s0 mode dormant; ip link set ap0 up; ip link set wlp2s0 up;"
+            + "ip address add 192.168.1.9/24 dev wlp2s0; ip route add default via 192.168.1.1 metric 600"
+        )
+        assert home.follow().returncode == 0
+        home.told("192.168.1.9", restarts=1, kept=False)
+        home.sh(
+            "ip link set lan0 up; ip address add 192.168.1.5/24 dev lan0;"
+            + "ip route add default via 192.168.1.1 dev lan0 metric 100"
+        )
+        assert home.follow().returncode == 0
+        return home.told(FIRST, restarts=2, kept=False) + ": Wi-Fi's 192.168.1.9, then the cable's"
+
+
 def _vpn(kind: str) -> Callable[[Path, str], str]:
     def case(folder: Path, script: str) -> str:
         with Home(folder, script) as home:
@@ -277,6 +295,7 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "no address": no_address,
     "DHCP is late": dhcp_is_late,
     "two NICs": two_nics,
+    "laptop on Wi-Fi, then a cable": wifi_and_cable,
     "VPN (tun) holds the default route": _vpn("tun"),
     "VPN (tap) holds the default route": _vpn("tap"),
     "only a VPN holds a default route": vpn_only,

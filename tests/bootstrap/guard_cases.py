@@ -146,9 +146,13 @@ def text() -> str:
 
 
 class Neighbourhood:
-    """Home with its LAN, tailnet, a pod, a container of docker's; `reached(who, targets)` is who gets an answer."""
+    """Home with its LAN, tailnet, a pod, a container of docker's; `reached(who, targets)` is who gets an answer.
 
-    def __init__(self) -> None:
+    `nic` is what home calls its interface to the LAN.
+    """
+
+    def __init__(self, nic: str = "lan0") -> None:
+        self._nic = nic
         self._nft = nft.program()
         self.machine, self.lan, self.tailnet, self.cluster, self.container = (Namespace() for _ in range(5))
         self._all = {
@@ -174,15 +178,15 @@ class Neighbourhood:
         self.machine.sh(
             f"""
             ip link set lo up
-            ip link add lan0 type veth peer name eth0 netns {pids["lan"]}
+            ip link add {self._nic} type veth peer name eth0 netns {pids["lan"]}
             ip link add tailscale0 type veth peer name eth0 netns {pids["tailnet"]}
             ip link add docker0 type veth peer name eth0 netns {pids["container"]}
             ip link add cni0 type bridge
             ip link add pod0 type veth peer name eth0 netns {pids["cluster"]}
             ip link set pod0 master cni0
-            for nic in lan0 tailscale0 docker0 cni0 pod0; do ip link set $nic up; done
-            ip address add {LAN}/24 dev lan0
-            ip address add {LAN6}/64 dev lan0 nodad
+            for nic in {self._nic} tailscale0 docker0 cni0 pod0; do ip link set $nic up; done
+            ip address add {LAN}/24 dev {self._nic}
+            ip address add {LAN6}/64 dev {self._nic} nodad
             ip address add {TAILNET}/24 dev tailscale0
             ip address add {TAILNET6}/64 dev tailscale0 nodad
             ip address add 10.42.0.1/24 dev cni0
@@ -200,7 +204,7 @@ class Neighbourhood:
                 f"ip link set lo up; ip link set eth0 up; ip address add {address} dev eth0;"
                 + f"ip address add {address6} dev eth0 nodad; ip route add default via {gateway}"
             )
-        self.rules(_SERVICE_RULES)
+        self.rules(_SERVICE_RULES.replace("lan0", self._nic))
 
     def _serve(self, space: Namespace, datagrams: str, *ports: str) -> None:
         server = subprocess.Popen(space.command("python3", "-c", _SERVER, datagrams, *ports), stdout=subprocess.PIPE)
@@ -247,8 +251,8 @@ class Neighbourhood:
         self.close()
 
 
-def lan_is_out(_: Path, guard: str) -> str:
-    with Neighbourhood() as home:
+def lan_is_out(_: Path, guard: str, nic: str = "lan0") -> str:
+    with Neighbourhood(nic) as home:
         # Without the guard everything answers, so that a closed port below is the guard's doing.
         assert home.reached("lan", FROM_LAN) == FROM_LAN
         home.rules(guard)
@@ -256,6 +260,10 @@ def lan_is_out(_: Path, guard: str) -> str:
         ssh: list[Target] = [("tcp", LAN, "22"), ("tcp", LAN6, "22")]
         assert home.reached("lan", ssh) == ssh
         return f"{len(FROM_LAN)} of {len(FROM_LAN)} targets closed that were open, SSH stays open"
+
+
+def wifi_is_out(folder: Path, guard: str) -> str:
+    return lan_is_out(folder, guard, "wlp2s0")
 
 
 def own_are_in(_: Path, guard: str) -> str:
@@ -337,6 +345,7 @@ def guard_emptied(folder: Path, guard: str) -> str:
 
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "from the home LAN": lan_is_out,
+    "from the home LAN, over Wi-Fi": wifi_is_out,
     "from tailnet, cluster and itself": own_are_in,
     "a pod's own connections": pods_reach_out,
     "docker's containers, and the machine's own programs": owners_work_goes_on,

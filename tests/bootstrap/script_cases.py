@@ -57,11 +57,14 @@ def _refused(box: Box, run: subprocess.CompletedProcess[str], why: str, *, again
 
 def first_run(folder: Path, script: str) -> str:
     with Box(folder) as box:
-        _done(box.run(script))
+        run = box.run(script)
+        _done(run)
         calls = box.calls()
         assert calls.index("nft --file /etc/pilotlight/guard.nft") < calls.index("systemctl restart k3s.service")
         assert box.restarts() == 1
         assert 'node-ip: "192.168.1.5"' in str(box.files())
+        # Here the default route is a cable's.
+        assert "Wi-Fi" not in run.stderr
         for unit in ("pilotlight-guard.service", "pilotlight-node-address.timer", "k3s.service", "tailscaled.service"):
             assert box.state(f"enabled-{unit}").exists(), unit
         return f"{len(calls)} calls, kubeconfig alone on stdout"
@@ -350,6 +353,21 @@ def certificate_ends_soon(folder: Path, script: str) -> str:
         return "89 days before its end one restart, and a new one; 91 before none"
 
 
+def laptop_on_wifi(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        box.sh(
+            "ip link set lan0 down; ip address flush dev lan0; ip link set lan0 name wlp2s0; ip link set wlp2s0 up;"
+            + "ip address add 192.168.1.9/24 dev wlp2s0; ip route add default via 192.168.1.1 metric 600;"
+            + "mount -t tmpfs tmpfs /sys/class/net; mkdir -p /sys/class/net/wlp2s0/phy80211"
+        )
+        run = box.run(script, CHASSIS="laptop")
+        _done(run)
+        assert "with its lid closed it sleeps" in run.stderr
+        assert "note: wlp2s0 is Wi-Fi, whose power saving delays answers: `iw dev wlp2s0 set" in run.stderr
+        assert 'node-ip: "192.168.1.9"' in str(box.files())
+        return "done with wlp2s0's address, notes: lid, power saving"
+
+
 CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "size of the machine": size_is_told,
     "uninstalled": uninstalled,
@@ -407,6 +425,7 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
         SECOND_GPU="NVIDIA GeForce GT 1030",
     ),
     "laptop": _done_beside("", note="this is a laptop: with its lid closed it sleeps", CHASSIS="laptop"),
+    "laptop on Wi-Fi": laptop_on_wifi,
     "tailscale taken down": _refused_before("tailscale is logged in here, and down", TAILSCALE="Stopped"),
     "not approved in the tailnet": _refused_before(
         "waits for somebody to approve this machine", TAILSCALE="NeedsMachineAuth"

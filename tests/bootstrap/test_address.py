@@ -28,6 +28,7 @@ def test_address(case: Callable[[Path, str], str], tmp_path: Path) -> None:
         (address_cases.CASES["VPN (tun) holds the default route"], 'is_tunnel "$nic" && continue', ":"),
         (address_cases.CASES["VPN (tap) holds the default route"], ' || $link == *" tun type "*', ""),
         (address_cases.two_nics, '[ -z "$address" ] || break', ":"),
+        (address_cases.wifi_and_cable, "[[ $link != *link/ether*", "[[ $link == *DORMANT*"),
         (address_cases.ipv6_only, "ip -4 -oneline address", "ip -oneline address"),
         (address_cases.second_address, 'echo "$source"', 'head -n 1 <<<"$addresses"'),
         (address_cases.fixed_nic, 'if [ -n "$NIC" ]; then', "if false; then"),

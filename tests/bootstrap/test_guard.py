@@ -26,6 +26,7 @@ def test_guard(case: Callable[[Path, str], str], tmp_path: Path) -> None:
         (guard_cases.lan_is_out, "ip daddr {", "ip saddr {"),
         (guard_cases.lan_is_out, ", 10250", ""),
         (guard_cases.lan_is_out, "fib daddr type local tcp dport", "meta nfproto ipv4 tcp dport"),
+        (guard_cases.wifi_is_out, 'iifname { "lo",', 'iifname { "lo", "wl*",'),
         (guard_cases.owners_work_goes_on, "fib daddr type local tcp dport", "tcp dport"),
         (guard_cases.owners_work_goes_on, "{ 6443, 10250 }", "{ 6443, 10250, 30000-32767 }"),
         (guard_cases.own_are_in, '"tailscale0", ', ""),

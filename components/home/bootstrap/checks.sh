@@ -2,7 +2,7 @@
 # machine that he had.
 
 check_machine() {
-  local system
+  local system nic
   step "checking the machine"
   [ "$(id -u)" -eq 0 ] || refuse "this must run as root" "pipe it into \`ssh $HOME_NAME sudo bash\`"
   exec 9>/run/pilotlight-bootstrap.lock
@@ -16,6 +16,10 @@ check_machine() {
   [ -d /run/systemd/system ] || refuse "systemd isn't running" "K3s is started by it"
   if [ "$(hostnamectl chassis 2>/dev/null)" = laptop ]; then
     say "  note: this is a laptop: with its lid closed it sleeps, unless /etc/systemd/logind.conf has HandleLidSwitch=ignore"
+  fi
+  nic=${NIC:-$(ip -4 -oneline route show default 2>/dev/null | sed -n '1s/.* dev \([^ ]*\).*/\1/p' || true)}
+  if [ -n "$nic" ] && [ -e "/sys/class/net/$nic/phy80211" ]; then
+    say "  note: $nic is Wi-Fi, whose power saving delays answers: \`iw dev $nic set power_save off\`, and for good wifi.powersave=2 in a [connection] of /etc/NetworkManager/conf.d"
   fi
 }
 
