@@ -300,6 +300,33 @@ def dpkg_was_cut_off(folder: Path, script: str) -> str:
         return "done: dpkg was told to go on"
 
 
+def older_toolkit(folder: Path, script: str) -> str:
+    with Box(folder) as box:
+        box.state("packages").write_text("nvidia-container-toolkit 1.17.8-1\nlibnvidia-container1 1.17.8-1\n")
+        run = box.run(script)
+        _done(run)
+        assert box.state("packages").read_text().count(f" {bootstrap.TOOLKIT_VERSION}\n") == 4
+        for package in ("nvidia-container-toolkit", "libnvidia-container1"):
+            assert f"pilotlight:   {package} [1.0] becomes {bootstrap.TOOLKIT_VERSION}\n" in run.stderr
+        assert "tools [" not in run.stderr, "what is new replaces nothing"
+        return "brought to the pinned version, each named"
+
+
+def held_back(package: str, there: str, why: str = "") -> Callable[[Path, str], str]:
+    """A package that its owner holds at a version; done if it is new enough."""
+
+    def case(folder: Path, script: str) -> str:
+        prepare = f"echo '{package} {there}' > BOX/state/packages"
+        if why:
+            return _refused_before(why, prepare=prepare, HELD=package)(folder, script)
+        with Box(folder) as box:
+            box.sh(prepare.replace("BOX", str(folder)))
+            _done(box.run(script, HELD=package))
+            return "done: it is new enough"
+
+    return case
+
+
 def new_toolkit_restarts_k3s(folder: Path, script: str) -> str:
     with Box(folder) as box:
         _done(box.run(script))
@@ -381,6 +408,14 @@ CASES: Final[dict[str, Callable[[Path, str], str]]] = {
     "dpkg was cut off": dpkg_was_cut_off,
     "kubeconfig's certificate ends soon": certificate_ends_soon,
     "newer toolkit": new_toolkit_restarts_k3s,
+    "older toolkit": older_toolkit,
+    "older toolkit, held back": held_back(
+        "libnvidia-container1",
+        "1.17.8-1",
+        f"libnvidia-container1 is older than {bootstrap.TOOLKIT_VERSION}, and held back",
+    ),
+    "newer toolkit, held back": held_back("nvidia-container-toolkit", "9.0.0-1"),
+    "older Tailscale, held back": held_back("tailscale", "1.80.0", "tailscale is older than 1.102.5, and held back"),
     "driver 550, image of CUDA 12.9, data-centre card": old_driver_of_the_right_major,
     "driver 550, image of CUDA 12.9, GeForce": _refused_before(
         "needs 575.51.03 or newer on a card such as NVIDIA GeForce RTX 3090", DRIVER="550.163.01"

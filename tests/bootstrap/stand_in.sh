@@ -61,6 +61,8 @@ case "$name $*" in
   "dpkg --purge "*)
     for package in "$@"; do sed -i "/^$package /d" "$BOX_STATE/packages"; done ;;
   "dpkg --configure -a") rm -f "$BOX_STATE/dpkg-cut-off" ;;
+  "dpkg-query "*Status-Want*) installed "$last" || exit 1
+    case " ${HELD:-} " in *" $last "*) echo hold ;; *) echo install ;; esac ;;
   "dpkg-query "*) installed "$last" || exit 1
     echo "installed $(sed -n "s/^$last //p" "$BOX_STATE/packages")" ;;
   # The real one: whether it reads its sources is its own verdict.

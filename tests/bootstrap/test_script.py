@@ -47,6 +47,8 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         (script_cases.second_run, '!= "$wanted" ] ||', '!= "" ] ||'),
         (script_cases.certificate_ends_soon, " || certificate_ends_soon; then", "; then"),
         (script_cases.certificate_ends_soon, '"$((RENEW_BEFORE_DAYS * 86400))"', '"$((RENEW_BEFORE_DAYS * 90000))"'),
+        (script_cases.CASES["older toolkit, held back"], "!= hold ]", "= hold ]"),
+        (script_cases.older_toolkit, "$3 ~ /^\\[/ { print", "$3 ~ /^never/ { print"),
         (script_cases.second_run, "if ! k3s_is", "if ! false k3s_is"),
         (
             script_cases.every_command_fails_once,

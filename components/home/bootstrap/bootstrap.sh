@@ -3,6 +3,7 @@ set -euo pipefail
 
 KEY_FILE=/run/pilotlight-auth-key
 RECORD=/var/lib/pilotlight/made
+TOOLKIT_PACKAGES=(nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1)
 STEP=starting
 
 say() { printf 'pilotlight: %s\n' "$*" >&2; }
@@ -69,14 +70,17 @@ download() { # URL PATH
 }
 
 install_packages() {
-  local package
+  local package planned
   export DEBIAN_FRONTEND=noninteractive
   # A dpkg that was cut off refuses everything until it is told to go on.
   dpkg --configure -a
   apt-get -o DPkg::Lock::Timeout=300 -qq update
+  planned=$(apt-get --simulate -qq install --no-install-recommends "$@")
   while read -r package; do
     made package "$package"
-  done < <(apt-get --simulate -qq install --no-install-recommends "$@" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }')
+  done < <(awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }' <<<"$planned")
+  # Whatever else here uses these, such as docker, goes on with the new version.
+  awk '$1 == "Inst" && $3 ~ /^\[/ { print "pilotlight:   " $2 " " $3 " becomes " substr($4, 2) }' <<<"$planned" >&2
   apt-get -o DPkg::Lock::Timeout=300 -qq install --no-install-recommends --yes "$@"
 }
 
@@ -163,7 +167,7 @@ join_tailnet() {
 install_toolkit() {
   local package versions=() packages=https://nvidia.github.io/libnvidia-container/stable/deb/amd64
   step "installing NVIDIA's container toolkit $TOOLKIT_VERSION"
-  for package in nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1; do
+  for package in "${TOOLKIT_PACKAGES[@]}"; do
     installed "$package" "$TOOLKIT_VERSION" || versions+=("$package=$TOOLKIT_VERSION")
   done
   if [ ${#versions[@]} -gt 0 ]; then

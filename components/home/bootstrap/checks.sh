@@ -62,10 +62,17 @@ check_disk() {
 }
 
 check_apt() {
-  local told
+  local told package needed
   told=$(apt-get update --print-uris 2>&1 >/dev/null) ||
     refuse "apt can't read its sources: ${told%%$'\n'*}" \
       "keep one of the files in /etc/apt that name this source (one called pilotlight-* may go), then run this again"
+  # Held back, apt refuses the newer version that is asked for by name, and by then half of the rest is there.
+  for package in "${TOOLKIT_PACKAGES[@]}" tailscale; do
+    needed=$TOOLKIT_VERSION
+    [ "$package" != tailscale ] || needed=$TAILSCALE_VERSION
+    [ "$(dpkg-query --show --showformat='${db:Status-Want}' "$package" 2>/dev/null)" != hold ] || installed "$package" "$needed" ||
+      refuse "$package is older than $needed, and held back" "\`apt-mark unhold $package\` if nothing needs the old one, then run this again"
+  done
 }
 
 # Of other programs: another Kubernetes, and whatever listens where K3s will, or where Traefik will take the packets away.
