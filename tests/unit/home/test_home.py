@@ -511,3 +511,12 @@ def test_everything_in_the_namespace_goes_with_it() -> None:
     resources = run(False)
     inside = {name for name, resource in resources.items() if resource.request.deletedWith.endswith("::home-namespace")}
     assert inside == {"home-time-slicing", "home-device-plugin", "home-vllm"}
+
+
+def test_what_destroy_leaves_is_written_down_for_the_pinned_chart() -> None:
+    """The chart isn't here to be rendered: another version's definitions and labels are looked up by hand."""
+    page = (ROOT / "docs" / "operate.md").read_text()
+    release = run(False)["home-device-plugin"].inputs
+    assert f"chart {gpu.PLUGIN_VERSION} has outside it stays" in " ".join(page.split())
+    assert f"--selector app.kubernetes.io/instance={release['name']}\n" in page
+    assert release["values"]["nfd"]["enabled"] is True
