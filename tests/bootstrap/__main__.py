@@ -45,8 +45,12 @@ def main() -> int:
         table("The changing address", address_cases.CASES, address_cases.text(), why_not),
     ]
     print(
-        "\nReal: the script, bash, addresses and routes, nftables, TCP. Stand-ins: apt, NVIDIA's driver, systemd, K3s, "
-        + "Tailscale.\nNot proven here: that NVIDIA's, Tailscale's and K3s' servers still offer these versions."
+        "\nFirst and third table. Stand-ins: "
+        + f"{', '.join(box.PROGRAMS)}."
+        + "\nReal: the script and all else that it calls, addresses and routes, who listens; of these programs, "
+        + "how apt-get reads its sources and how dpkg compares versions."
+        + "\nSecond table. Real: the guard, nftables, TCP and UDP. Stand-ins: K3s' rules, and whatever listens."
+        + "\nNot proven here: that NVIDIA's, Tailscale's and K3s' servers still offer these versions."
     )
     return 0 if all(held) else 1
 
