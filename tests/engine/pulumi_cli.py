@@ -10,6 +10,7 @@ import random
 import shutil
 import subprocess
 import sys
+import zlib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,9 @@ import yaml
 
 from lab.read.cloud import UNTOUCHED, random_password
 from lab.read.stack import ROOT
-from tests.engine.anyprovider import UNKNOWN, AnyProvider, debug_providers, secret, serving
+from tests.engine import google
+from tests.engine.anyprovider import AnyProvider, debug_providers, serving
+from tests.engine.behaviour import UNKNOWN, Behaviour, secret
 
 PROJECT: Final = "some-project"
 REGION: Final = "us-central1"
@@ -33,8 +36,13 @@ def _password(given: dict[str, Any]) -> str:
     return random_password(declared, random.Random(given["id"]))
 
 
+def _address(given: dict[str, Any]) -> str:
+    """Another one for each name."""
+    return f"10.80.1.{zlib.crc32(given['id'].encode()) % 250 + 2}"
+
+
 OUTPUTS: Final = {
-    "gcp:compute/address:Address": {"address": "10.80.1.2"},
+    "gcp:compute/address:Address": {"address": _address},
     "gcp:compute/instanceTemplate:InstanceTemplate": {"selfLinkUnique": "https://compute.test/$name?uniqueId=$made"},
     "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": {
         "instanceGroup": "https://compute.test/$name"
@@ -143,13 +151,13 @@ class Engine:
 
 
 @contextmanager
-def engines(folder: Path) -> Generator["Factory"]:
-    """Serves the providers; the factory makes stacks that use them."""
+def engines(folder: Path, *behaviours: Behaviour) -> Generator["Factory"]:
+    """Serves the providers, Google's with what it always does; the factory makes stacks that use them."""
     # As at Google, switching an API on takes longer than anything that merely needs it.
     provider = AnyProvider(
         OUTPUTS,
         slow={"gcp:projects/service:Service": 2.0},
-        replaced={"gcp:secretmanager/secretVersion:SecretVersion": ["secretData"]},
+        behaviours=[*behaviours, *google.always()],
     )
     with serving(provider) as port:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
