@@ -21,7 +21,7 @@ import yaml
 
 from lab.read.cloud import UNTOUCHED, random_password
 from lab.read.stack import ROOT
-from tests.engine import google
+from tests.engine import google, tailscale
 from tests.engine.anyprovider import AnyProvider, debug_providers, serving
 from tests.engine.behaviour import UNKNOWN, Behaviour, secret
 
@@ -152,12 +152,12 @@ class Engine:
 
 @contextmanager
 def engines(folder: Path, *behaviours: Behaviour) -> Generator["Factory"]:
-    """Serves the providers, Google's with what it always does; the factory makes stacks that use them."""
+    """Serves the providers, with what their clouds always do; the factory makes stacks that use them."""
     # As at Google, switching an API on takes longer than anything that merely needs it.
     provider = AnyProvider(
         OUTPUTS,
         slow={"gcp:projects/service:Service": 2.0},
-        behaviours=[*behaviours, *google.always()],
+        behaviours=[*behaviours, *google.always(), tailscale.Keys()],
     )
     with serving(provider) as port:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
