@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import pulumi
 from pulumi_gcp import cloudrunv2, secretmanager
 
+from components.grants import Grants
+
 
 @dataclass(frozen=True)
 class MountedSecret:
-    """A reader has to wait for `grant`."""
+    """A reader has to wait for `grant`, and until it counts (`grants`)."""
 
     version: secretmanager.SecretVersion
     grant: secretmanager.SecretIamMember
@@ -30,6 +32,7 @@ def mounted_secret(
     *,
     project: str,
     reader: pulumi.Input[str],
+    grants: Grants,
     parent: pulumi.Resource,
     encoded: bool = False,
     once_replaced: str | None = None,
@@ -55,6 +58,6 @@ def mounted_secret(
         secret_id=secret.id,
         role="roles/secretmanager.secretAccessor",
         member=reader,
-        opts=own,
+        opts=pulumi.ResourceOptions(parent=parent, hooks=grants.made),
     )
     return MountedSecret(version, grant)

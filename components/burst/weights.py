@@ -15,6 +15,7 @@ import pulumi
 from pulumi_gcp import cloudrunv2, serviceaccount, storage
 
 from components.burst import container
+from components.grants import Grants
 from components.mounted_secret import mounted_secret
 from components.settings import Settings
 
@@ -57,6 +58,7 @@ class WeightStore(pulumi.ComponentResource):
         super().__init__("pilotlight:gcp:WeightStore", name, None, opts)
         self._name, self._settings = name, settings
         self._own = pulumi.ResourceOptions(parent=self)
+        self._new_grants = Grants(name)
         self._cloud_name = f"{settings.prefix}-weights"
         bucket = storage.Bucket(
             f"{name}-bucket",
@@ -89,7 +91,11 @@ class WeightStore(pulumi.ComponentResource):
 
     def _grant(self, who: str, role: str, member: pulumi.Input[str]) -> storage.BucketIAMMember:
         return storage.BucketIAMMember(
-            f"{self._name}-{who}", bucket=self.bucket, role=role, member=member, opts=self._own
+            f"{self._name}-{who}",
+            bucket=self.bucket,
+            role=role,
+            member=member,
+            opts=pulumi.ResourceOptions(parent=self, hooks=self._new_grants.made),
         )
 
     def _job(self, account: serviceaccount.Account, writer: pulumi.Resource) -> None:
@@ -100,6 +106,7 @@ class WeightStore(pulumi.ComponentResource):
             script(),
             project=settings.project,
             reader=account.member,
+            grants=self._new_grants,
             parent=self,
         )
         job: cloudrunv2.JobTemplateTemplateContainerArgsDict = {
@@ -139,5 +146,7 @@ class WeightStore(pulumi.ComponentResource):
                     ],
                 },
             },
-            opts=pulumi.ResourceOptions(parent=self, depends_on=[writer, program.grant]),
+            opts=pulumi.ResourceOptions(
+                parent=self, depends_on=[writer, program.grant], hooks=self._new_grants.counted
+            ),
         )

@@ -15,6 +15,7 @@ from components.burst.service import Burst
 from components.gateway import pilot_container, tunnel
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy import console, routes, upstreams
+from components.grants import Grants
 from components.mounted_secret import MountedSecret, mounted_secret
 from components.network import Network
 from components.settings import Lane, Settings
@@ -52,6 +53,7 @@ class Gateway(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self._grants: list[pulumi.Resource] = []
+        self._new_grants = Grants(name)
         # In memory, between the containers: Caddy's admin socket, the ID token, the tunnel daemon's socket.
         self._shared: list[cloudrunv2.ServiceTemplateContainerVolumeMountArgsDict] = (
             [{"name": "shared", "mount_path": ports.SHARED_FOLDER}] if settings.piloted else []
@@ -95,6 +97,7 @@ class Gateway(pulumi.ComponentResource):
             content,
             project=self._settings.project,
             reader=self._account.member,
+            grants=self._new_grants,
             parent=self,
             encoded=encoded,
             once_replaced=once_replaced,
@@ -228,7 +231,7 @@ class Gateway(pulumi.ComponentResource):
             invoker_iam_disabled=True,
             deletion_protection=False,
             template=template,
-            opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=self._grants, hooks=self._new_grants.counted),
         )
 
 

@@ -109,7 +109,7 @@ class FailsOnce(Behaviour):
 
     def __init__(self) -> None:
         self.failed: list[tuple[str, str]] = []
-        """(operation, URN), in order."""
+        """(operation, URN), in order, each once."""
 
     def _fail(self, operation: str, urn: str) -> None:
         if (operation, urn) not in self.failed:

@@ -7,6 +7,7 @@ anything takes. Does not own: what is asserted. The repository itself is never w
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -180,13 +181,23 @@ class Factory:
     environment: Mapping[str, str]
     provider: AnyProvider
 
-    def stack(self, name: str, *, schema_defaults: Mapping[str, Any] | None = None) -> Engine:
-        """A new stack in a copy of its own; `schema_defaults` change those of Pulumi.yaml."""
+    def stack(self, name: str, *, schema_defaults: Mapping[str, Any] | None = None, grants_s: float = 0) -> Engine:
+        """A new stack in a copy of its own; `schema_defaults` change those of Pulumi.yaml.
+
+        `grants_s`, seconds, replaces the minutes for which a service waits after a new grant.
+        """
         tree = self.folder / f"tree-{name}"
         shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
         (tree / f"Pulumi.{name}.yaml").unlink(missing_ok=True)
         # Pulumi.yaml names `.venv`; the packages are those this test runs with.
         (tree / ".venv").symlink_to(sys.prefix)
+        # Nobody waits minutes for a provider of this machine.
+        grants = tree / "components" / "grants.py"
+        text, found = re.subn(
+            r"(?m)^COUNTS_AFTER_S: Final = \d+$", f"COUNTS_AFTER_S: Final = {grants_s}", grants.read_text()
+        )
+        assert found == 1
+        grants.write_text(text)
         if schema_defaults:
             project = tree / "Pulumi.yaml"
             document: dict[str, Any] = yaml.safe_load(project.read_text())
