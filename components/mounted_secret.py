@@ -22,7 +22,11 @@ class MountedSecret:
     def volume(self, name: str, file: str) -> cloudrunv2.ServiceTemplateVolumeArgsDict:
         """The volume that holds it as `file`, in the version that it was tested with."""
         item: cloudrunv2.ServiceTemplateVolumeSecretItemArgsDict = {"path": file, "version": self.version.version}
-        return {"name": name, "secret": {"secret": self.version.secret, "items": [item]}}
+        return {
+            "name": name,
+            # Cloud Run's own default: left out, its answer would be a change for the provider, at every `up`.
+            "secret": {"secret": self.version.secret, "items": [item], "default_mode": 0o444},
+        }
 
 
 def mounted_secret(

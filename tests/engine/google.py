@@ -11,9 +11,20 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from string import Template
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from tests.engine.behaviour import UNKNOWN, Behaviour, Difference, Properties, Refused, Resource, Unready, World, at
+from tests.engine.behaviour import (
+    UNKNOWN,
+    Behaviour,
+    Difference,
+    Properties,
+    Refused,
+    Resource,
+    Unready,
+    World,
+    at,
+    plain,
+)
 
 SERVICE: Final = "gcp:cloudrunv2/service:Service"
 JOB: Final = "gcp:cloudrunv2/job:Job"
@@ -274,21 +285,32 @@ class LateGrants(Behaviour):
 
 
 class EchoedDefaults(Behaviour):
-    """Google writes its default into a field that was left out, and the provider takes the field's value for a change.
+    """Google writes its default into a field that was left out, which the provider then takes for a change.
 
-    Fields here are `Optional` and neither `Computed` nor of a `Default` in the provider's schema: one that the program
-    leaves out and Google answers would be a change for ever.
+    That holds for fields which the provider's schema has as `Optional`, neither `Computed` nor with a `Default`. Of all
+    those that this program leaves out, these are the ones whose default is none of "", 0, false and no block at all.
     """
 
-    FIELDS: Final[Mapping[str, Mapping[str, Any]]] = {}
+    FIELDS: Final = {
+        SERVICE: {"template.volumes.secret.defaultMode": 0o444},
+        JOB: {"template.template.volumes.secret.defaultMode": 0o444},
+    }
 
     def writes(self, found: Resource) -> Properties:
-        return {}
+        written = found.state
+        for path, default in self.FIELDS.get(found.token, {}).items():
+            written = _filled(written, path.split("."), default)
+        return written
+
+    def diff(self, old: Resource, news: Properties, found: Difference) -> None:
+        for path in self.FIELDS.get(old.token, {}):
+            if at(plain(old.state), path) != at(news, path):
+                found.changed.add(path.partition(".")[0])
 
 
 def always() -> list[Behaviour]:
     """What Google always does, without clocks."""
-    return [Names(), Immutable(), InUse(), Disks()]
+    return [Names(), Immutable(), InUse(), Disks(), EchoedDefaults()]
 
 
 def _disks(machine: Resource) -> list[str]:
@@ -304,6 +326,17 @@ def _subnets(service: Resource) -> list[str]:
 def _template(service: Resource) -> str:
     """Path of what a service's revision or a job's task is made of."""
     return "template" if service.token == SERVICE else "template.template"
+
+
+def _filled(value: Any, path: Sequence[str], default: Any) -> Any:
+    """A copy with `default` at the path, in every block on the way that exists and lacks it."""
+    if isinstance(value, list):
+        return [_filled(item, path, default) for item in cast(list[Any], value)]
+    block = cast(Properties, value)
+    key, *rest = path
+    if rest:
+        return {**block, key: _filled(block[key], rest, default)} if key in block else block
+    return {key: default, **block}
 
 
 def _number(value: Any) -> float:
