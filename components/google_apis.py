@@ -10,7 +10,9 @@ from pulumi_gcp import projects
 
 from components.settings import Lane, Settings
 
-ALWAYS: Final = ("iam", "run", "secretmanager")
+ALWAYS: Final = ("cloudresourcemanager", "iam", "run", "secretmanager")
+"""The first is the provider's own: it asks for the project whenever it reads one of these services. A person's token is
+counted against gcloud's project, where it is on; one of a service account against the account's, where it is not."""
 WITH_VM: Final = ("compute",)
 WITH_BURST: Final = ("compute", "storage")
 """Its network, and the weights bucket; Google enables storage in new projects, not in all."""

@@ -32,6 +32,7 @@ DISK: Final = "gcp:compute/disk:Disk"
 INSTANCE: Final = "gcp:compute/instance:Instance"
 SUBNET: Final = "gcp:compute/subnetwork:Subnetwork"
 TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
+API: Final = "gcp:projects/service:Service"
 INVOKER: Final = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
 SECRET_GRANT: Final = "gcp:secretmanager/secretIamMember:SecretIamMember"
 
@@ -55,7 +56,7 @@ IDS: Final = {
     "gcp:compute/router:Router": f"{_REGIONAL}/routers/$name",
     "gcp:compute/routerNat:RouterNat": "$project/$region/$router/$name",
     SUBNET: f"{_REGIONAL}/subnetworks/$name",
-    "gcp:projects/service:Service": "$project/$service",
+    API: "$project/$service",
     "gcp:secretmanager/secret:Secret": "projects/$project/secrets/$secretId",
     SECRET_GRANT: "$secretId/$role/$member",
     "gcp:serviceaccount/account:Account": "projects/$project/serviceAccounts/$accountId",
@@ -64,7 +65,7 @@ IDS: Final = {
 }
 """A resource's id, made of inputs (each resource's `SetId`): two with the same id are the same thing to Google."""
 REPEATABLE: Final = (
-    "gcp:projects/service:Service", INVOKER, SECRET_GRANT, "gcp:storage/bucketIAMMember:BucketIAMMember",
+    API, INVOKER, SECRET_GRANT, "gcp:storage/bucketIAMMember:BucketIAMMember",
 )  # fmt: skip
 """Made again, these change nothing: a service is on already, a policy has its member already."""
 
@@ -78,6 +79,33 @@ class Names(Behaviour):
     def create(self, new: Resource, world: World) -> None:
         if new.id in world and new.token not in REPEATABLE:
             raise Refused(f"googleapi: Error 409: The resource '{new.id}' already exists, alreadyExists")
+
+
+class Apis(Behaviour):
+    """Nothing is made through an API that is not on. Once on, it stays on (`disable_on_destroy` is false)."""
+
+    OF: Final = {
+        "cloudrunv2": "run",
+        "compute": "compute",
+        "monitoring": "monitoring",
+        "secretmanager": "secretmanager",
+        "serviceaccount": "iam",
+        "storage": "storage",
+    }
+    """The API by the module in a type token."""
+
+    def __init__(self) -> None:
+        self._on: set[str] = set()
+
+    def create(self, new: Resource, world: World) -> None:
+        if new.token == API:
+            self._on.add(new.inputs["service"])
+        api = self.OF.get(new.token.split(":")[1].partition("/")[0]) if new.token.startswith("gcp:") else None
+        if api and f"{api}.googleapis.com" not in self._on:
+            project = new.inputs.get("project")
+            raise Refused(
+                f"googleapi: Error 403: {api} API has not been used in project {project} before or is disabled"
+            )
 
 
 class Immutable(Behaviour):
@@ -119,7 +147,7 @@ class Immutable(Behaviour):
         SUBNET: ("name", "network", "project", "region"),
         "gcp:monitoring/alertPolicy:AlertPolicy": ("project",),
         "gcp:monitoring/notificationChannel:NotificationChannel": ("project",),
-        "gcp:projects/service:Service": ("project", "service"),
+        API: ("project", "service"),
         "gcp:secretmanager/secret:Secret": ("project", "secretId"),
         SECRET_GRANT: ("member", "project", "role", "secretId"),
         "gcp:secretmanager/secretVersion:SecretVersion": ("isSecretDataBase64", "secret", "secretData"),
@@ -310,7 +338,7 @@ class EchoedDefaults(Behaviour):
 
 def always() -> list[Behaviour]:
     """What Google always does, without clocks."""
-    return [Names(), Immutable(), InUse(), Disks(), EchoedDefaults()]
+    return [Apis(), Names(), Immutable(), InUse(), Disks(), EchoedDefaults()]
 
 
 def _disks(machine: Resource) -> list[str]:
