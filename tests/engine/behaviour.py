@@ -5,7 +5,7 @@ the provider protocol (`anyprovider`), the behaviours themselves (`google`, `tai
 """
 
 # ruff: noqa: ARG002 (the arguments are those of the hooks)
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -105,16 +105,21 @@ class Behaviour:
 
 
 class FailsOnce(Behaviour):
-    """Refuses each resource's first creation, update and deletion, as a cloud out of luck does."""
+    """Refuses each resource's first creation, update and deletion, as a cloud out of luck does.
 
-    def __init__(self) -> None:
+    A resource of the `unready` types is made or changed all the same, and fails to become ready.
+    """
+
+    def __init__(self, unready: Sequence[str] = ()) -> None:
+        self.unready = unready
         self.failed: list[tuple[str, str]] = []
         """(operation, URN), in order, each once."""
 
     def _fail(self, operation: str, urn: str) -> None:
         if (operation, urn) not in self.failed:
             self.failed.append((operation, urn))
-            raise Refused(f"googleapi: Error 503: the first {operation} of {urn.rsplit('::', 1)[-1]} fails")
+            kind = Unready if operation != "delete" and token_of(urn) in self.unready else Refused
+            raise kind(f"googleapi: Error 503: the first {operation} of {urn.rsplit('::', 1)[-1]} fails")
 
     def create(self, new: Resource, world: World) -> None:
         self._fail("create", new.urn)
