@@ -151,37 +151,58 @@ def utilization(service: Service, settings: Settings) -> float:
     return int(1000 * service.gpu_memory_mib / mib(settings.home.gpu_memory)) / 1000
 
 
-def gpu_memory_line(settings: Settings) -> str:
-    """What is taken on the card, by whom, and what is left."""
-    shares = {service.name: service.gpu_memory_mib for service in declared(settings) if service.slices}
-    return _line(shares, RESERVE_MIB, mib(settings.home.gpu_memory), shown)
+@dataclass(frozen=True)
+class Total:
+    """What the services take of one thing at home: MiB of memory, or thousandths of a processor."""
+
+    shares: Mapping[str, int]
+    reserve: int
+    whole: int | None
+    """What there is; None where the setting is not set."""
+    setting: str
+    show: Callable[[int], str]
+
+    @property
+    def taken(self) -> int:
+        """With what is kept free."""
+        return self.reserve + sum(self.shares.values())
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether more is taken than there is, where that is known."""
+        return self.whole is not None and self.taken > self.whole
+
+    @property
+    def line(self) -> str:
+        """What is taken, by whom, and what is left."""
+        parts = [f"{name} {self.show(share)}" for name, share in self.shares.items()]
+        line = f"{' + '.join([*parts, f'{self.show(self.reserve)} reserve'])} = {self.show(self.taken)}"
+        if self.whole is None:
+            return f"{line}, not checked: {self.setting} is not set"
+        left = self.show(abs(self.whole - self.taken))
+        return f"{line} of {self.show(self.whole)}, {left} {'too much' if self.exceeded else 'free'}"
 
 
-def memory_line(settings: Settings) -> str:
-    """The same of the machine's memory."""
+def gpu_memory(settings: Settings) -> Total:
+    """Of the card's memory."""
+    shares = {one.name: one.gpu_memory_mib for one in declared(settings) if one.slices or one.gpu_memory_mib}
+    return Total(shares, RESERVE_MIB, mib(settings.home.gpu_memory), "home.gpu_memory", shown)
+
+
+def memory(settings: Settings) -> Total:
+    """Of the machine's memory."""
     shares = {service.name: service.memory_gib * 1024 for service in declared(settings)}
     whole = settings.home.memory_gib
-    return _line(shares, HOST_RESERVE_MIB, whole and whole * 1024, shown, "home.memory_gib")
+    return Total(shares, HOST_RESERVE_MIB, whole and whole * 1024, "home.memory_gib", shown)
 
 
-def cpus_line(settings: Settings) -> str:
-    """The same of the machine's processors."""
+def cpus(settings: Settings) -> Total:
+    """Of the machine's processors."""
     shares = {service.name: service.millicores for service in declared(settings)}
     whole = settings.home.cpus
-    return _line(
-        shares, HOST_RESERVE_MILLICORES, whole and whole * 1000, lambda amount: f"{amount / 1000:g}", "home.cpus"
+    return Total(
+        shares, HOST_RESERVE_MILLICORES, whole and whole * 1000, "home.cpus", lambda amount: f"{amount / 1000:g}"
     )
-
-
-def _line(
-    shares: Mapping[str, int], reserve: int, whole: int | None, show: Callable[[int], str], setting: str = ""
-) -> str:
-    taken = reserve + sum(shares.values())
-    line = " + ".join([*(f"{name} {show(share)}" for name, share in shares.items()), f"{show(reserve)} reserve"])
-    if whole is None:
-        return f"{line} = {show(taken)}, not checked: {setting} is not set"
-    left = f"{show(whole - taken)} free" if taken <= whole else f"{show(taken - whole)} too much"
-    return f"{line} = {show(taken)} of {show(whole)}, {left}"
 
 
 def shown(memory_mib: int) -> str:

@@ -10,19 +10,9 @@ from typing import Final
 from components import vllm
 from components.machines.memory import GIB, VLLM_WORK_GIB
 from components.paths import ROOT
-from components.settings.declared_services import (
-    HOST_RESERVE_MIB,
-    HOST_RESERVE_MILLICORES,
-    RESERVE_MIB,
-    Service,
-    cpus_line,
-    declared,
-    gpu_memory_line,
-    memory_line,
-    shown,
-)
+from components.settings.declared_services import Service, Total, cpus, declared, gpu_memory, memory, shown
 from components.settings.presets import PRESETS
-from components.settings.section import EXACT_IMAGE, Lane, mib, problem
+from components.settings.section import EXACT_IMAGE, Lane, problem
 from components.settings.stack import Settings
 
 TAKEN: Final = ("provider", "namespace", "traefik", "time-slicing", "device-plugin", "nvidia-device-plugin")
@@ -184,35 +174,38 @@ def _gpu(settings: Settings) -> list[str]:
             problem("services", f"at most home.gpu_slices ({settings.home.gpu_slices}) slices, they ask for {slices}",
                     "the last of them would wait for a slice for ever", "raise home.gpu_slices or remove a service")
         )  # fmt: skip
-    taken = RESERVE_MIB + sum(service.gpu_memory_mib for service in services)
-    if Lane.HOME in settings.lanes and taken > mib(settings.home.gpu_memory):
-        found.append(
-            problem("services", f"at most home.gpu_memory in all, they ask for more: {gpu_memory_line(settings)}",
-                    "the engine that starts last would find no memory and never start",
-                    f"lower a `gpu_memory`, or remove a service; {shown(RESERVE_MIB)} stays for driver and display")
-        )  # fmt: skip
-    return found
+    return found + _too_much(
+        settings,
+        gpu_memory(settings),
+        "the engine that starts last would find no memory and never start",
+        "lower a `gpu_memory`",
+        "stays for driver and display",
+    )
 
 
 def _machine(settings: Settings) -> list[str]:
     """Home's memory and processors, where it is known what the machine has."""
-    home, services = settings.home, declared(settings)
-    memory = HOST_RESERVE_MIB + 1024 * sum(service.memory_gib for service in services)
-    millicores = HOST_RESERVE_MILLICORES + sum(service.millicores for service in services)
-    found: list[str] = []
-    if Lane.HOME in settings.lanes and home.memory_gib and memory > 1024 * home.memory_gib:
-        found.append(
-            problem("services", f"at most home.memory_gib in all, they ask for more: {memory_line(settings)}",
-                    "the pod that comes last would stay Pending, or K3s itself would run out of memory",
-                    f"lower a `memory_gib`, or remove a service; {shown(HOST_RESERVE_MIB)} stay for K3s and the system")
-        )  # fmt: skip
-    if Lane.HOME in settings.lanes and home.cpus and millicores > 1000 * home.cpus:
-        found.append(
-            problem("services", f"at most home.cpus in all, they ask for more: {cpus_line(settings)}",
-                    "the pod that comes last would stay Pending", "lower a `cpus`, which limits nothing, or remove a "
-                    + f"service; {HOST_RESERVE_MILLICORES / 1000:g} stay for K3s")
-        )  # fmt: skip
-    return found
+    return _too_much(
+        settings,
+        memory(settings),
+        "the pod that comes last would stay Pending, or K3s itself would run out of memory",
+        "lower a `memory_gib`",
+        "stay for K3s and the system",
+    ) + _too_much(
+        settings,
+        cpus(settings),
+        "the pod that comes last would stay Pending",
+        "lower a `cpus`, which limits nothing",
+        "stay for K3s",
+    )
+
+
+def _too_much(settings: Settings, total: Total, consequence: str, lower: str, reserved: str) -> list[str]:
+    if Lane.HOME not in settings.lanes or not total.exceeded:
+        return []
+    rule = f"at most {total.setting} in all, they ask for more: {total.line}"
+    fix = f"{lower}, or remove a service; {total.show(total.reserve)} {reserved}"
+    return [problem("services", rule, consequence, fix)]
 
 
 def _cache(number: int, service: Service) -> list[str]:

@@ -297,7 +297,7 @@ def test_each_refusal_comes_from_its_rule(
 
 def test_all_presets_fit_the_card_together_and_the_sum_is_shown(settings_of: Make) -> None:
     settings = settings_of(services=[{"name": name, "preset": name} for name in PRESETS])
-    line = declared_services.gpu_memory_line(settings)
+    line = declared_services.gpu_memory(settings).line
     shares = [float(share) for share in re.findall(r"([\d.]+) GiB(?= [+r])", line)]
     assert line.endswith(f"= {sum(shares):g} GiB of 24 GiB, {24 - sum(shares):g} GiB free")
     assert len(shares) == len(PRESETS) + 1
@@ -331,8 +331,8 @@ def test_vllm_keeps_memory_for_its_processes_and_for_the_pictures_that_it_rememb
 def test_all_presets_fit_a_machine_of_32_gb_with_8_processors(settings_of: Make) -> None:
     services = [{"name": name, "preset": name} for name in PRESETS]
     settings = settings_of(services=services, home={"memory_gib": 31, "cpus": 8})
-    assert declared_services.memory_line(settings).endswith(" of 31 GiB, 2.5 GiB free")
-    assert declared_services.cpus_line(settings).endswith("= 5.4 of 8, 2.6 free")
+    assert declared_services.memory(settings).line.endswith(" of 31 GiB, 2.5 GiB free")
+    assert declared_services.cpus(settings).line.endswith("= 5.4 of 8, 2.6 free")
 
 
 def test_the_machine_is_counted_to_the_last_gib_and_tenth(settings_of: Make) -> None:
@@ -346,10 +346,10 @@ def test_the_machine_is_counted_to_the_last_gib_and_tenth(settings_of: Make) -> 
 
 def test_a_machine_that_nobody_described_refuses_nothing_and_says_so(settings_of: Make) -> None:
     settings = settings_of(services=[{**LLM, "memory_gib": 4096, "cpus": 256}])
-    assert declared_services.memory_line(settings) == (
+    assert declared_services.memory(settings).line == (
         "vllm 4096 GiB + 2.5 GiB reserve = 4098.5 GiB, not checked: home.memory_gib is not set"
     )
-    assert declared_services.cpus_line(settings) == (
+    assert declared_services.cpus(settings).line == (
         "vllm 256 + 0.4 reserve = 256.4, not checked: home.cpus is not set"
     )
 
