@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from lab.read.cloud import UNTOUCHED, random_password
@@ -26,6 +27,13 @@ from tests.engine import google, tailscale
 from tests.engine.anyprovider import AnyProvider, debug_providers, serving
 from tests.engine.behaviour import UNKNOWN, Behaviour, secret
 
+NEEDS_THE_CLI: Final = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("pulumi") is None, reason="no pulumi CLI on PATH"),
+    # Google's SDK warns of some of its own classes while it is imported.
+    pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_gcp"),
+]
+"""Marks of every module here."""
 PROJECT: Final = "some-project"
 REGION: Final = "us-central1"
 TUNNEL_KEY: Final = "tskey-auth-engine"

@@ -6,7 +6,6 @@ The providers accept anything, so this proves the program and not the clouds' op
 import json
 import re
 import shlex
-import shutil
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -20,6 +19,7 @@ from lab.read.stack import ROOT, Stack, render
 from tests import certificates
 from tests.engine.anyprovider import UNREACHABLE
 from tests.engine.pulumi_cli import (
+    NEEDS_THE_CLI,
     PROJECT,
     REGION,
     TUNNEL_KEY,
@@ -31,12 +31,7 @@ from tests.engine.pulumi_cli import (
     unknown,
 )
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("pulumi") is None, reason="no pulumi CLI on PATH"),
-    # Google's SDK warns of some of its own classes while it is imported.
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_gcp"),
-]
+pytestmark = NEEDS_THE_CLI
 
 CLIENT_KEY: Final = re.compile(r"sk-[A-Za-z0-9]{43}")
 HOME_TOKEN: Final = "token-of-the-home-cluster"

@@ -1,20 +1,15 @@
 """An `up` or a `destroy` that ends halfway, with the real engine: the next one goes on where it ended."""
 
-import shutil
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import Any, Final
 
 import pytest
 
 from tests.engine import google
 from tests.engine.behaviour import FailsOnce, token_of
-from tests.engine.pulumi_cli import Engine, Factory, engines
+from tests.engine.pulumi_cli import NEEDS_THE_CLI, Engine, Factory, engines
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("pulumi") is None, reason="no pulumi CLI on PATH"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning:pulumi_gcp"),
-]
+pytestmark = NEEDS_THE_CLI
 
 LATE_S: Final = 3.0
 TRIES: Final = 12
@@ -94,17 +89,18 @@ def until_done(stack: Engine, operation: str) -> None:
 
 def in_the_cloud(stack: Engine) -> dict[str, list[str]]:
     """Ids by URN. Two for one URN are a thing that the engine has forgotten."""
-    found: dict[str, list[str]] = {}
-    for resource in stack.provider.world.values():
-        if resource.urn.startswith(f"urn:pulumi:{stack.stack}::"):
-            found.setdefault(resource.urn, []).append(resource.id)
-    return found
+    world = stack.provider.world.values()
+    return by_urn((one.urn, one.id) for one in world if one.urn.startswith(f"urn:pulumi:{stack.stack}::"))
 
 
 def in_the_state(stack: Engine) -> dict[str, list[str]]:
     """Ids by URN, without what the engine itself makes. Two for one URN are one that waits for its deletion."""
+    own = (one for one in stack.resources() if one["custom"] and not one["type"].startswith("pulumi:"))
+    return by_urn((one["urn"], one["id"]) for one in own)
+
+
+def by_urn(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for resource in stack.resources():
-        if resource["custom"] and not resource["type"].startswith("pulumi:"):
-            found.setdefault(resource["urn"], []).append(resource["id"])
+    for urn, identity in pairs:
+        found.setdefault(urn, []).append(identity)
     return found
