@@ -24,6 +24,7 @@ from components.tailnet.tailnet import Tailnet
 from components.vm.machine import Vm
 
 settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
+now = datetime.now(UTC)
 
 apis = GoogleApis("apis", settings)
 after_apis = pulumi.ResourceOptions(depends_on=[apis])
@@ -34,7 +35,7 @@ if Lane.VM in settings.lanes:
     network = Network("network", settings, opts=after_apis)
     vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
 if Lane.HOME in settings.lanes:
-    tailnet = Tailnet("tailnet", settings)
+    tailnet = Tailnet("tailnet", settings, now=now)
 burst = Burst("burst", settings, opts=after_apis) if Lane.BURST in settings.lanes else None
 
 gateway = Gateway(
@@ -49,7 +50,7 @@ gateway = Gateway(
 )
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
-    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=datetime.now(UTC))
+    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=now)
 if settings.alerts.email and tailnet and (tailnet.gateway_key_expires or settings.home_certificate):
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 

@@ -4,17 +4,13 @@ Owns: the alerts before the gateway's auth key and home's kubeconfig end. Does n
 """
 
 from datetime import datetime
-from typing import Final
 
 import pulumi
 from pulumi_gcp import monitoring
 
 from components.home import certificate
 from components.settings import Settings
-from components.tailnet.tailnet import RENEW_GATEWAY_KEY
-
-TOLD_BEFORE: Final = 6
-"""The alert comes in the last sixth of a key's life: 15 days before the end of one of 90."""
+from components.tailnet.tailnet import LAST_PART
 
 
 def ends_soon(expires_at: str, *, before_days: float) -> str:
@@ -56,9 +52,9 @@ class Alerts(pulumi.ComponentResource):
                 "key",
                 key_expires,
                 what="the gateway's tailnet key",
-                before_days=settings.tailnet.key_expiry_days / TOLD_BEFORE,
+                before_days=settings.tailnet.key_expiry_days / LAST_PART,
                 then="New instances of the gateway can't reach home then",
-                renew=f"`{RENEW_GATEWAY_KEY}`",
+                renew="`pulumi up`, from now on",
             )
         if settings.home_certificate:
             self._before_end(

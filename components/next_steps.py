@@ -4,7 +4,7 @@ from components.home.certificate import FETCH, HAND_OVER
 from components.settings import Lane, Settings
 from components.settings.rules import L4_BY_INVITATION
 from components.settings.tailnet import Join
-from components.tailnet.tailnet import RENEW_GATEWAY_KEY
+from components.tailnet.tailnet import LAST_PART
 
 
 def lines(settings: Settings) -> list[str]:
@@ -27,9 +27,11 @@ def lines(settings: Settings) -> list[str]:
             + "it must own tag:gateway and tag:home, and let tag:gateway reach tag:home:80."
         )
     if Lane.HOME in settings.lanes and settings.tailnet.join is Join.AUTH_KEY and not settings.alerts.email:
+        days = settings.tailnet.key_expiry_days / LAST_PART
         steps.append(
             "Nobody is told before the gateway's auth key ends (`pulumi stack output gateway_key_expires`): set "
-            + f"`alerts.email`, and renew it in time with `{RENEW_GATEWAY_KEY}`; or set `tailnet.join: federated`."
+            + f"`alerts.email`, or run `pulumi up` in its last {days:g} days, which renews it; or set "
+            + "`tailnet.join: federated`."
         )
     if Lane.BURST in settings.lanes:
         weights_job = f"{settings.prefix}-weights --region={settings.region} --project={settings.project}"

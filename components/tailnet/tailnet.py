@@ -5,6 +5,7 @@ one. Does not own: joining, which the gateway's Tailscale container and the home
 """
 
 import json
+from datetime import datetime
 from typing import Final
 
 import pulumi
@@ -16,8 +17,18 @@ from components.tailnet import before
 from components.tailnet.merge import declared, shielded_alone
 from components.tailnet.policy import CI, GATEWAY, HOME
 
-RENEW_GATEWAY_KEY: Final = "pulumi up --replace '**::tailnet-gateway-key'"
-"""Makes a new key while the old one is good; without it, `up` makes one only after the end."""
+LAST_PART: Final = 6
+"""In the last sixth of its life a key is renewed by `up`: of one of 90 days, in the last 15."""
+
+
+def period(now: datetime, days: int) -> int:
+    """Number of the period that `now` is in, for keys that live so many days; another number makes a new key.
+
+    Periods are five sixths of a life long and counted from 1970, so every machine finds the same number from one `up`
+    to the next. Whenever in a period a key is made, the next one begins before the key's last sixth does.
+    """
+    life_s = days * 24 * 3600
+    return int(now.timestamp()) // (life_s - life_s // LAST_PART)
 
 
 class Tailnet(pulumi.ComponentResource):
@@ -28,14 +39,17 @@ class Tailnet(pulumi.ComponentResource):
 
     gateway_key: pulumi.Output[str] | None
     gateway_key_expires: pulumi.Output[str] | None
-    """When new instances of the gateway can't join any more, RFC 3339."""
+    """When new instances of the gateway can't join any more, RFC 3339. An `up` in the key's last sixth, or after its
+    end, makes a new key; the running revision keeps the old one until its successor serves."""
     home_key: pulumi.Output[str | None]
     policy_before: pulumi.Output[str] | None = None
     """The tailnet's policy as the first update found it, HuJSON; None where another stack owns the policy."""
     ci: pulumi.Output[dict[str, str]] | None = None
     """`client_id` and `audience` for the workflow of pull requests; no secrets."""
 
-    def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self, name: str, settings: Settings, *, now: datetime, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
         super().__init__("pilotlight:tailnet:Tailnet", name, None, opts)
         self._name, self._settings = name, settings
         policies = [self._policy()] if settings.tailnet.policy_owner else []
@@ -43,12 +57,21 @@ class Tailnet(pulumi.ComponentResource):
         self._after_policy = pulumi.ResourceOptions(parent=self, depends_on=policies)
         self.gateway_key = self.gateway_key_expires = None
         if settings.tailnet.join is Join.AUTH_KEY:
-            gateway_key = self._key("gateway", GATEWAY, reusable=True, ephemeral=True, recreate_if_invalid="always")
+            gateway_key = self._key(
+                "gateway",
+                GATEWAY,
+                reusable=True,
+                ephemeral=True,
+                recreate_if_invalid="always",
+                # A plain `up` reads no key back, so it doesn't see one that has ended: the date has to say it.
+                opts=pulumi.ResourceOptions(replacement_trigger=period(now, settings.tailnet.key_expiry_days)),
+            )
             self.gateway_key, self.gateway_key_expires = _stripped(gateway_key), gateway_key.expires_at
         self.home_key = pulumi.Output.from_input(None)
         if Lane.HOME in settings.lanes and settings.home.owner:
             # Not ephemeral: such a machine leaves the tailnet when it is switched off, and its key is used up by then.
-            # A single-use key is invalid once used, which is its normal end.
+            # A single-use key is invalid once used, which is its normal end. It isn't renewed by date either: one that
+            # nobody needs would be good for joining the tailnet.
             home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
             self.home_key = _stripped(home_key)
         if settings.tailnet.ci_repository:
@@ -101,7 +124,14 @@ class Tailnet(pulumi.ComponentResource):
         )
 
     def _key(
-        self, whose: str, tag: str, *, reusable: bool, ephemeral: bool, recreate_if_invalid: str
+        self,
+        whose: str,
+        tag: str,
+        *,
+        reusable: bool,
+        ephemeral: bool,
+        recreate_if_invalid: str,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> tailscale.TailnetKey:
         return tailscale.TailnetKey(
             f"{self._name}-{whose}-key",
@@ -112,7 +142,7 @@ class Tailnet(pulumi.ComponentResource):
             expiry=self._settings.tailnet.key_expiry_days * 24 * 3600,
             tags=[tag],
             recreate_if_invalid=recreate_if_invalid,
-            opts=self._after_policy,
+            opts=pulumi.ResourceOptions.merge(self._after_policy, opts),
         )
 
 

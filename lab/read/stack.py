@@ -192,6 +192,7 @@ def _options(request: Any) -> dict[str, Any]:
         "protect": request.protect or None,
         "provider": request.provider.rsplit("::", 2)[-2] if request.provider else None,
         "replaceOnChanges": list(request.replaceOnChanges),
+        "replacementTrigger": _plain(json_format.MessageToDict(request.replacement_trigger), "", set()),
         "retainOnDelete": request.retainOnDelete or None,
         "secretOutputs": [name for name in request.additionalSecretOutputs if not name.endswith("Labels")],
     }

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,6 +151,14 @@ class Engine:
     def resources(self) -> list[dict[str, Any]]:
         deployment = self.read("stack", "export")["deployment"]
         return [resource for resource in deployment.get("resources", []) if not _of_the_engine(resource["urn"])]
+
+    def at(self, now: datetime) -> None:
+        """Sets the program's clock, which stands still from then on."""
+        main = self.tree / "__main__.py"
+        clock = f"now = datetime.fromisoformat({now.isoformat()!r})"
+        text, found = re.subn(r"(?m)^now = .*$", clock, main.read_text())
+        assert found == 1
+        main.write_text(text)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Adds config by hand, as in an editor: what the CLI would not write can be written so."""

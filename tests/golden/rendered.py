@@ -60,7 +60,10 @@ def inventory(stack: Stack) -> str:
 def _entry(resource: Resource) -> dict[str, Any]:
     inputs = {key: _masked(value, key, resource) for key, value in sorted(resource.inputs.items())}
     found = {"type": resource.type, "name": resource.name, "parent": resource.parent}
-    return found | {"options": resource.options, "inputs": inputs}
+    options = dict(resource.options)
+    if "replacementTrigger" in options:
+        options["replacementTrigger"] = "<by the date>"
+    return found | {"options": options, "inputs": inputs}
 
 
 def _masked(value: Any, path: str, resource: Resource) -> Any:

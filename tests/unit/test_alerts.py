@@ -51,7 +51,7 @@ def check_owner_is_told(stack: Stack) -> None:
     assert query(stack) == alerts.ends_soon(KEY_ENDS, before_days=15)
     told = policy.inputs["documentation"]["content"]
     assert KEY_ENDS in told
-    assert "pulumi up --replace '**::tailnet-gateway-key'" in told
+    assert "Renew it: `pulumi up`" in told
 
 
 def check_owner_is_told_of_the_kubeconfig(stack: Stack) -> None:

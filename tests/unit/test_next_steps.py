@@ -28,7 +28,7 @@ TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
     [
         ({"kubeconfig": KUBECONFIG, **TOLD}, []),
         ({"kubeconfig": KUBECONFIG, "tailnet": {"join": "federated"}}, []),
-        ({"kubeconfig": KUBECONFIG}, ["renew it in time with `pulumi up --replace '**::tailnet-gateway-key'`"]),
+        ({"kubeconfig": KUBECONFIG}, ["run `pulumi up` in its last 15 days, which renews it"]),
         ({"lanes": ["vm"]}, []),
         ({"lanes": ["vm"], "vm": {"gpu": "t4"}}, ["1 of each: `GPUS_ALL_REGIONS`"]),
         ({"lanes": ["vm"], "vm": {"gpu": "l4"}}, ["`NVIDIA_L4_GPUS` in us-central1"]),

@@ -1,11 +1,13 @@
 """The two ways to join the tailnet: each declares what it needs and leaves out what the other needs."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from components.settings.section import SettingsError
+from components.tailnet.tailnet import period
 from lab.read import plan
 from lab.read.stack import UNKNOWN, Resource, Stack
 
@@ -158,6 +160,36 @@ def check_old_key_can_be_brought_back(stack: Stack) -> None:
     assert version.inputs["deletionPolicy"] == "DISABLE"
     assert not version.options.get("deleteBeforeReplace")
     assert not named(stack, "tailnet-gateway-key").options.get("deleteBeforeReplace")
+
+
+@pytest.mark.parametrize("days", [1, 7, 90])
+def test_a_key_is_renewed_in_its_last_sixth_at_the_latest(days: int) -> None:
+    """Whenever it is made: `period` is another then, and one period long it is the same."""
+    life = timedelta(days=days)
+    first = datetime(2026, 11, 29, 9, 30, tzinfo=UTC)
+    numbers = [period(first + life * step / 600, days) for step in range(1200)]
+    for made, number in enumerate(numbers[:600]):
+        assert numbers[made + 500] == number + 1, "another one when the last sixth begins"
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) <= 4, "and the same in between: 1200 steps are 2.4 periods"
+
+
+def check_renewed_by_date(stack: Stack) -> None:
+    """The gateway's key, not home's: one that nobody needs would let a machine in."""
+    now = period(datetime.now(UTC), 90)
+    assert named(stack, "tailnet-gateway-key").options["replacementTrigger"] in (now - 1, now)
+    assert "replacementTrigger" not in named(stack, "tailnet-home-key").options
+
+
+@pytest.mark.parametrize("preview", [True, False])
+def test_the_gateway_s_key_is_renewed_by_date(stack_of: Render, preview: bool) -> None:
+    check_renewed_by_date(stack_of(preview=preview))
+
+
+@pytest.mark.parametrize(("name", "number"), [("tailnet-gateway-key", 1), ("tailnet-home-key", 277)])
+def test_a_key_renewed_at_another_date_is_seen(stack_of: Render, planted: Plant, name: str, number: int) -> None:
+    with pytest.raises(AssertionError):
+        check_renewed_by_date(planted(stack_of(), name, "options.replacementTrigger", number))
 
 
 def test_an_old_key_can_be_brought_back(stack_of: Render, planted: Plant) -> None:
