@@ -57,10 +57,17 @@ def class_of(settings: Settings, client: ClientSettings) -> ClientClass:
     return ClientClass(lanes_left(settings, client), client.priority)
 
 
+def by_client(settings: Settings) -> dict[str, ClientClass]:
+    """Each client's class by its name. Those that say the same share one: working it out asks all clients."""
+    kinds = {(client.lanes, client.priority): client for client in settings.clients}
+    found = {kind: class_of(settings, client) for kind, client in kinds.items()}
+    return {client.name: found[client.lanes, client.priority] for client in settings.clients}
+
+
 def classes(settings: Settings) -> tuple[ClientClass, ...]:
     """The classes that some client has, the higher priorities first."""
     order = list(Priority)
-    found = {class_of(settings, client) for client in settings.clients}
+    found = set(by_client(settings).values())
     return tuple(sorted(found, key=lambda one: (order.index(one.priority), -len(one.lanes), one.lanes)))
 
 

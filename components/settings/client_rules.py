@@ -4,7 +4,7 @@ Owns: what must hold between clients, and between a client and the stack's lanes
 single value, the arithmetic of priorities (`client_classes`).
 """
 
-from components.settings.client_classes import lanes_left
+from components.settings.client_classes import by_client
 from components.settings.section import problem
 from components.settings.stack import Settings
 
@@ -60,6 +60,7 @@ def _lanes(settings: Settings) -> list[str]:
 
 
 def _priorities(settings: Settings) -> list[str]:
+    found = by_client(settings)
     return [
         problem(
             f"clients.{number}.priority",
@@ -70,5 +71,5 @@ def _priorities(settings: Settings) -> list[str]:
         )
         for number, client in enumerate(settings.clients)
         if client.lanes != () and any(lane in settings.lanes for lane in client.lanes or settings.lanes)
-        and not lanes_left(settings, client)
+        and not found[client.name].lanes
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from components.gateway.caddy.classes import Way
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, longer_than, service_walks
 from components.settings import Settings
-from components.settings.client_classes import class_of
+from components.settings.client_classes import by_client
 from components.settings.declared_services import Service, answered, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
@@ -76,12 +76,13 @@ def authenticated(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[
 
     The pattern first: a key variable that is unset or empty can't match it.
     """
+    its_class = by_client(settings)
     clients = [
         {
             "match": [{"header": {"Authorization": [f"{scheme} {{env.{key_variable(client.name)}}}" for scheme in
                                                     ("Bearer", "bearer")]}}],
             "handle": [
-                {"handler": "vars", "client": client.name, "class": classes.name(settings, class_of(settings, client))}
+                {"handler": "vars", "client": client.name, "class": classes.name(settings, its_class[client.name])}
             ],
         }
         for client in settings.clients

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from components.settings import Lane, Settings, client_rules
+from components.settings import Lane, Settings, client_classes, client_rules
 from components.settings.client_classes import ClientClass, classes, limit, pins
-from components.settings.clients import Priority
+from components.settings.clients import ClientSettings, Priority
 from components.settings.reading import read
 from components.settings.section import SettingsError
 
@@ -70,6 +70,22 @@ def test_a_lane_whose_slots_are_all_kept_is_left_out() -> None:
     chosen = settings(client("a", "high"), client("b"), client("c", "background"), home=8, vm=2, burst=8)
     assert classes(chosen)[-1] == ClientClass((HOME, BURST), BACKGROUND)
     assert not [pin for pin in pins(chosen) if pin.priority is BACKGROUND and VM in pin.lanes]
+
+
+def test_clients_that_say_the_same_are_worked_out_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each working out asks all clients: done for each of them, a thousand took eleven seconds."""
+    kinds: list[Settings] = []
+    true = client_classes.class_of
+
+    def counted(chosen: Settings, one: ClientSettings) -> ClientClass:
+        kinds.append(chosen)
+        return true(chosen, one)
+
+    chosen = settings(*(client(f"c{number}", str([HIGH, NORMAL][number % 2])) for number in range(100)))
+    monkeypatch.setattr(client_classes, "class_of", counted)
+    found = client_classes.by_client(chosen)
+    assert len(kinds) == 2
+    assert found == {one.name: true(chosen, one) for one in chosen.clients}
 
 
 REFUSED: list[tuple[Any, tuple[str, ...]]] = [
