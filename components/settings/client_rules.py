@@ -4,9 +4,15 @@ Owns: what must hold between clients, and between a client and the stack's lanes
 single value, the arithmetic of priorities (`client_classes`).
 """
 
+from typing import Final
+
 from components.settings.client_classes import by_client
 from components.settings.section import problem
 from components.settings.stack import Settings
+
+MOST_CLIENTS: Final = 900
+"""Each key is a variable of the gateway's environment. Cloud Run takes 1,000 of a service, or of a container: Google's
+pages say both (cloud.google.com/run/docs, "Configure environment variables"). The rest is for its three containers."""
 
 
 def broken(settings: Settings) -> list[str]:
@@ -20,6 +26,12 @@ def _names_and_keys(settings: Settings) -> list[str]:
     found: list[str] = []
     if not names:
         found.append(problem("clients", "at least one client", "nobody could call the endpoint", "add `- name: demo`"))
+    if len(names) > MOST_CLIENTS:
+        found.append(
+            problem("clients", f"at most {MOST_CLIENTS}, there are {len(names)}",
+                    "Cloud Run takes 1,000 environment variables, each key is one, and the gateway's revision would be "
+                    + "refused", "let several callers share a client, or make a second stack")
+        )  # fmt: skip
     if twice:
         found.append(
             problem("clients", f"a name stands once, {', '.join(twice)} stands more often",

@@ -13,6 +13,7 @@ from components.gateway.caddy.classes import Way
 from components.gateway.pilot.answers import Answers
 from components.settings import Lane, Settings
 from components.settings.client_classes import limit
+from components.settings.client_rules import MOST_CLIENTS
 from components.settings.reading import read
 from components.settings.section import SettingsError
 
@@ -113,6 +114,22 @@ def test_a_stack_without_special_clients_has_one_class_and_a_small_handler_for_e
 def test_the_configuration_leaves_room(clients: list[dict[str, object]], most: int) -> None:
     """As measured, and a little more: with three lanes a priority adds some 300 bytes, 10,000 unpacked."""
     assert len(caddy_config.packed(document(settings(clients)))) < most
+
+
+def test_as_many_clients_as_a_stack_takes_fill_a_third_of_the_secret() -> None:
+    """Which is why the configuration isn't split over several secrets."""
+    clients: list[dict[str, object]] = [
+        {"name": f"client-{number}", "priority": PRIORITIES[number % 3]} for number in range(MOST_CLIENTS)
+    ]
+    services: list[dict[str, object]] = [
+        {"name": f"s{number}", "image": "registry.example/own:1.2.3", "model": f"own-{number}", "slices": 0,
+         "paths": [f"/v1/s{number}"]}
+        for number in range(160)
+    ]  # fmt: skip
+    chosen = settings(
+        clients, services=[{"name": "vllm", "preset": "model"}, *services], home={"cpus": 256, "memory_gib": 2000}
+    )
+    assert len(caddy_config.packed(document(chosen))) < caddy_config.SECRET_LIMIT / 3
 
 
 def test_what_would_not_fit_is_refused_with_what_makes_it_large(monkeypatch: pytest.MonkeyPatch) -> None:

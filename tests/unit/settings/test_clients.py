@@ -104,6 +104,10 @@ REFUSED: list[tuple[Any, tuple[str, ...]]] = [
         ("clients.1.priority: some lane has slots left for `background`", "b would never be served", "raise `max_req"),
     ),
     ([client("a", "urgent")], ("clients.0.priority: is refused", "high", "background")),
+    (
+        [client(f"c{n}") for n in range(901)],
+        ("clients: at most 900, there are 901", "each key is one", "share a client"),
+    ),
     ([client("a", max_requests=0)], ("clients.0.max_requests: is refused", "greater than or equal to 1")),
     ([client("a", max_request=1)], ("clients.0.max_request: is no setting", "did you mean `max_requests`?")),
 ]
@@ -115,6 +119,10 @@ def test_what_a_client_can_t_have_is_refused(clients: list[dict[str, Any]], part
         settings(*clients, lanes=["home", "vm"], home=8, vm=2)
     for problem in caught.value.problems:
         assert re.fullmatch(r"[a-z][\w.]*: .+\. Consequence: .+\. Fix: .+\.", problem), problem
+
+
+def test_as_many_clients_as_fit_are_taken() -> None:
+    assert len(settings(*(client(f"c{n}") for n in range(client_rules.MOST_CLIENTS))).clients) == 900
 
 
 def test_each_fault_is_told_once() -> None:
