@@ -1,4 +1,4 @@
-"""`python -m lab`: plan | up [--detach] | outputs [NAME] [--json] | status [--json] | fault NAME on|off | down.
+"""`python -m lab`: plan | cost | up [--detach] | outputs [NAME] [--json] | status [--json] | fault NAME on|off | down.
 
 Owns: the command line and the order of what it says. Does not own: what runs (`run.lab`), how a running lab is
 found and asked (`control`), how anything looks (`show`).
@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Final, cast
 
@@ -22,6 +23,7 @@ from lab.errors import LabError
 from lab.read import model, tables, unproven
 from lab.read import plan as plans
 from lab.read.cloud import Cloud
+from lab.read.cost import bill
 from lab.read.plan import Plan
 from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
 from lab.run.faults import FAULTS
@@ -64,6 +66,9 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     plan = command("plan", _plan, "show the three tables and what is not proven; start nothing")
+    cost = command("cost", _cost, "what the stack costs a month while nobody calls, and in use; start nothing")
+    cost.add_argument("--json", action="store_true")
+    cost.add_argument("--old-prices", action="store_true", help="sum up prices that are older than a year, too")
     up = command("up", _up, "start everything and serve until Ctrl-C")
     up.add_argument("--detach", action="store_true", help="serve in the background; end it with `down`")
     up.add_argument("--port", type=int, default=0, help=f"public port (default: {PREFERRED_PORT}, or a free one)")
@@ -76,14 +81,8 @@ def parser() -> argparse.ArgumentParser:
     )
     up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
     up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
-    for sub in (plan, up):
-        sub.add_argument(
-            "--config",
-            action="append",
-            default=[],
-            metavar="KEY=JSON",
-            help="a setting, for this run alone",
-        )
+    for sub in (plan, cost, up):
+        sub.add_argument("--config", action="append", default=[], metavar="KEY=JSON", help="a setting, for this run")
     outputs = command("outputs", _outputs, "the stack's outputs, as `pulumi stack output --show-secrets`")
     outputs.add_argument("name", nargs="?", help="print this output's whole value and nothing else")
     outputs.add_argument("--json", action="store_true")
@@ -96,22 +95,34 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
-def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan]:
-    """`given` are settings for this run, `key=value`, over those of the stack's file."""
+def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, set[str]]:
+    """`given` are settings for this run, `key=value`, over those of the stack's file; and what the lab filled in."""
     pairs = [item.partition("=") for item in given]
     if any(not equals for _, equals, _ in pairs):
         raise LabError(f"--config takes KEY=JSON, not {' '.join(given)}")
-    declared = config_of(stack) | {f"{PROJECT}:{key}": value for key, _, value in pairs}
+    declared = config_of(stack) | {key if ":" in key else f"{PROJECT}:{key}": value for key, _, value in pairs}
     filled = {key: value for key, value in cloud.config().items() if key not in declared}
-    rendered = render(stack, {**filled, **declared}, cloud.compute)
+    return render(stack, {**filled, **declared}, cloud.compute), set(filled)
+
+
+def _read(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, Plan]:
+    rendered, filled = _render(stack, cloud, given)
     show.lines([f"stack {stack}: {len(rendered.resources)} resources; the lab filled in {', '.join(sorted(filled))}"])
     plan = plans.read(rendered)
     show.lines([f"model on {line}" for line in model.lines(plan.models)])
     return rendered, plan
 
 
+def _cost(arguments: argparse.Namespace) -> int:
+    if not arguments.old_prices:
+        bill.require_fresh(date.today())
+    stack, _ = _render(arguments.stack, Cloud(port=PREFERRED_PORT), arguments.config)
+    show.cost(arguments.stack, bill.read(stack), as_json=arguments.json)
+    return 0
+
+
 def _plan(arguments: argparse.Namespace) -> int:
-    _, plan = _render(arguments.stack, Cloud(port=PREFERRED_PORT), arguments.config)
+    _, plan = _read(arguments.stack, Cloud(port=PREFERRED_PORT), arguments.config)
     ports = {pod.name: 0 for pod in plan.pods}
     table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pod_ports=ports, traefik_port=0)
     print(tables.tables(plan, {here: there.replace(":0", ":<free>") for here, there in table.items()}))
@@ -137,7 +148,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
     port = arguments.port or (PREFERRED_PORT if is_free("127.0.0.1", PREFERRED_PORT) else free_port())
     cloud = Cloud(port=port, burst_port=free_port())
     with show.busy("the declaration is read"):
-        stack, plan = await asyncio.to_thread(_render, arguments.stack, cloud, arguments.config)
+        stack, plan = await asyncio.to_thread(_read, arguments.stack, cloud, arguments.config)
     lab = Lab(
         stack,
         plan,

@@ -1,9 +1,10 @@
 """How the lab's commands look, on a terminal and in a pipe.
 
 Owns: tables, progress, and how values become text; nothing of it needs colour, and no line breaks a value in two. Does
-not own: what is shown (`control`, `unproven`, `greeting`), the command line (`__main__`).
+not own: what is shown (`control`, `unproven`, `greeting`, `read.cost`), the command line (`__main__`).
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +12,10 @@ from typing import Any, Final, cast
 
 from rich.console import Console
 from rich.table import Table
+
+from components.machines.prices import HOURS
+from lab.read.cost.bill import Bill
+from lab.read.cost.line import Line
 
 LONGEST: Final = 100
 """Characters of an output's value that still stand in its table."""
@@ -130,6 +135,32 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+# --- cost ------------------------------------------------------------------------------------------------------------
+
+
+def cost(stack: str, found: Bill, *, as_json: bool) -> None:
+    """A line of the bill each, the sum, and what is free."""
+    if as_json:
+        whole = {"stack": stack, "month_usd": round(found.month_usd, 2), **dataclasses.asdict(found)}
+        lines([json.dumps(whole, indent=2)])
+        return
+    lines([f"stack {stack} in {found.region}, USD at list price without tax; a month is {HOURS} hours"])
+    rows = [[line.what, _month(line), _use(line)] for line in found.lines]
+    _table(("part", "while nobody calls", "in use"), [*rows, ["sum", f"{found.month_usd:.2f}", ""]])
+    missing = [f"sum: at least, for no price is known of {', '.join(found.unknown)}"] if found.unknown else []
+    lines(["", *missing, *(f"{line.what}: {line.note}" for line in found.lines if line.note)])
+    lines(["", *(f"free, {_count(len(names), 'resource')}: {reason}" for reason, names in found.free.items())])
+
+
+def _month(line: Line) -> str:
+    return "unknown" if line.month_usd is None else f"{line.month_usd:.2f}"
+
+
+def _use(line: Line) -> str:
+    """Three digits: what counts in cents an hour and what counts in dollars stand in one column."""
+    return f"{line.use_usd:#.3g} / {line.use_per}" if line.use_per else ""
 
 
 def _count(number: int, one: str, more: str = "") -> str:

@@ -6,6 +6,7 @@ machine. Does not own: the speeds themselves, the model (`model`), the stand-ins
 than the machine. So is a model that the catalogue doesn't have, but only where somebody asks for its pace.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -65,14 +66,19 @@ class Pace:
         )
 
 
-def of_machine(name: str, resource: dict[str, Any], served: Served) -> tuple[Machine, Pace]:
-    """Of a Compute Engine machine or its template: llama.cpp's server."""
+def kind_of(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """Type and card of a Compute Engine machine or its template, as the table names them; no card: empty."""
     kind = cast(str, resource["machineType"])
     cards = cast(list[dict[str, Any]], resource.get("guestAccelerators") or [])
-    if len(cards) > 1 or any(card["count"] != 1 for card in cards):
-        raise LabError(f"{name}: the lab knows machines with one card at most")
     told = cast(str, cards[0]["type"]) if cards else ""
-    gpu = _ACCELERATORS.get(told, told) or BUILT_IN.get(kind.partition("-")[0], "")
+    return kind, _ACCELERATORS.get(told, told) or BUILT_IN.get(kind.partition("-")[0], "")
+
+
+def of_machine(name: str, resource: dict[str, Any], served: Served) -> tuple[Machine, Pace]:
+    """Of a Compute Engine machine or its template: llama.cpp's server."""
+    if sum(card["count"] for card in resource.get("guestAccelerators") or ()) > 1:
+        raise LabError(f"{name}: the lab knows machines with one card at most")
+    kind, gpu = kind_of(resource)
     row = machine(kind, gpu)
     if row is None:
         what = f"{kind} with {gpu}" if gpu else kind

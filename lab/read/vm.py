@@ -54,8 +54,8 @@ def read(stack: Stack, resource: Resource) -> Vm:
     if resource.type == INSTANCE:
         address = resource.inputs["networkInterfaces"][0]["networkIp"]
         return _of_machine(stack, resource, address, machines=1, grouped=False)
-    template = _template(stack, resource)
-    found = _of_machine(stack, template, _address(stack, resource), machines=_machines(stack, resource), grouped=True)
+    template = template_of(stack, resource)
+    found = _of_machine(stack, template, _address(stack, resource), machines=machines_of(stack, resource), grouped=True)
     _require_served(stack, resource, found.port)
     return found
 
@@ -90,7 +90,8 @@ def _require_card(name: str, card: str, boot: user_data.Boot) -> None:
 # --- a group ---------------------------------------------------------------------------------------------------------
 
 
-def _template(stack: Stack, manager: Resource) -> Resource:
+def template_of(stack: Stack, manager: Resource) -> Resource:
+    """Of the group's machines."""
     wanted = [version["instanceTemplate"] for version in manager.inputs["versions"]]
     found = [one for one in stack.of_type(TEMPLATE) if [one.outputs["selfLinkUnique"]] == wanted]
     if len(found) != 1:
@@ -98,10 +99,15 @@ def _template(stack: Stack, manager: Resource) -> Resource:
     return found[0]
 
 
-def _machines(stack: Stack, manager: Resource) -> int:
+def scalers_of(stack: Stack, manager: Resource) -> list[Resource]:
+    """The group's autoscaler; none where its size is its own."""
+    found = [one for token in AUTOSCALERS for one in stack.of_type(token)]
+    return [one for one in found if one.inputs["target"] == manager.outputs["id"]]
+
+
+def machines_of(stack: Stack, manager: Resource) -> int:
     """Machines that always run: the autoscaler's least, or else the group's own size."""
-    scalers = [one.inputs for token in AUTOSCALERS for one in stack.of_type(token)]
-    least = [one["autoscalingPolicy"]["minReplicas"] for one in scalers if one["target"] == manager.outputs["id"]]
+    least = [one.inputs["autoscalingPolicy"]["minReplicas"] for one in scalers_of(stack, manager)]
     found = least[0] if least else manager.inputs.get("targetSize")
     if not found:
         raise LabError(f"{manager.name}: neither an autoscaler nor a target size says that a machine runs")

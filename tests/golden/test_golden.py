@@ -18,7 +18,7 @@ from tests.clients import page as clients
 from tests.clients.programs import CLIENTS
 from tests.contract import page as engines
 from tests.contract.kinds import KINDS
-from tests.golden import machines_table, models_table, settings_table
+from tests.golden import cost_table, machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 
 Render = Callable[[str], Stack]
@@ -69,6 +69,21 @@ def test_pulumis_config_schema_is_made_from_the_settings() -> None:
 @pytest.mark.parametrize("path", golden.chart_scenarios(), ids=lambda path: path.name)
 def test_the_chart_s_scenario_of_a_preset_is_what_the_stack_sends(path: Path) -> None:
     require_same(path.read_text(), golden.chart_scenarios()[path], path)
+
+
+@pytest.mark.slow
+def test_the_tables_of_what_it_costs_are_made_from_bills() -> None:
+    require_same(cost_table.PAGE.read_text(), cost_table.page(), cost_table.PAGE)
+    for choice in cost_table.STACKS:
+        assert cost_table.bill_of(choice, cost_table.HERE), f"{choice} is refused"
+
+
+def test_the_prices_on_the_page_are_those_of_the_file() -> None:
+    assert cost_table.prices() in cost_table.PAGE.read_text()
+
+
+def test_the_readme_s_costs_are_made_from_a_bill() -> None:
+    require_same(cost_table.README.read_text(), cost_table.readme(), cost_table.README)
 
 
 def test_the_settings_table_is_made_from_the_settings() -> None:

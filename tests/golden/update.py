@@ -2,7 +2,7 @@
 
 from tests.clients import page as clients
 from tests.contract import page as engines
-from tests.golden import machines_table, models_table, settings_table
+from tests.golden import cost_table, machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 from tests.golden.effects import effects
 
@@ -14,6 +14,8 @@ if __name__ == "__main__":
     golden.PULUMI_YAML.write_text(golden.pulumi_yaml())
     machines_table.PAGE.write_text(machines_table.page())
     models_table.PAGE.write_text(models_table.page())
+    cost_table.PAGE.write_text(cost_table.page())
+    cost_table.README.write_text(cost_table.readme())
     engines.PAGE.write_text(engines.page())
     clients.PAGE.write_text(clients.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))
