@@ -1,7 +1,7 @@
-"""The policy that stood before this stack's.
+"""The policy that stands when this stack comes, and the one that stood before this stack's.
 
-Owns: keeping it, and naming what a new one takes away. Does not own: whether an edited policy may be replaced
-(`tailnet.overwrite_policy`, which Tailscale holds on the first update).
+Owns: keeping the latter, telling whether the former is this stack's own, and naming what a new one takes away. Does not
+own: whether an edited policy may be replaced (`tailnet.overwrite_policy`, which Tailscale holds on the first update).
 """
 
 import json
@@ -12,6 +12,7 @@ import json5
 import pulumi
 import pulumi_tailscale as tailscale
 
+from components.tailnet import mark
 from components.tailnet.policy import Policy
 
 _ALL: Final = (
@@ -21,25 +22,55 @@ _ALL: Final = (
 """Tailscale's default, as a grant and as it was written before grants."""
 
 
-def kept(name: str, declared: Policy, *, opts: pulumi.ResourceOptions) -> pulumi.Stash:
-    """The policy as the first update found it, in the stack's state; warns of what `declared` takes from today's."""
+def kept(
+    name: str, declared: Policy, writer: str, *, opts: pulumi.ResourceOptions
+) -> tuple[pulumi.Stash, pulumi.Output[bool]]:
+    """What stood before this stack's policy, in the stack's state; and whether the policy that stands is its own.
+
+    Warns of what `declared` takes from today's.
+    """
     live = tailscale.get_acl_output().apply(lambda found: found.hujson)
-    live.apply(lambda text: [pulumi.log.warn(line) for line in warnings(text, declared)])
+    live.apply(lambda text: [pulumi.log.warn(line) for line in warnings(text, declared, writer)])
     # Later updates find this stack's own.
     stays = pulumi.ResourceOptions(ignore_changes=["input"])
-    return pulumi.Stash(name, input=live, opts=pulumi.ResourceOptions.merge(opts, stays))
+    stash = pulumi.Stash(name, input=live.apply(first), opts=pulumi.ResourceOptions.merge(opts, stays))
+    return stash, live.apply(lambda text: is_own(text, writer))
 
 
-def warnings(text: str, declared: Policy) -> list[str]:
-    """One line that names what goes away, none if nothing does."""
-    found = list(losses(text, declared))
-    if not found:
-        return []
-    return [
-        f"The tailnet's policy would lose {len(found)} entries that you wrote: {'; '.join(found)}. "
-        + "Save the policy in the project and name it in `tailnet.policy_file` to keep them; "
-        + "`tailnet.overwrite_policy: true` is your yes to losing them."
-    ]
+def first(text: str) -> str:
+    """The policy that somebody wrote by hand: `text`, or what stood before it if a stack wrote it."""
+    found = mark.read(text)
+    return found.before if found and found.intact and found.before else text
+
+
+def is_own(text: str, writer: str) -> bool:
+    """Whether the stack wrote this policy, and nobody edited it since."""
+    found = mark.read(text)
+    return found is not None and found.intact and found.writer == writer
+
+
+def warnings(text: str, declared: Policy, writer: str) -> list[str]:
+    """What to know before `text` is replaced: that another stack wrote it, that it was edited, what goes away."""
+    told: list[str] = []
+    found = mark.read(text)
+    if found and found.writer != writer:
+        told.append(
+            f"The tailnet's policy was written by {found.writer}, this stack is {writer}. A tailnet's policy has one "
+            + "owner: set `tailnet.policy_owner: false` here; if that stack is gone, `tailnet.overwrite_policy: true`."
+        )
+    elif found and not found.intact:
+        told.append(
+            "The tailnet's policy is this stack's and was edited since. After `destroy`, `up` is refused for it; else "
+            + "the next change of the policy replaces the edits. Move them to `tailnet.policy_file`; then, after "
+            + "`destroy`, `tailnet.overwrite_policy: true` is your yes to replacing it."
+        )
+    if lost := list(losses(mark.unmarked(text), declared)):
+        told.append(
+            f"The tailnet's policy would lose {len(lost)} entries that you wrote: {'; '.join(lost)}. "
+            + "Save the policy in the project and name it in `tailnet.policy_file` to keep them; "
+            + "`tailnet.overwrite_policy: true` is your yes to losing them."
+        )
+    return told
 
 
 def losses(text: str, declared: Policy) -> Iterator[str]:

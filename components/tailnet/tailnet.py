@@ -13,7 +13,7 @@ import pulumi_tailscale as tailscale
 
 from components.settings import Lane, Settings
 from components.settings.tailnet import Join
-from components.tailnet import before
+from components.tailnet import before, mark
 from components.tailnet.merge import declared, shielded_alone
 from components.tailnet.policy import CI, GATEWAY, HOME
 
@@ -43,7 +43,7 @@ class Tailnet(pulumi.ComponentResource):
     end, makes a new key; the running revision keeps the old one until its successor serves."""
     home_key: pulumi.Output[str | None]
     policy_before: pulumi.Output[str] | None = None
-    """The tailnet's policy as the first update found it, HuJSON; None where another stack owns the policy."""
+    """The tailnet's policy before this stack's first one, HuJSON; None where another stack owns the policy."""
     ci: pulumi.Output[dict[str, str]] | None = None
     """`client_id` and `audience` for the workflow of pull requests; no secrets."""
 
@@ -109,17 +109,23 @@ class Tailnet(pulumi.ComponentResource):
         tailnet, policy = self._settings.tailnet, declared(self._settings)
         for line in shielded_alone(self._settings):
             pulumi.log.warn(line, self)
-        kept = before.kept(f"{self._name}-policy-before", policy, opts=pulumi.ResourceOptions(parent=self))
+        writer, text = mark.writer(self._settings), json.dumps(policy, indent=2, ensure_ascii=False)
+        kept, own = before.kept(f"{self._name}-policy-before", policy, writer, opts=pulumi.ResourceOptions(parent=self))
         self.policy_before = kept.output
         return tailscale.Acl(
             f"{self._name}-policy",
-            acl=json.dumps(policy, indent=2, ensure_ascii=False),
-            # Off, Tailscale accepts the first update of an untouched policy only; an edited one stays.
-            overwrite_existing_content=tailnet.overwrite_policy,
+            acl=kept.output.apply(lambda stood: mark.marked(text, writer, stood)),
+            # Off, Tailscale accepts the creation over an untouched policy only; an edited one stays. What this stack
+            # itself left behind when it was destroyed isn't edited.
+            overwrite_existing_content=tailnet.overwrite_policy or own,
             # Destroying a stack must not open the tailnet unasked: a reset brings allow-all back.
             reset_acl_on_destroy=tailnet.reset_policy_on_destroy,
             opts=pulumi.ResourceOptions(
-                parent=self, depends_on=[kept], retain_on_delete=not tailnet.reset_policy_on_destroy
+                parent=self,
+                depends_on=[kept],
+                retain_on_delete=not tailnet.reset_policy_on_destroy,
+                # It counts at the creation alone; from the second update on, the policy is this stack's own.
+                ignore_changes=["overwriteExistingContent"],
             ),
         )
 

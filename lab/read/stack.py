@@ -27,6 +27,8 @@ from lab.errors import LabError
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROJECT: Final = "pilotlight"
 """The Pulumi project's name, with which the keys of its config begin."""
+STASH: Final = "pulumi:index:Stash"
+"""The engine's own resource, which keeps a value."""
 UNKNOWN: Final = "<unknown>"
 """How a value stands in a recorded resource that a preview can't know."""
 
@@ -142,7 +144,7 @@ class _RecordingMonitor(MockMonitor):
             raise LabError(f"two resources are registered as {urn}")
         secrets: set[str] = set()
         inputs = _plain_struct(request.object, secrets)
-        computed = {} if self._preview or not request.custom else self._compute(request.type, inputs)
+        computed = self._compute(request.type, inputs) if self._knows(request) else {}
         identity = "" if self._preview or not request.custom else str(computed.pop("id", f"{request.name}-id"))
         answer = struct_pb2.Struct()
         answer.CopyFrom(request.object)
@@ -163,6 +165,10 @@ class _RecordingMonitor(MockMonitor):
             )
         )
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identity, object=answer)
+
+    def _knows(self, request: Any) -> bool:
+        """Whether the engine knows the outputs: in a preview those alone that it computes itself."""
+        return request.custom and (not self._preview or request.type == STASH)
 
     def Invoke(self, request: Any) -> Any:
         found = self._compute(request.tok, _plain_struct(request.args, set()))

@@ -81,7 +81,7 @@ IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
     "kubernetes:helm.cattle.io/v1:HelmChartConfig": ("spec",),
     "kubernetes:helm.sh/v3:Release": ("values",),
     "pulumi:providers:kubernetes": ("kubeconfig",),  # `cluster_identifier`
-    "tailscale:index/acl:Acl": ("acl", "overwriteExistingContent", "resetAclOnDestroy"),
+    "tailscale:index/acl:Acl": ("acl", "resetAclOnDestroy"),
 }
 """Inputs whose change updates the resource."""
 SECRET_VERSION: Final = "gcp:secretmanager/secretVersion:SecretVersion"
@@ -353,7 +353,8 @@ def _by_key(stack: Stack) -> dict[tuple[str, str], Resource]:
 
 def _kind(old: Resource, new: Resource) -> str:
     """`replaces` or `changes`, empty if all is as it was."""
-    paths = list(_different(old.inputs, new.inputs))
+    ignored = tuple(new.options.get("ignoreChanges", ()))
+    paths = [path for path in _different(old.inputs, new.inputs) if not _below(path, ignored)]
     kept = {option: value for option, value in old.options.items() if option != "dependsOn"}
     if not paths:
         same = kept == {option: value for option, value in new.options.items() if option != "dependsOn"}

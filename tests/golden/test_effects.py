@@ -81,6 +81,8 @@ NOTHING = Stack("dev", [], {})
             stack({"metadata": {"user-data": "b"}}, replaceOnChanges=["metadata"]),
             "**replaces** `vm-machine`",
         ),
+        (stack({"zone": "a"}), stack({"zone": "b"}, ignoreChanges=["zone"]), "changes `vm-machine`"),
+        (stack({"zone": "a"}, ignoreChanges=["zone"]), stack({"zone": "b"}, ignoreChanges=["zone"]), "nothing"),
         (stack({}, dependsOn=["a"]), stack({}, dependsOn=["b"]), "nothing"),
         (stack({}), stack({}, retainOnDelete=True), "changes `vm-machine`"),
         (NOTHING, stack({}), "adds `vm-machine`"),

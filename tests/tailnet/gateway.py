@@ -20,6 +20,8 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 
+import json5
+
 from components.gateway import tunnel
 from components.gateway.service import CONFIG_FILE, CONFIG_FOLDER
 from lab.read import images, plan
@@ -71,7 +73,7 @@ def declared(auth_key: str, *lanes: str) -> Declared:
         config["pilotlight:lanes"] = "[" + ",".join(f'"{lane}"' for lane in lanes) + "]"
     stack = render("dev", config, compute)
     [policy] = stack.of_type(POLICY)
-    return Declared(plan.read(stack).gateway, json.loads(policy.inputs["acl"]))
+    return Declared(plan.read(stack).gateway, json5.loads(policy.inputs["acl"]))
 
 
 @dataclass(frozen=True)

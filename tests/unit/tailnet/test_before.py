@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 
 from components.settings import Settings
-from components.tailnet import before
+from components.tailnet import before, mark
 from components.tailnet.policy import policy
+from lab.read import cloud
 from lab.read.cloud import UNTOUCHED
-from lab.read.stack import Resource, Stack
+from lab.read.stack import Resource, Stack, render
+from tests.unit.conftest import CLOUD
 
 Make = Callable[..., Settings]
 Render = Callable[..., Stack]
@@ -35,7 +37,7 @@ ALL = '{"action": "accept", "src": ["*"], "dst": ["*:*"]}'
 def test_what_goes_away_is_named(settings_of: Make, text: str, lost: list[str]) -> None:
     declared = policy(settings_of())
     assert list(before.losses(text, declared)) == lost
-    warned = before.warnings(text, declared)
+    warned = before.warnings(text, declared, "me/dev")
     assert bool(warned) == bool(lost)
     assert all(entry in warned[0] for entry in lost)
 
@@ -44,6 +46,52 @@ def test_this_stack_s_own_policy_loses_nothing_to_another_of_its_settings(settin
     first = policy(settings_of(tailnet={"owners": ["ann@example.com"]}))
     now = policy(settings_of(tailnet={"owners": ["bob@example.com"], "ci_repository": "me/pilotlight"}))
     assert not list(before.losses(json.dumps(first), now))
+
+
+OWN = "lab-project/pilotlight-dev"
+
+
+@pytest.mark.parametrize(
+    ("text", "overwritten", "stood"),
+    [
+        (UNTOUCHED, False, UNTOUCHED),
+        (mark.marked("{}", OWN, UNTOUCHED), True, UNTOUCHED),
+        (mark.marked("{}", OWN, UNTOUCHED) + "// edited", False, None),
+        (mark.marked("{}", "lab-project/pilotlight-prod", UNTOUCHED), False, UNTOUCHED),
+        (mark.marked("{}", "another/pilotlight-dev", UNTOUCHED), False, UNTOUCHED),
+    ],
+    ids=["untouched", "own", "own, edited", "another stack's", "another project's"],
+)
+def test_only_an_own_policy_is_overwritten_unasked(
+    monkeypatch: pytest.MonkeyPatch, text: str, overwritten: bool, stood: str | None
+) -> None:
+    monkeypatch.setattr(cloud, "UNTOUCHED", text)
+    stack = render("dev", CLOUD.config(), CLOUD.compute)
+    assert named(stack, "tailnet-policy").inputs["overwriteExistingContent"] is overwritten
+    assert named(stack, "tailnet-policy").options["ignoreChanges"] == ["overwriteExistingContent"]
+    assert stack.outputs["policy_before"] == (text if stood is None else stood)
+    written = mark.read(named(stack, "tailnet-policy").inputs["acl"])
+    assert written == mark.Marked(OWN, intact=True, before=stack.outputs["policy_before"].rstrip("\n") + "\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (UNTOUCHED, []),
+        (mark.marked("{}", OWN, UNTOUCHED), []),
+        (mark.marked("{}", OWN, UNTOUCHED) + "// edited", ["was edited since"]),
+        (
+            mark.marked('{"hosts": {}}', OWN, UNTOUCHED).replace("{}", '{"nas": "100.64.0.9"}'),
+            ["was edited since", "lose 1 entries"],
+        ),
+        (mark.marked("{}", "lab-project/pilotlight-prod", UNTOUCHED), ["written by lab-project/pilotlight-prod, this"]),
+    ],
+)
+def test_whose_policy_stands_is_told(settings_of: Make, text: str, told: list[str]) -> None:
+    warned = before.warnings(text, policy(settings_of()), OWN)
+    assert len(warned) == len(told)
+    for line, part in zip(warned, told, strict=True):
+        assert part in line
 
 
 def named(stack: Stack, name: str) -> Resource:

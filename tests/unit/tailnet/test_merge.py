@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import json5
 import pytest
 
 from components.settings import Settings
@@ -91,7 +92,7 @@ def test_the_merged_policy_is_what_is_registered(merged: Merge, stack_of: Callab
     wanted = merged(USERS, owners=["ann@example.com"])
     stack = stack_of(tailnet={"policy_file": "policy.hujson", "owners": ["ann@example.com"]})
     [acl] = [r for r in stack.resources if r.name == "tailnet-policy"]
-    assert json.loads(acl.inputs["acl"]) == wanted
+    assert json5.loads(acl.inputs["acl"]) == wanted
 
 
 REFUSED: list[tuple[str, str | bytes, str]] = [

@@ -1,11 +1,11 @@
 """The tailnet: who reaches what, which key does what, and that nobody's policy is lost."""
 
-import json
 import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any
 
+import json5
 import pytest
 
 from components.settings import Settings
@@ -342,7 +342,7 @@ def test_an_unsafe_policy_is_seen(
 def test_the_registered_policy_is_the_rendered_one(stack_of: Render, settings_of: Make, preview: bool) -> None:
     changes = {"tailnet": {"owners": ["me@example.com"]}}
     acl = named(stack_of(preview=preview, **changes), "tailnet-policy").inputs["acl"]
-    assert json.loads(acl) == policy(settings_of(**changes))
+    assert json5.loads(acl) == policy(settings_of(**changes))
 
 
 def test_a_policy_is_overwritten_when_asked(stack_of: Render) -> None:
