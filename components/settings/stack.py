@@ -5,6 +5,7 @@ Owns: the values, each for itself. Does not own: reading them from Pulumi's conf
 """
 
 from dataclasses import replace
+from hashlib import sha256
 from typing import Final
 
 from pydantic import Field, SecretStr
@@ -27,6 +28,9 @@ from components.settings.vm import VmSettings
 
 PULUMI_PROJECT: Final = "pilotlight"
 """Name of the Pulumi project: namespace of its config, and prefix of every cloud name."""
+SHORT: Final = 11
+"""Characters of a stack's name in cloud names. The shortest of these are service accounts' ids, which have 30
+(terraform-provider-google, `ValidateRFC1035Name(6, 30)`): `pilotlight-`, the stack's, `-gateway`."""
 
 
 class AlertSettings(Section):
@@ -43,8 +47,8 @@ class Settings(Section):
     """All settings of one stack."""
 
     stack: str = Field(
-        pattern=r"^[a-z]([a-z0-9-]{0,9}[a-z0-9])?$",
-        description="Pulumi stack's name, 11 characters at most: cloud names hold it and have 30 in all.",
+        pattern=r"^[a-z]([a-z0-9-]{0,98}[a-z0-9])?$",
+        description="Pulumi stack's name: a-z, 0-9 and dashes, 100 at most. Cloud names hold 11 characters of it.",
     )
     project: str = Field(
         pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$", description="Google project's id, not its number or title."
@@ -76,8 +80,14 @@ class Settings(Section):
 
     @property
     def prefix(self) -> str:
-        """Prefix of every cloud name: unique per stack, so that stacks can share a Google project."""
-        return f"{PULUMI_PROJECT}-{self.stack}"
+        """Prefix of every cloud name: unique per stack, so that stacks can share a Google project.
+
+        A long name is cut, and a sum of it tells it from others that begin alike.
+        """
+        name = self.stack
+        if len(name) > SHORT:
+            name = f"{name[: SHORT - 5].rstrip('-')}-{sha256(name.encode()).hexdigest()[:4]}"
+        return f"{PULUMI_PROJECT}-{name}"
 
     @property
     def home_certificate(self) -> Life | None:

@@ -27,6 +27,7 @@ from lab.read.stack import ROOT, Resource, Stack, config_of, render
 HERE: Final = Path(__file__).parent
 PULUMI_YAML: Final = ROOT / "Pulumi.yaml"
 SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
+LONG_PROJECT: Final = "a-project-id-of-30-characters0"
 STACKS: Final = {
     "dev": {},
     "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
@@ -38,16 +39,31 @@ STACKS: Final = {
         "pilotlight:lanes": '["home"]',
         "pilotlight:tailnet": '{"join": "federated", "ci_repository": "me/pilotlight"}',
     },
+    # Long names, and two other regions: one without L4 on Cloud Run and with T4 in two zones, and one with both.
+    "far": {
+        "gcp:project": LONG_PROJECT,
+        "gcp:region": "asia-northeast3",
+        "pilotlight:lanes": '["vm"]',
+        "pilotlight:vm": '{"gpu": "t4"}',
+    },
+    "europe": {
+        "gcp:project": LONG_PROJECT,
+        "gcp:region": "europe-west4",
+        "pilotlight:lanes": '["burst", "vm"]',
+    },
     "services": {"pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS])},
 }
 """Golden inventories: name -> config on top of Pulumi.dev.yaml."""
+NAMED: Final = {"far": "robots-of-the-second-lab-seoul", "europe": "robots-of-the-first-lab-at-eem"}
+"""Pulumi stacks of the inventories that aren't `dev`'s."""
 HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"
 
 
 def rendered(name: str, *, preview: bool = False) -> Stack:
     """The stack of one golden inventory."""
     cloud = Cloud(port=8787, auth_key="tskey-auth-golden")
-    return render("dev", {**cloud.config(), **config_of("dev"), **STACKS[name]}, cloud.compute, preview=preview)
+    config = {**cloud.config(), **config_of("dev"), **STACKS[name]}
+    return render(NAMED.get(name, "dev"), config, cloud.compute, preview=preview)
 
 
 def inventory(stack: Stack) -> str:
