@@ -45,7 +45,9 @@ def device_plugin_values(config_map: str, config: str) -> dict[str, Any]:
         # The chart's DaemonSet runs on labelled nodes only. Node Feature Discovery sets that label from the PCI bus, so
         # a new GPU node needs no hand. GPU Feature Discovery (`gfd`) would bring it too, with a privileged pod for
         # labels (model, memory) that nothing here reads.
-        "nfd": {"enabled": True},
+        # Its clean-up after an uninstall is a job whose end Helm awaits, and it held `destroy` up for 11 minutes, past
+        # every time-out. Without it the node's labels stay (docs/operate.md, "Take it down").
+        "nfd": {"enabled": True, "postDeleteCleanup": False},
         "gfd": {"enabled": False},
         # Both said, the chart gives the plugin no SYS_ADMIN: with a ConfigMap it must else fear MIG or volume mounts.
         "migStrategy": "none",

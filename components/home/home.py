@@ -31,6 +31,11 @@ SERVICE_CHART: Final = "./charts/ai-service"
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _HELM_TIMEOUT_S: Final = 300
 """For one call to Kubernetes; not for the rollout, which is not awaited."""
+_ANSWER_S: Final = 10
+"""For one answer of home's Kubernetes API. By default each of the provider's tries lasts until the connection is given
+up, 30 s: an `up` with home off stood still for 280 s."""
+_TIDY_S: Final = 300
+"""For what Kubernetes removes of a namespace after its last pod: volumes with tens of gigabytes."""
 
 
 def chart_digest(chart: Path) -> str:
@@ -42,12 +47,22 @@ def chart_digest(chart: Path) -> str:
     return digest.hexdigest()
 
 
+def gone_s(drain_s: int) -> int:
+    """How long Kubernetes may take to remove the namespace, seconds, whose pods finish requests of `drain_s`.
+
+    A pod's grace is a little longer (charts/ai-service). Kubernetes looks again after half the longest grace that it
+    finds (its namespace controller), so a pod that needs all of it is noticed after one and a half.
+    """
+    return 2 * drain_s + _TIDY_S
+
+
 class Home(pulumi.ComponentResource):
     """What runs on the GPU server at home.
 
     A home that is switched off doesn't stop the rest of the stack. What is there already is left as it is, with a
     warning, and no rollout is awaited. A new or removed service fails, after the whole cloud has changed: home waits
     for the gateway. It doesn't depend on it, or `destroy` would keep the gateway as long as it can't remove home.
+    What can't be removed stays in the state, so that the next `destroy` removes it and the next `up` finds it.
     Whether home answers is the gateway's to see, every second, not a deployment's.
 
     A home that refuses the kubeconfig's certificate isn't off, and doesn't become another one by waiting: any change
@@ -79,9 +94,10 @@ class Home(pulumi.ComponentResource):
             f"{name}-provider",
             kubeconfig=pulumi.Output.secret(_after(after, pulumi.Output.from_input(kubeconfig))),
             # Home may be off: its resources are then left as they are, and preview passes (not with helm.v4.Chart).
-            # Not delete_unreachable: a refresh would forget what still runs there. For a machine that is gone for
-            # good, PULUMI_K8S_DELETE_UNREACHABLE=true is the way out.
+            # Not delete_unreachable: it forgets what still runs there, and of all things keeps the releases. The way
+            # out for a machine that is gone for good is `pulumi state delete` (docs/operate.md, "While home is off").
             skip_update_unreachable=life is None or life.holds(now),
+            kube_client_settings=k8s.KubeClientSettingsArgs(timeout=_ANSWER_S),
             # The kubeconfig's address and certificates change, the cluster doesn't: without a fixed identity Pulumi may
             # take it for another one and replace every service.
             cluster_identifier=name,
@@ -92,7 +108,11 @@ class Home(pulumi.ComponentResource):
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
             metadata=k8s.meta.v1.ObjectMetaArgs(name=home.namespace),
-            opts=self._child(provider),
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                provider=provider,
+                custom_timeouts=pulumi.CustomTimeouts(delete=f"{gone_s(settings.gateway.timeout_s)}s"),
+            ),
         )
         k8s.apiextensions.CustomResource(
             f"{name}-traefik",
@@ -109,7 +129,7 @@ class Home(pulumi.ComponentResource):
             f"{name}-time-slicing",
             metadata=k8s.meta.v1.ObjectMetaArgs(name="gpu-time-slicing", namespace=home.namespace),
             data={CONFIG_NAME: slicing},
-            opts=self._inside(provider, namespace),
+            opts=self._child(provider, namespace),
         )
         device_plugin = self._release(
             f"{name}-device-plugin",
@@ -119,7 +139,7 @@ class Home(pulumi.ComponentResource):
             version=PLUGIN_VERSION,
             repository=PLUGIN_REPOSITORY,
             values=device_plugin_values("gpu-time-slicing", slicing),
-            opts=self._inside(provider, namespace, config),
+            opts=self._child(provider, namespace, config),
         )
 
         digest = chart_digest(_ROOT / SERVICE_CHART)
@@ -131,7 +151,7 @@ class Home(pulumi.ComponentResource):
                 chart=SERVICE_CHART,
                 description=f"charts/ai-service sha256:{digest}",
                 values=values(service, settings),
-                opts=self._inside(provider, namespace, device_plugin),
+                opts=self._child(provider, namespace, device_plugin),
             )
             for service in declared(settings)
         }
@@ -141,16 +161,9 @@ class Home(pulumi.ComponentResource):
         self.register_outputs({"namespace": self.namespace, "services": self.services})
 
     def _child(self, provider: k8s.Provider, *after: pulumi.Resource) -> pulumi.ResourceOptions:
+        # Nothing is `deleted_with` the namespace: with home off, `destroy` would forget the releases, keep the
+        # namespace, and the next `up` would fail on names that are still in use.
         return pulumi.ResourceOptions(parent=self, provider=provider, depends_on=list(after))
-
-    def _inside(
-        self, provider: k8s.Provider, namespace: k8s.core.v1.Namespace, *after: pulumi.Resource
-    ) -> pulumi.ResourceOptions:
-        """What goes with the namespace. Uninstalled one by one, NFD's clean-up job held `destroy` up for 11 minutes,
-        past Helm's time-out, and Pulumi removes no release of an unreachable cluster from its state."""
-        return pulumi.ResourceOptions(
-            parent=self, provider=provider, depends_on=[namespace, *after], deleted_with=namespace
-        )
 
     def _release(
         self,

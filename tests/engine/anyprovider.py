@@ -22,12 +22,13 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import replace
 from string import Template
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 from google.protobuf import any_pb2, empty_pb2, json_format, struct_pb2
 from pulumi.runtime.proto import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
 
+from tests.engine import kubernetes
 from tests.engine.behaviour import (
     SIGNATURE,
     UNKNOWN,
@@ -40,8 +41,6 @@ from tests.engine.behaviour import (
     plain,
     token_of,
 )
-
-UNREACHABLE: Final = "configured Kubernetes cluster is unreachable"
 
 Outputs = Mapping[str, Mapping[str, Any]]
 _Kind = TypeVar("_Kind", bound=Behaviour)
@@ -92,10 +91,12 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         self.changes: list[tuple[str, str]] = []
         """(operation, resource's name), in order."""
         self.unreachable = ""
-        """Start of the type tokens whose cluster is off. It answers then as pulumi-kubernetes 4.33
+        """Start of the type tokens whose cluster is off. Its provider answers then as pulumi-kubernetes 4.34
         (provider/pkg/provider/provider.go): with `skipUpdateUnreachable` what is there stays and the rest fails;
-        without it, whatever changes fails. A preview passes."""
+        without it, whatever changes fails. Nothing is deleted; with `deleteUnreachable` objects are forgotten,
+        releases are not. A preview passes."""
         self._skips = True
+        self._forgets = False
         self._made: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -116,7 +117,7 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
     def existing(self, token: str, stack: str | None = None) -> list[Resource]:
         """What exists of a type, and of one stack if that is named."""
         found = [resource for resource in self.world.values() if resource.token == token]
-        return [one for one in found if stack in (None, one.urn.split("::", 1)[0].removeprefix("urn:pulumi:"))]
+        return [one for one in found if stack in (None, one.stack)]
 
     def _computed(self, token: str, given: Properties, **names: str) -> Properties:
         texts = {key: value for key, value in given.items() if isinstance(value, str)} | names
@@ -150,8 +151,10 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         return plugin_pb2.PluginInfo(version="9999.0.0")  # never too old for an SDK
 
     def Configure(self, request: Any, context: Any) -> Any:
-        if skips := _to_dict(request.args).get("skipUpdateUnreachable"):
-            self._skips = plain(skips) == "true"
+        given = plain(_to_dict(request.args))
+        if "skipUpdateUnreachable" in given:
+            self._skips = given["skipUpdateUnreachable"] == "true"
+            self._forgets = given.get("deleteUnreachable") == "true"
         return provider_pb2.ConfigureResponse(
             acceptSecrets=True, supportsPreview=True, acceptResources=True, acceptOutputs=True
         )
@@ -184,7 +187,7 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Create(self, request: Any, context: Any) -> Any:
         if self._away(request.urn) and not request.preview:
-            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
+            context.abort(grpc.StatusCode.UNKNOWN, kubernetes.refusal("create", request.urn))
         given = _to_dict(request.properties)
         if request.preview:
             # The engine must see that the computed outputs of a new resource are unknown.
@@ -203,7 +206,7 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Update(self, request: Any, context: Any) -> Any:
         if self._away(request.urn) and not request.preview:
-            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
+            context.abort(grpc.StatusCode.UNKNOWN, kubernetes.refusal("update", request.urn))
         given = _to_dict(request.news)
         if request.preview:
             return provider_pb2.UpdateResponse(properties=_to_struct(self._state(request.urn, given, request.id)))
@@ -215,7 +218,9 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
 
     def Delete(self, request: Any, context: Any) -> Any:
         if self._away(request.urn):
-            context.abort(grpc.StatusCode.UNKNOWN, UNREACHABLE)
+            if self._forgets and token_of(request.urn) != kubernetes.RELEASE:
+                return empty_pb2.Empty()
+            context.abort(grpc.StatusCode.UNKNOWN, kubernetes.refusal("delete", request.urn))
         with _told(context), self._lock:
             # A provider takes what is gone already for deleted.
             if request.id in self.world:

@@ -48,6 +48,11 @@ class Resource:
         return token_of(self.urn)
 
     @property
+    def stack(self) -> str:
+        """The stack that made it."""
+        return self.urn.split("::", 1)[0].removeprefix("urn:pulumi:")
+
+    @property
     def name(self) -> str:
         """The name in the program, which the cloud doesn't know."""
         return self.urn.split("::", 3)[3]

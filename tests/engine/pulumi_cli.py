@@ -24,7 +24,7 @@ import yaml
 
 from lab.read.cloud import UNTOUCHED, random_password
 from lab.read.stack import ROOT
-from tests.engine import google, tailscale
+from tests.engine import google, kubernetes, tailscale
 from tests.engine.anyprovider import AnyProvider, debug_providers, serving
 from tests.engine.behaviour import UNKNOWN, Behaviour, secret
 
@@ -38,6 +38,18 @@ NEEDS_THE_CLI: Final = [
 PROJECT: Final = "some-project"
 REGION: Final = "us-central1"
 TUNNEL_KEY: Final = "tskey-auth-engine"
+HOME_TOKEN: Final = "token-of-the-home-cluster"
+KUBECONFIG: Final = yaml.safe_dump(
+    {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "home", "cluster": {"server": "https://home:6443"}}],
+        "users": [{"name": "home", "user": {"token": HOME_TOKEN}}],
+        "contexts": [{"name": "home", "context": {"cluster": "home", "user": "home"}}],
+        "current-context": "home",
+    }
+)
+"""One that never ends: it has a token in place of a certificate."""
 
 
 def _password(given: dict[str, Any]) -> str:
@@ -175,7 +187,7 @@ def engines(folder: Path, *behaviours: Behaviour) -> Generator["Factory"]:
     provider = AnyProvider(
         OUTPUTS,
         slow={"gcp:projects/service:Service": 2.0},
-        behaviours=[*behaviours, *google.always(), tailscale.Keys()],
+        behaviours=[*behaviours, *google.always(), tailscale.Keys(), kubernetes.Releases()],
     )
     with serving(provider) as port:
         kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}

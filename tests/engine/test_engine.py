@@ -7,17 +7,15 @@ import json
 import re
 import shlex
 from collections.abc import Generator
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Stack, render
-from tests import certificates
-from tests.engine.anyprovider import UNREACHABLE
 from tests.engine.pulumi_cli import (
+    HOME_TOKEN,
+    KUBECONFIG,
     NEEDS_THE_CLI,
     PROJECT,
     REGION,
@@ -33,28 +31,6 @@ from tests.engine.pulumi_cli import (
 pytestmark = NEEDS_THE_CLI
 
 CLIENT_KEY: Final = re.compile(r"sk-[A-Za-z0-9]{43}")
-HOME_TOKEN: Final = "token-of-the-home-cluster"
-KUBECONFIG: Final = yaml.safe_dump(
-    {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "home", "cluster": {"server": "https://home:6443"}}],
-        "users": [{"name": "home", "user": {"token": HOME_TOKEN}}],
-        "contexts": [{"name": "home", "context": {"cluster": "home", "user": "home"}}],
-        "current-context": "home",
-    }
-)
-MODEL: Final = {"name": "vllm", "preset": "model"}
-EARS: Final[dict[str, Any]] = {
-    "name": "ears",
-    "image": "registry.example/ears:1.2.3",
-    "model": "ears",
-    "paths": ["/v1/audio/transcriptions"],
-    "slices": 0,
-}
-SPEECH: Final = {"name": "speech", "preset": "tts"}
-ENDED: Final = "kubeconfig: its certificate ended at "
-PROVIDER: Final = ("update", "home-provider")
 SMALL: Final = {"pilotlight:lanes": ["vm"]}
 REFUSED: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
     "misspelt key": ({"pilotlight:gatway": {}}, ["gatway: is no setting", "did you mean `gateway`?"]),
@@ -243,87 +219,6 @@ def test_a_federated_gateway_joins_without_a_secret(factory: Factory) -> None:
     assert found["TS_CLIENT_ID"] == f"{identity['id']}?ephemeral=true&preauthorized=true"
     assert found["TS_AUDIENCE"] == f"api.tailscale.com/{identity['id']}"
     assert not [name for name in up if "auth-key" in name or name == "tailnet-gateway-key"]
-
-
-@pytest.fixture
-def home_off(factory: Factory) -> Generator[Engine]:
-    stack = factory.stack(f"off-{len(list(factory.folder.glob('tree-off-*')))}")
-    stack.write_config({"pilotlight:lanes": ["home", "vm"], "pilotlight:services": [MODEL, EARS]})
-    stack.run("config", "set", "--secret", "kubeconfig", text=KUBECONFIG)
-    stack.up()
-    stack.provider.changes.clear()
-    stack.provider.unreachable = "kubernetes:"
-    yield stack
-    stack.provider.unreachable = ""
-
-
-@pytest.mark.parametrize("services", [[MODEL, EARS, SPEECH], [MODEL]], ids=["a new service", "a removed service"])
-def test_with_home_off_the_cloud_changes_first_and_home_fails_aloud(home_off: Engine, services: list[Any]) -> None:
-    home_off.write_config({"pilotlight:services": services, "pilotlight:vm": {"disk_gib": 30}})
-    done = home_off.run("up", "--yes", "--skip-preview", "--continue-on-error", refused=True)
-    assert UNREACHABLE in done.everything
-    assert {("update", "gateway-service"), ("update", "vm-group-manager")} <= set(home_off.provider.changes)
-    steps = home_off.read("preview", "--json")["steps"]
-    left = {step["urn"].rsplit("::", 1)[-1] for step in steps if step["op"] != "same"}
-    assert {name for name in left if not name.startswith("home")} == set()
-
-
-def test_with_home_off_a_changed_service_waits_and_the_cloud_does_not(home_off: Engine) -> None:
-    home_off.write_config(
-        {"pilotlight:services": [MODEL, {**EARS, "env": {"A": "1"}}], "pilotlight:model": {"name": "new"}}
-    )
-    home_off.up()
-    assert ("update", "gateway-service") in home_off.provider.changes
-    assert not [change for change in home_off.provider.changes if change[1].startswith("home-")]
-
-
-@pytest.fixture
-def refused_by_home(home_off: Engine) -> Engine:
-    """A stack whose kubeconfig has ended, as every call to home shows."""
-    now = datetime.now(UTC)
-    ended = certificates.pem(now - timedelta(days=366), now - timedelta(days=1))
-    home_off.run("config", "set", "--secret", "kubeconfig", text=certificates.kubeconfig(ended))
-    return home_off
-
-
-def test_an_ended_kubeconfig_lets_the_cloud_change_and_then_fails_aloud(refused_by_home: Engine) -> None:
-    stack = refused_by_home
-    stack.write_config(
-        {"pilotlight:services": [MODEL, {**EARS, "env": {"A": "1"}}], "pilotlight:model": {"name": "new"}}
-    )
-    assert ENDED in stack.run("preview").everything
-    done = stack.run("up", "--yes", "--skip-preview", refused=True)
-    assert ENDED in done.everything
-    assert "pulumi config set --secret kubeconfig" in done.everything
-    assert UNREACHABLE in done.everything
-    assert ("update", "gateway-service") in stack.provider.changes
-    assert not [change for change in stack.provider.changes if change[1].startswith("home-") and change != PROVIDER]
-
-
-def test_an_ended_kubeconfig_is_told_where_nothing_changes_at_home(refused_by_home: Engine) -> None:
-    stack = refused_by_home
-    stack.write_config({"pilotlight:vm": {"disk_gib": 30}})
-    assert ENDED in stack.run("up", "--yes", "--skip-preview").everything
-    assert ("update", "vm-group-manager") in stack.provider.changes
-
-
-def test_with_home_off_destroy_ends_all_that_costs_money(home_off: Engine) -> None:
-    done = home_off.run("destroy", "--yes", "--skip-preview", "--continue-on-error", refused=True)
-    assert UNREACHABLE in done.everything
-    left = {resource["type"] for resource in home_off.resources()}
-    assert not [token for token in left if token.startswith("gcp:")]
-    assert "kubernetes:core/v1:Namespace" in left
-
-
-def test_destroy_takes_home_s_namespace_and_uninstalls_nothing(factory: Factory) -> None:
-    stack = factory.stack("going")
-    stack.write_config({"pilotlight:lanes": ["home", "vm"]})
-    stack.run("config", "set", "--secret", "kubeconfig", text=KUBECONFIG)
-    stack.up()
-    before = len(stack.provider.deleted)
-    stack.run("destroy", "--yes", "--skip-preview")
-    home = sorted(token for token in stack.provider.deleted[before:] if token.startswith("kubernetes:"))
-    assert home == ["kubernetes:core/v1:Namespace", "kubernetes:helm.cattle.io/v1:HelmChartConfig"]
 
 
 def test_destroy_empties_the_stack_and_keeps_the_tailnets_policy(dev: Engine, joined: Snapshot) -> None:

@@ -164,6 +164,7 @@ def test_a_home_that_is_off_is_skipped_and_never_forgotten(preview: bool) -> Non
     provider = run(preview)["home-provider"].inputs
     assert provider["skipUpdateUnreachable"] == "true"
     assert "deleteUnreachable" not in provider
+    assert json.loads(provider["kubeClientSettings"])["timeout"] <= 10
     assert provider["clusterIdentifier"] == "home"
     assert provider["enableConfigMapMutable"] == "true"
 
@@ -313,7 +314,7 @@ def test_the_device_plugin_reads_the_declared_time_slicing(preview: bool) -> Non
 
 def test_the_device_plugin_finds_its_nodes_without_a_privileged_pod() -> None:
     values = gpu.device_plugin_values("c", "text")
-    assert values["nfd"] == {"enabled": True}
+    assert values["nfd"]["enabled"] is True
     assert values["gfd"] == {"enabled": False}
     assert (values["migStrategy"], values["deviceListStrategy"]) == ("none", "envvar")
 
@@ -507,16 +508,35 @@ def test_home_does_not_depend_on_the_gateway() -> None:
         assert "Gateway" not in str(list(resource.request.dependencies)), name
 
 
-def test_everything_in_the_namespace_goes_with_it() -> None:
-    resources = run(False)
-    inside = {name for name, resource in resources.items() if resource.request.deletedWith.endswith("::home-namespace")}
-    assert inside == {"home-time-slicing", "home-device-plugin", "home-vllm"}
+@MODES
+def test_what_home_has_is_removed_by_itself_or_not_at_all(preview: bool) -> None:
+    """With home off, `destroy` would forget what is to go with another thing, and keep that one."""
+    for name, resource in run(preview).items():
+        assert not resource.request.deletedWith, name
+        assert not resource.request.retainOnDelete, name
+
+
+def test_destroy_waits_for_no_job_of_the_chart() -> None:
+    """nfd.postDeleteCleanup of NFD's chart 0.19.0 (values.yaml); the plugin's chart 0.20.0 has it under `nfd`."""
+    assert run(False)["home-device-plugin"].inputs["values"]["nfd"] == {"enabled": True, "postDeleteCleanup": False}
+
+
+@pytest.mark.parametrize("longest", [10, 300, 3600])
+def test_the_namespace_may_take_as_long_as_its_slowest_pod(longest: int) -> None:
+    """Kubernetes looks again after half of the longest grace, and one second (pkg/controller/namespace)."""
+    changed = {"timeout_s": longest}
+    with helm_python.Chart.load(ROOT / SERVICE_CHART) as chart:
+        manifests = chart.render(values_of("vllm", gateway=changed), name="vllm", namespace="pilotlight")
+    [text] = [text for path, text in manifests.items() if path.endswith("deployment.yaml")]
+    grace = yaml.safe_load(text)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace > longest
+    given = run(False, gateway=changed)["home-namespace"].request.customTimeouts.delete
+    assert int(given.removesuffix("s")) >= 1.5 * grace + 1 + 200
 
 
 def test_what_destroy_leaves_is_written_down_for_the_pinned_chart() -> None:
     """The chart isn't here to be rendered: another version's definitions and labels are looked up by hand."""
     page = (ROOT / "docs" / "operate.md").read_text()
     release = run(False)["home-device-plugin"].inputs
-    assert f"chart {gpu.PLUGIN_VERSION} has outside it stays" in " ".join(page.split())
-    assert f"--selector app.kubernetes.io/instance={release['name']}\n" in page
+    assert f"NVIDIA's chart {gpu.PLUGIN_VERSION} brings and Helm never removes" in " ".join(page.split())
     assert release["values"]["nfd"]["enabled"] is True
