@@ -5,8 +5,6 @@ auth key comes from the same tailnet policy that lets the gateway in, and the ke
 would be exported, stored and drift. It reads in the order data flows: keys and network, lanes, gateway, home, outputs.
 """
 
-from datetime import UTC, datetime
-
 import pulumi
 
 from components import next_steps
@@ -18,13 +16,12 @@ from components.gateway.service import Gateway
 from components.google_apis import GoogleApis
 from components.home import Home, bootstrap
 from components.network import Network
-from components.settings import Lane, declared_services, reading
+from components.settings import Lane, client_keys, declared_services, reading
 from components.tailnet.merge import require_mergeable
 from components.tailnet.tailnet import Tailnet
 from components.vm.machine import Vm
 
 settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
-now = datetime.now(UTC)
 
 apis = GoogleApis("apis", settings)
 after_apis = pulumi.ResourceOptions(depends_on=[apis])
@@ -35,7 +32,7 @@ if Lane.VM in settings.lanes:
     network = Network("network", settings, opts=after_apis)
     vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
 if Lane.HOME in settings.lanes:
-    tailnet = Tailnet("tailnet", settings, now=now)
+    tailnet = Tailnet("tailnet", settings, now=settings.now)
 burst = Burst("burst", settings, opts=after_apis) if Lane.BURST in settings.lanes else None
 
 gateway = Gateway(
@@ -50,13 +47,15 @@ gateway = Gateway(
 )
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
-    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=now)
+    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=settings.now)
 if settings.alerts.email and tailnet and (tailnet.gateway_key_expires or settings.home_certificate):
     Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.contract.model.name)
-pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.keys)))
+pulumi.export("api_keys", pulumi.Output.secret(pulumi.Output.all(**clients.current)))
+pulumi.export("client_env", clients.env(gateway.url, settings.contract.model.name))
+pulumi.export("keys_in_grace", client_keys.told(settings) or None)
 pulumi.export("gpu_memory", declared_services.gpu_memory(settings).line if tailnet else None)
 pulumi.export("home_memory", declared_services.memory(settings).line if tailnet else None)
 pulumi.export("home_cpus", declared_services.cpus(settings).line if tailnet else None)

@@ -2,6 +2,7 @@
 
 from components.home.certificate import FETCH, HAND_OVER
 from components.settings import Lane, Settings
+from components.settings.client_keys import in_grace
 from components.settings.rules import L4_BY_INVITATION
 from components.settings.tailnet import Join
 from components.tailnet.tailnet import LAST_PART
@@ -58,4 +59,12 @@ def lines(settings: Settings) -> list[str]:
             + f"https://console.cloud.google.com/iam-admin/quotas?project={settings.project}. Without it, the machine "
             + "is not made; once it is granted, `pulumi up` makes it."
         )
+    for key in in_grace(settings):
+        steps.append(
+            f"{key.client} has a new key, and its old one gets 401 from {key.ends} on: hand the new one over (`pulumi "
+            + "stack output client_env --json --show-secrets`). After that, `pulumi up` takes the old one out."
+        )
+    for number, old in enumerate(settings.old_keys):
+        if old.until <= settings.now:
+            steps.append(f"old_keys.{number} of {old.client} has ended and changes nothing any more: remove it.")
     return steps

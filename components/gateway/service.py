@@ -14,11 +14,12 @@ from components import ports
 from components.burst.service import Burst
 from components.gateway import pilot_container, tunnel
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import console, routes, upstreams
+from components.gateway.caddy import console, upstreams
 from components.grants import Grants
 from components.mounted_secret import MountedSecret, mounted_secret
 from components.network import Network
 from components.settings import Lane, Settings
+from components.settings.client_keys import ClientKey
 from components.tailnet.tailnet import Tailnet
 
 CONFIG_FOLDER = "/etc/pilotlight/caddy"
@@ -35,7 +36,7 @@ class Gateway(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         *,
-        client_keys: Mapping[str, pulumi.Output[str]],
+        client_keys: Mapping[ClientKey, pulumi.Output[str]],
         vm_address: pulumi.Input[str] | None,
         network: Network | None,
         tailnet: Tailnet | None,
@@ -64,8 +65,8 @@ class Gateway(pulumi.ComponentResource):
         config_secret = self._secret(
             "caddy-config", config.apply(lambda text: _base64(caddy_config.packed(text))), encoded=True
         )
-        keys = {client: self._secret(f"key-{client}", key) for client, key in client_keys.items()}
-        containers = [self._caddy_container(caddy_config.environment(settings, vm_address=vm_address or ""), keys)]
+        environment = caddy_config.environment(settings, vm_address=vm_address or "")
+        containers = [self._caddy_container(environment, self._client_keys(client_keys))]
         volumes = [config_secret.volume("caddy-config", CONFIG_FILE)]
         if settings.gateway.console:
             volumes.append(self._secret("console", console.page()).volume("console", console.FILE))
@@ -87,8 +88,27 @@ class Gateway(pulumi.ComponentResource):
         self.url = self._service(containers, volumes, network).uri
         self.register_outputs({"url": self.url})
 
+    def _client_keys(self, values: Mapping[ClientKey, pulumi.Output[str]]) -> dict[ClientKey, MountedSecret]:
+        """A secret for each client, a version in it for each key: a new key needs no grant that has to count first."""
+        first: dict[str, MountedSecret] = {}
+        found: dict[ClientKey, MountedSecret] = {}
+        for key, value in values.items():
+            name = f"key-{key.client}"
+            if key.client in first:
+                version = f"{self._name}-{name}-version{key.suffix}"
+                found[key] = first[key.client].further(version, value, parent=self, once_replaced="DELETE")
+            else:
+                found[key] = first[key.client] = self._secret(name, value, suffix=key.suffix)
+        return found
+
     def _secret(
-        self, name: str, content: pulumi.Input[str], *, encoded: bool = False, once_replaced: str = "DELETE"
+        self,
+        name: str,
+        content: pulumi.Input[str],
+        *,
+        encoded: bool = False,
+        once_replaced: str = "DELETE",
+        suffix: str = "",
     ) -> MountedSecret:
         """A secret that only the gateway may read."""
         found = mounted_secret(
@@ -101,6 +121,7 @@ class Gateway(pulumi.ComponentResource):
             parent=self,
             encoded=encoded,
             once_replaced=once_replaced,
+            suffix=suffix,
         )
         self._grants.append(found.grant)
         return found
@@ -108,7 +129,7 @@ class Gateway(pulumi.ComponentResource):
     def _caddy_container(
         self,
         environment: Mapping[str, pulumi.Input[str]],
-        keys: Mapping[str, MountedSecret],
+        keys: Mapping[ClientKey, MountedSecret],
     ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
         probe: cloudrunv2.ServiceTemplateContainerStartupProbeArgsDict = {
@@ -119,10 +140,10 @@ class Gateway(pulumi.ComponentResource):
         }
         secret: list[cloudrunv2.ServiceTemplateContainerEnvArgsDict] = [
             {
-                "name": routes.key_variable(client),
-                "value_source": {"secret_key_ref": {"secret": key.version.secret, "version": key.version.version}},
+                "name": key.variable,
+                "value_source": {"secret_key_ref": {"secret": held.version.secret, "version": held.version.version}},
             }
-            for client, key in keys.items()
+            for key, held in keys.items()
         ]
         command = caddy_config.command(f"{CONFIG_FOLDER}/{CONFIG_FILE}")
         container: cloudrunv2.ServiceTemplateContainerArgsDict = {

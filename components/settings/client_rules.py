@@ -4,12 +4,19 @@ Owns: what must hold between clients, and between a client and the stack's lanes
 single value, the arithmetic of priorities (`client_classes`).
 """
 
+from collections.abc import Iterator
+from datetime import timedelta
 from typing import Final
 
 from components.settings.client_classes import by_client
+from components.settings.client_keys import in_grace
+from components.settings.clients import ClientSettings, OldKeySettings
+from components.settings.kubeconfig import rfc3339
 from components.settings.section import problem
 from components.settings.stack import Settings
 
+LONGEST_GRACE: Final = timedelta(days=90)
+"""As long as the longest key of a tailnet."""
 MOST_CLIENTS: Final = 900
 """Each key is a variable of the gateway's environment. Cloud Run takes 1,000 of a service, or of a container: Google's
 pages say both (cloud.google.com/run/docs, "Configure environment variables"). The rest is for its three containers."""
@@ -17,7 +24,7 @@ pages say both (cloud.google.com/run/docs, "Configure environment variables"). T
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the clients break, a `problem` line each."""
-    return [*_names_and_keys(settings), *_lanes(settings), *_priorities(settings)]
+    return [*_names_and_keys(settings), *_old_keys(settings), *_lanes(settings), *_priorities(settings)]
 
 
 def _names_and_keys(settings: Settings) -> list[str]:
@@ -26,9 +33,9 @@ def _names_and_keys(settings: Settings) -> list[str]:
     found: list[str] = []
     if not names:
         found.append(problem("clients", "at least one client", "nobody could call the endpoint", "add `- name: demo`"))
-    if len(names) > MOST_CLIENTS:
+    if (count := len(names) + len(in_grace(settings))) > MOST_CLIENTS:
         found.append(
-            problem("clients", f"at most {MOST_CLIENTS}, there are {len(names)}",
+            problem("clients", f"at most {MOST_CLIENTS}, with the old keys there are {count}",
                     "Cloud Run takes 1,000 environment variables, each key is one, and the gateway's revision would be "
                     + "refused", "let several callers share a client, or make a second stack")
         )  # fmt: skip
@@ -37,13 +44,56 @@ def _names_and_keys(settings: Settings) -> list[str]:
             problem("clients", f"a name stands once, {', '.join(twice)} stands more often",
                     "their keys and log lines could not be told apart", "rename one of them")
         )  # fmt: skip
-    keys = [client.key.get_secret_value() for client in settings.clients if client.key]
+    own = [one.key for one in (*settings.clients, *settings.old_keys) if one.key]
+    keys = [key.get_secret_value() for key in own]
     if len(set(keys)) < len(keys):
         found.append(
             problem("clients", "every client has a key of its own", "the second would be logged as the first, and "
                     + "losing one key would lock out both", "leave `key` out and one is made")
         )  # fmt: skip
     return found
+
+
+def _old_keys(settings: Settings) -> Iterator[str]:
+    """Those that have ended are as good as not there."""
+    clients = {client.name: client for client in settings.clients}
+    latest = settings.now + LONGEST_GRACE
+    seen: set[tuple[str, int | None]] = set()
+    for number, old in enumerate(settings.old_keys):
+        if old.until <= settings.now:
+            continue
+        field, key = f"old_keys.{number}", (old.client, old.generation)
+        if old.until > latest:
+            yield problem(f"{field}.until", f"at most {LONGEST_GRACE.days} days ahead, before {rfc3339(latest)}",
+                          "a key that was to be replaced, perhaps because it leaked, would go on for long",
+                          "write an earlier day; it can be moved later on")  # fmt: skip
+        if (old.generation is None) == (old.key is None):
+            yield problem(field, "either `generation` or `key`", "nobody could tell which key stays good",
+                          "write `generation: 1` for the stack's first key, `key` for one of your own")  # fmt: skip
+        if key in seen:
+            yield problem(field, f"each key of {old.client} stands once, and one of your own",
+                          "it would have two ends", "remove one of the entries")  # fmt: skip
+        seen.add(key)
+        if client := clients.get(old.client):
+            yield from _generation(field, old, client)
+        else:
+            yield problem(f"{field}.client", f"a client of the stack; {old.client} is none, and its old key is in "
+                          + f"grace until {rfc3339(old.until)}",
+                          "both of its keys would get 401 at once, and whoever has them was told that day",
+                          f"put {old.client} back under `clients` until then, or take this entry out, too")  # fmt: skip
+
+
+def _generation(field: str, old: OldKeySettings, client: ClientSettings) -> Iterator[str]:
+    if old.generation is None:
+        return
+    if client.key:
+        yield problem(f"{field}.generation", f"`key`, where {client.name} has a key of your own",
+                      "the stack makes none for it, and the old one would be another",
+                      "give the old key itself, which `pulumi stack output api_keys --show-secrets` shows")  # fmt: skip
+    elif old.generation >= client.generation:
+        yield problem(f"{field}.generation", f"below the client's own, which is {client.generation}; it is "
+                      + f"{old.generation}", f"{client.name} would have no new key when the old one ends",
+                      f"set `generation: {old.generation + 1}` under `clients` at {client.name}")  # fmt: skip
 
 
 def _lanes(settings: Settings) -> list[str]:

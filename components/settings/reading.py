@@ -17,7 +17,7 @@ from components.settings import client_rules, model_rules, rules, service_rules,
 from components.settings.section import Refusal, Section, SettingsError, problem
 from components.settings.stack import PULUMI_PROJECT, Settings
 
-FROM_STACK: Final = ("stack", "project", "region")
+FROM_STACK: Final = ("stack", "project", "region", "now")
 """Settings that don't come from `pilotlight:*`."""
 CONFIGURABLE: Final = tuple(field for field in Settings.model_fields if field not in FROM_STACK)
 """Keys of `pilotlight:*`."""

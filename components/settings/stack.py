@@ -5,6 +5,7 @@ Owns: the values, each for itself. Does not own: reading them from Pulumi's conf
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
@@ -16,7 +17,7 @@ from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
 from components.models.contract import Contract, most_images
 from components.settings.burst import BurstSettings
-from components.settings.clients import ClientSettings
+from components.settings.clients import ClientSettings, OldKeySettings
 from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
 from components.settings.kubeconfig import Life, life
@@ -57,6 +58,13 @@ class Settings(Section):
     clients: tuple[ClientSettings, ...] = Field(
         default=(ClientSettings(name="demo"),),
         description="The clients that may call: a list of `name` and, optionally, the keys below.",
+    )
+    now: datetime = Field(
+        default_factory=lambda: datetime.now(UTC),
+        description="When the program runs: an old key that has ended by then is left out.",
+    )
+    old_keys: tuple[OldKeySettings, ...] = Field(
+        default=(), description="Keys that still are good for a while after their client has got a new one."
     )
     lanes: tuple[Lane, ...] = Field(
         default=(Lane.HOME, Lane.VM),

@@ -8,7 +8,7 @@ import random
 import secrets
 import string
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ import yaml
 
 from lab.errors import LabError
 from lab.read import cloud_run
+from lab.read.stack import Resource
 
 VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
@@ -79,8 +80,8 @@ class Cloud:
             "pilotlight:kubeconfig": yaml.safe_dump(kubeconfig),
         }
 
-    def compute(self, token: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Computed outputs of one resource, by type token."""
+    def compute(self, token: str, inputs: dict[str, Any], before: Sequence[Resource] = ()) -> dict[str, Any]:
+        """Computed outputs of one resource, by type token; `before`: what was registered earlier."""
         project = inputs.get("project", GOOGLE_PROJECT)
         match token:
             case "gcp:serviceaccount/account:Account":
@@ -99,11 +100,9 @@ class Cloud:
             case "gcp:secretmanager/secret:Secret":
                 return {"id": f"projects/{project}/secrets/{inputs['secretId']}", "name": inputs["secretId"]}
             case "gcp:secretmanager/secretVersion:SecretVersion":
-                return {
-                    "id": f"{inputs['secret']}/versions/1",
-                    "version": "1",
-                    "name": f"{inputs['secret']}/versions/1",
-                }
+                held = [one for one in before if one.type == token and one.inputs["secret"] == inputs["secret"]]
+                name, version = f"{inputs['secret']}/versions/{len(held) + 1}", str(len(held) + 1)
+                return {"id": name, "version": version, "name": name}
             case "gcp:compute/instanceTemplate:InstanceTemplate":
                 link = f"projects/{project}/global/instanceTemplates/{inputs['name']}"
                 return {"id": link, "selfLinkUnique": f"{link}?uniqueId=1"}

@@ -8,7 +8,7 @@ import asyncio
 import json
 import logging
 import runpy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -61,8 +61,9 @@ class Stack:
         return [resource for resource in self.resources if resource.type == token]
 
 
-Compute = Callable[[str, dict[str, Any]], dict[str, Any]]
-"""What the provider would add: (type token, inputs) -> outputs, `id` among them where it matters."""
+Compute = Callable[[str, dict[str, Any], Sequence[Resource]], dict[str, Any]]
+"""What the provider would add: (type token, inputs, what there is already) -> outputs, `id` among them where it
+matters."""
 
 
 def config_of(stack: str) -> dict[str, str]:
@@ -77,7 +78,8 @@ def config_of(stack: str) -> dict[str, str]:
         readable = _without_secrets(value)
         if readable is not None:
             full = key if ":" in key else f"{PROJECT}:{key}"
-            found[full] = readable if isinstance(readable, str) else json.dumps(readable)
+            # YAML has days and moments, JSON has not.
+            found[full] = readable if isinstance(readable, str) else json.dumps(readable, default=str)
     return found
 
 
@@ -98,7 +100,7 @@ def render(stack: str, config: Mapping[str, str], compute: Compute, *, preview: 
     set_mocks(_NoMocks(), project=PROJECT, stack=stack, preview=preview, monitor=monitor)
     # Mocks bring a root resource that is finished before the program exports anything; `run_in_stack` makes its own.
     set_root_resource(cast(Any, None))
-    set_all_config(dict(config), secret_keys=[f"{PROJECT}:kubeconfig", f"{PROJECT}:clients"])
+    set_all_config(dict(config), secret_keys=[f"{PROJECT}:{key}" for key in ("kubeconfig", "clients", "old_keys")])
     logging.getLogger("pulumi").setLevel(logging.ERROR)
 
     def program() -> None:
@@ -144,7 +146,7 @@ class _RecordingMonitor(MockMonitor):
             raise LabError(f"two resources are registered as {urn}")
         secrets: set[str] = set()
         inputs = _plain_struct(request.object, secrets)
-        computed = self._compute(request.type, inputs) if self._knows(request) else {}
+        computed = self._compute(request.type, inputs, self.recorded) if self._knows(request) else {}
         identity = "" if self._preview or not request.custom else str(computed.pop("id", f"{request.name}-id"))
         answer = struct_pb2.Struct()
         answer.CopyFrom(request.object)
@@ -171,7 +173,7 @@ class _RecordingMonitor(MockMonitor):
         return request.custom and (not self._preview or request.type == STASH)
 
     def Invoke(self, request: Any) -> Any:
-        found = self._compute(request.tok, _plain_struct(request.args, set()))
+        found = self._compute(request.tok, _plain_struct(request.args, set()), ())
         if not found:
             raise LabError(f"the program calls {request.tok}; the lab has no cloud to ask")
         answer = struct_pb2.Struct()

@@ -71,7 +71,7 @@ def settings_of(text: str) -> Settings:
         text = text.replace(placeholder, value)
     document = yaml.safe_load(text)
     assert set(document) == {"config"}, "only Pulumi.<stack>.yaml is known here"
-    given = {key: json.dumps(value) for key, value in document["config"].items()}
+    given = {key: json.dumps(value, default=str) for key, value in document["config"].items()}
     return reading.read({"gcp:project": "my-project-123", "gcp:region": "us-central1", **given}, stack="dev")
 
 

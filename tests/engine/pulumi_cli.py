@@ -63,6 +63,11 @@ def _address(given: dict[str, Any]) -> str:
     return f"10.80.1.{zlib.crc32(given['id'].encode()) % 250 + 2}"
 
 
+def _version(given: dict[str, Any]) -> str:
+    """Another one for each version: a secret counts its own, however their resources are named."""
+    return str(zlib.crc32(given["id"].encode()))
+
+
 OUTPUTS: Final = {
     "gcp:compute/address:Address": {"address": _address},
     "gcp:compute/instanceTemplate:InstanceTemplate": {"selfLinkUnique": "https://compute.test/$name?uniqueId=$made"},
@@ -74,7 +79,7 @@ OUTPUTS: Final = {
         "member": f"serviceAccount:$accountId@{PROJECT}.iam.gserviceaccount.com",
         "uniqueId": "1234567890",
     },
-    "gcp:secretmanager/secretVersion:SecretVersion": {"version": "$made"},
+    "gcp:secretmanager/secretVersion:SecretVersion": {"version": _version},
     "gcp:cloudrunv2/service:Service": {"uri": "https://gateway.test"},
     "tailscale:index/getAcl:getAcl": {"hujson": UNTOUCHED},
     # With the newline that a stored key sometimes carries.

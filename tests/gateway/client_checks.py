@@ -14,8 +14,7 @@ import openai
 import pytest
 
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import routes
-from components.settings import Settings
+from components.settings import Settings, client_keys
 from tests.gateway import routing
 from tests.gateway.backends import Behaviour, Lane
 from tests.gateway.routing import AT_ONCE_S, LARGE, SMALL, Check, ask, sha256
@@ -62,7 +61,7 @@ def key(client: str) -> str:
 
 
 def environment() -> dict[str, str]:
-    own = {routes.key_variable(str(client["name"])): key(str(client["name"])) for client in CLIENTS[1:]}
+    own = {client_keys.variable(str(client["name"])): key(str(client["name"])) for client in CLIENTS[1:]}
     return routing.environment(settings()) | own
 
 

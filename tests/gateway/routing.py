@@ -10,8 +10,7 @@ from typing import Any, cast
 import openai
 
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import routes
-from components.settings import Settings
+from components.settings import Settings, client_keys
 from components.settings.reading import read
 from tests.gateway.world import KEY, VM_ADDRESS, World
 
@@ -62,7 +61,7 @@ def patient(config: dict[str, Any]) -> dict[str, Any]:
 
 def environment(chosen: Settings) -> dict[str, str]:
     declared = caddy_config.environment(chosen, vm_address=VM_ADDRESS)
-    return {name: str(value) for name, value in declared.items()} | {routes.key_variable("demo"): KEY}
+    return {name: str(value) for name, value in declared.items()} | {client_keys.variable("demo"): KEY}
 
 
 def ask(client: openai.OpenAI, text: str = "hello") -> str | None:

@@ -12,9 +12,10 @@ import functools
 import json
 import multiprocessing
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from enum import EnumType
 from ipaddress import IPv4Address
 from typing import Any, Final, cast
@@ -125,6 +126,12 @@ _WEIGHTS: Final[Patch] = {
     "model.weights_bytes": 8_000_000_000,
 }
 """A repository is told with its commit and its size."""
+_SOON: Final = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+_OLD_KEY: Final[Patch] = {
+    "clients.0.generation": 2,
+    "old_keys.0": {"client": "demo", "generation": 1, "until": _SOON},
+}
+"""With the new key that replaces it."""
 _EMBEDS: Final = {
     "name": "embed",
     "preset": "embeddings",
@@ -145,6 +152,12 @@ OTHER: Final[Mapping[str, Patch]] = {
     "clients[]": {"clients.1": {"name": "robot"}},
     "clients[].name": {"clients.0.name": "robot"},
     "clients[].key": {"clients.0.key": "sk-of-the-clients-own-0123456789abcdefghijklmn"},
+    "clients[].generation": {"clients.0.generation": 2},
+    "old_keys[]": _OLD_KEY,
+    "old_keys[].client": _OLD_KEY,
+    "old_keys[].generation": _OLD_KEY,
+    "old_keys[].key": {"old_keys.0": {"client": "demo", "key": "sk-of-before-0123456789abcdefgh", "until": _SOON}},
+    "old_keys[].until": _OLD_KEY,
     "clients[].priority": {"clients.0.priority": "high"},
     "clients[].lanes": {"clients.0.lanes": ["home"]},
     "clients[].max_requests": {"clients.0.max_requests": 4},
@@ -298,8 +311,8 @@ def _rendered(patch: Patch) -> Stack:
     return render("dev", _config(patch), _computed)
 
 
-def _computed(token: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    found = _CLOUD.compute(token, inputs)
+def _computed(token: str, inputs: dict[str, Any], before: Sequence[Resource]) -> dict[str, Any]:
+    found = _CLOUD.compute(token, inputs, before)
     if output := FRESH.get(token):
         digest = zlib.crc32(json.dumps(inputs, sort_keys=True).encode())
         found[output] = str(IPv4Address(digest)) if token == ADDRESS else f"{output}-{digest}"

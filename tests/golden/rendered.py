@@ -125,7 +125,7 @@ def config_schema() -> dict[str, Any]:
             # No default: a declared type without one would make the key required.
             continue
         if isinstance(default[key], list):
-            kind = "object" if isinstance(default[key][0], dict) else "string"
+            kind = "object" if not default[key] or isinstance(default[key][0], dict) else "string"
             entry |= {"type": "array", "items": {"type": kind}, "default": default[key]}
         else:
             entry |= {"type": "object", "default": {}}

@@ -78,6 +78,7 @@ class TestRunningLab:
             "base_url",
             "model",
             "api_keys",
+            "client_env",
             "gpu_memory",
             "home_memory",
             "home_cpus",
@@ -96,7 +97,7 @@ class TestRunningLab:
 
     def test_outputs_are_a_table_of_a_screen(self, running: Running) -> None:
         lines = lab("outputs").stdout.splitlines()
-        assert len(lines) <= 15
+        assert len(lines) <= 16
         assert ["base_url", running.outputs["base_url"]] in [line.split() for line in lines]
         assert ["api_keys.demo", running.key] in [line.split() for line in lines]
         [script] = [line for line in lines if line.startswith("home_bootstrap ")]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
@@ -28,7 +28,7 @@ from lab.read import images, plan
 from lab.read.cloud import Cloud
 from lab.read.container import Container
 from lab.read.gateway import Gateway as DeclaredGateway
-from lab.read.stack import config_of, render
+from lab.read.stack import Resource, config_of, render
 from lab.run import folders
 from tests.gateway.world import Answer
 from tests.tailnet import network
@@ -63,8 +63,8 @@ def declared(auth_key: str, *lanes: str) -> Declared:
     """The stack `dev` if its tailnet makes this auth key. The VM has its address in these tests' network."""
     cloud = Cloud(port=8787, auth_key=auth_key)
 
-    def compute(token: str, inputs: dict[str, Any]) -> dict[str, Any]:
-        found = cloud.compute(token, inputs)
+    def compute(token: str, inputs: dict[str, Any], before: Sequence[Resource]) -> dict[str, Any]:
+        found = cloud.compute(token, inputs, before)
         return {"address": network.VM} if token == "gcp:compute/address:Address" else found
 
     clients = json.dumps([{"name": "demo", "key": CLIENT_KEY}])

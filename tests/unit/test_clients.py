@@ -1,17 +1,21 @@
 """The clients' keys: made once, random, secret, and a key of the user's own is taken as it is."""
 
+import json
 import math
 import re
 import secrets
 import string
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from components.gateway.caddy import routes
+from components.settings import client_keys
 from components.settings.clients import CLIENT_KEY
 from lab.errors import LabError
+from lab.read import plan
 from lab.read import stack as lab_stack
 from lab.read.cloud import CHARACTERS, random_password
 from lab.read.stack import Resource, Stack
@@ -108,7 +112,7 @@ def test_a_key_of_the_users_own_is_stripped_and_reaches_the_gateway(stack_of: Re
     assert stack.outputs["api_keys"] == {"b": OWN}
     [service] = stack.of_type("gcp:cloudrunv2/service:Service")
     [env] = [env for env in service.inputs["template"]["containers"][0]["envs"] if "CLIENT_KEY" in env["name"]]
-    assert env["name"] == routes.key_variable("b")
+    assert env["name"] == client_keys.variable("b")
     assert env["valueSource"]["secretKeyRef"]["secret"] == version.inputs["secret"]
 
 
@@ -128,4 +132,54 @@ def test_keys_leave_the_stack_as_secrets_only(monkeypatch: pytest.MonkeyPatch, s
 
     monkeypatch.setattr(lab_stack, "_plain_struct", spy)
     stack_of(preview=preview, clients=[{"name": "a"}, {"name": "outputs", "key": OWN}])
-    assert secret == {"api_keys", "home_auth_key", "home_bootstrap"}
+    assert secret == {"api_keys", "client_env", "home_auth_key", "home_bootstrap"}
+
+
+# --- a new key, and a grace for the old one ---------------------------------------------------------------------------
+
+TWO = [{"name": "a", "generation": 2}, {"name": "b"}]
+
+
+def in_grace(days: int = 7) -> dict[str, object]:
+    return {"client": "a", "generation": 1, "until": f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"}
+
+
+def touched(before: Stack, after: Stack) -> set[str]:
+    """The resources that one of the two has and the other hasn't, or that say something else."""
+    old, new = ({one.name: (one.inputs, one.options) for one in stack.resources} for stack in (before, after))
+    return {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+
+
+def test_a_grace_touches_one_client_alone(stack_of: Render) -> None:
+    """In a preview: the keys themselves are drawn anew by each rendering."""
+    before = stack_of(preview=True, clients=[{"name": "a"}, {"name": "b"}])
+    during = stack_of(preview=True, clients=TWO, old_keys=[in_grace()])
+    after = stack_of(preview=True, clients=TWO)
+    shared = {"gateway-service", "gateway-caddy-config-version"}
+    assert touched(before, during) - shared == {"clients-a_2", "gateway-key-a-version_2"}
+    assert touched(during, after) - shared == {"clients-a", "gateway-key-a-version"}
+    old, kept = named(before, "clients-a"), named(during, "clients-a")
+    assert (kept.urn, kept.inputs) == (old.urn, old.inputs), "the old key would be made anew"
+    assert touched(after, stack_of(preview=True, clients=TWO, old_keys=[in_grace(-1)])) == set()
+
+
+def test_each_variable_of_the_gateway_holds_its_own_key(stack_of: Render) -> None:
+    """Both keys of a client are versions of one secret."""
+    stack = stack_of(clients=TWO, old_keys=[in_grace(), {**in_grace(), "client": "b", "key": OWN, "generation": None}])
+    env = plan.read(stack).gateway.containers[0].env
+    made = {name: "sk-" + named(stack, f"clients-{name}").outputs["result"] for name in ("a", "a_2", "b")}
+    assert {name: value for name, value in env.items() if "KEY" in name} == {
+        "CLIENT_KEY_A": made["a_2"], "CLIENT_OLD_KEY_1_A": made["a"],
+        "CLIENT_KEY_B": made["b"], "CLIENT_OLD_KEY_0_B": OWN,
+    }  # fmt: skip
+    assert stack.outputs["api_keys"] == {"a": made["a_2"], "b": made["b"]}
+    shown = json.dumps(stack.outputs["keys_in_grace"])
+    assert not [key for key in (*made.values(), OWN) if key in shown]
+
+
+def test_a_client_s_env_is_what_the_stock_client_reads(stack_of: Render) -> None:
+    stack = stack_of(clients=[{"name": "a"}, {"name": "b", "key": OWN}])
+    assert stack.outputs["client_env"].keys() == {"a", "b"}
+    assert stack.outputs["client_env"]["b"] == (
+        f"OPENAI_BASE_URL={stack.outputs['base_url']}\nOPENAI_API_KEY={OWN}\nOPENAI_MODEL={stack.outputs['model']}\n"
+    )

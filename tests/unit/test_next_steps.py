@@ -1,6 +1,7 @@
 """`next_steps`: nothing where nothing is left to do, and otherwise commands that name the user's own values."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -71,3 +72,14 @@ def test_a_key_is_shown_by_the_command_that_reads_it_never_by_value(stack_of: Ca
 
 def test_the_stack_says_that_nothing_is_left(stack_of: Callable[..., Stack]) -> None:
     assert stack_of(**TOLD).outputs["next_steps"] == []
+
+
+def test_a_key_in_grace_is_told_and_one_that_has_ended_too(settings_of: Make) -> None:
+    soon = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+    entry = {"client": "demo", "generation": 1}
+    clients = [{"name": "demo", "generation": 2}]
+    [line] = next_steps.lines(settings_of(lanes=["vm"], clients=clients, old_keys=[{**entry, "until": soon}]))
+    assert line.startswith(f"demo has a new key, and its old one gets 401 from {soon}T00:00:00Z on")
+    assert "pulumi stack output client_env" in line
+    [line] = next_steps.lines(settings_of(lanes=["vm"], clients=clients, old_keys=[{**entry, "until": "2026-01-01"}]))
+    assert line == "old_keys.0 of demo has ended and changes nothing any more: remove it."

@@ -16,6 +16,7 @@ from components.gateway.caddy.upstreams import Upstream, service_upstreams
 from components.gateway.caddy.walk import MIB, longer_than, service_walks
 from components.settings import Settings
 from components.settings.client_classes import by_client
+from components.settings.client_keys import ClientKey, current, in_grace
 from components.settings.declared_services import Service, answered, declared
 
 BEARER: Final = "^[Bb]earer [A-Za-z0-9_-]{16,128}$"
@@ -23,11 +24,8 @@ ENCODING: Final = "Content-Encoding"
 UNPACKED: Final = "(?i)^(identity)?$"
 REQUEST_ID: Final = "^[A-Za-z0-9._-]{1,128}$"
 GUARDS: Final = "guards"
-
-
-def key_variable(client: str) -> str:
-    """Environment variable that holds a client's key. Names have no `_`, so two clients never share a variable."""
-    return "CLIENT_KEY_" + client.upper().replace("-", "_")
+_OLD_KEY: Final[Json] = {"handler": "log_append", "key": "old_key", "value": "true", "early": True}
+"""Who still calls with a key that is going to end stands in the log: `true`, and nothing of other requests."""
 
 
 def again_at(settings: Settings) -> tuple[int, ...]:
@@ -79,14 +77,14 @@ def authenticated(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[
     its_class = by_client(settings)
     clients = [
         {
-            "match": [{"header": {"Authorization": [f"{scheme} {{env.{key_variable(client.name)}}}" for scheme in
-                                                    ("Bearer", "bearer")]}}],
+            "match": [_presented(key)],
             "handle": [
-                {"handler": "vars", "client": client.name, "class": classes.name(settings, its_class[client.name])}
+                {"handler": "vars", "client": key.client, "class": classes.name(settings, its_class[key.client])},
+                *([_OLD_KEY] if key.until else ()),
             ],
         }
-        for client in settings.clients
-    ]  # fmt: skip
+        for key in (*current(settings), *in_grace(settings))
+    ]
     named: Json = {"vars": {"client": [client.name for client in settings.clients]}}
     inside: Json = {
         "match": [named],
@@ -101,6 +99,13 @@ def authenticated(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[
         {"match": [{"header_regexp": {"Authorization": {"pattern": BEARER}}}], "handle": [answers.subroute(clients)]},
         *_one_of("door", [inside, outside]),
     ]
+
+
+def _presented(key: ClientKey) -> Json:
+    """A request with this key, before its end: Caddy's clock ends it, whether or not anybody deploys then."""
+    header = [f"{scheme} {{env.{key.variable}}}" for scheme in ("Bearer", "bearer")]
+    end: Json = {"expression": f'{{time.now}} < timestamp("{key.ends}")'} if key.until else {}
+    return {"header": {"Authorization": header}, **end}
 
 
 def _paths(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -> list[Json]:

@@ -12,12 +12,12 @@ from typing import Any, cast
 import pytest
 import xxhash
 
-from components.gateway.caddy import answers, burst_hop, line, next_lane, routes, upstreams
+from components.gateway.caddy import answers, burst_hop, line, next_lane, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.walk import walks
 from components.gateway.pilot.lane import HOLD_S
 from components.machines.speeds import BURST_START_S
-from components.settings import Settings
+from components.settings import Settings, client_keys
 from components.settings.presets import PRESETS
 from components.settings.reading import read
 from components.settings.section import SettingsError
@@ -242,7 +242,7 @@ def test_a_client_s_key_is_named_and_never_written() -> None:
     text = caddy_config.document(chosen, vm_address=VM)
     assert key not in text
     assert "{env.CLIENT_KEY_ROBOT_LAB}" in text
-    assert routes.key_variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
+    assert client_keys.variable("robot-lab") == "CLIENT_KEY_ROBOT_LAB"
 
 
 @pytest.mark.parametrize("name", ["robot_lab", "Robot", "robot.lab", "1robot", ""])

@@ -372,6 +372,7 @@ def test_outputs_are_what_a_client_needs(stack_of: Render) -> None:
         "base_url",
         "model",
         "api_keys",
+        "client_env",
         "gpu_memory",
         "home_memory",
         "home_cpus",

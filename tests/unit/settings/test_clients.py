@@ -2,13 +2,15 @@
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from components.settings import Lane, Settings, client_classes, client_rules
+from components.settings import Lane, Settings, client_classes, client_keys, client_rules
 from components.settings.client_classes import ClientClass, classes, limit, pins
-from components.settings.clients import ClientSettings, Priority
+from components.settings.clients import ClientSettings, OldKeySettings, Priority
+from components.settings.kubeconfig import rfc3339
 from components.settings.reading import read
 from components.settings.section import SettingsError
 
@@ -106,7 +108,7 @@ REFUSED: list[tuple[Any, tuple[str, ...]]] = [
     ([client("a", "urgent")], ("clients.0.priority: is refused", "high", "background")),
     (
         [client(f"c{n}") for n in range(901)],
-        ("clients: at most 900, there are 901", "each key is one", "share a client"),
+        ("clients: at most 900, with the old keys there are 901", "each key is one", "share a client"),
     ),
     ([client("a", max_requests=0)], ("clients.0.max_requests: is refused", "greater than or equal to 1")),
     ([client("a", max_request=1)], ("clients.0.max_request: is no setting", "did you mean `max_requests`?")),
@@ -151,3 +153,100 @@ def test_each_refusal_comes_from_its_rule(
 
     monkeypatch.setattr(client_rules, rule, nothing)
     settings(*clients, lanes=["home", "vm"], vm=1)
+
+
+# --- old keys ---------------------------------------------------------------------------------------------------------
+
+IN_A_WEEK = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+LAST_WEEK = f"{datetime.now(UTC) - timedelta(days=7):%Y-%m-%d}"
+NEXT_YEAR = f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
+OWN, OWN_BEFORE = "own-key-of-today-0123", "own-key-of-before-0123"
+
+
+def with_old(*old: dict[str, Any], clients: list[dict[str, Any]] | None = None) -> Settings:
+    config = {"clients": clients or [client("a", generation=3), client("b")], "old_keys": old, "lanes": ["vm"]}
+    found = {f"pilotlight:{key}": json.dumps(value) for key, value in config.items()}
+    return read({"gcp:project": "my-project", "gcp:region": "europe-west4", **found}, stack="test")
+
+
+def old(until: str = IN_A_WEEK, **more: object) -> dict[str, object]:
+    return {"client": "a", "until": until, **({} if more.keys() & {"generation", "key"} else {"generation": 1}), **more}
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2027-01-15", "2027-01-15T00:00:00Z"),
+        ("2027-01-15T18:00:00+01:00", "2027-01-15T17:00:00Z"),
+        ("2027-01-15T18:00:00Z", "2027-01-15T18:00:00Z"),
+        # Without quotes, as Pulumi and as the lab's YAML hand them on.
+        ("2027-01-15 00:00:00 +0000 UTC", "2027-01-15T00:00:00Z"),
+        ("2027-01-15 18:00:00 +0100 +0100", "2027-01-15T17:00:00Z"),
+        ("2027-01-15 18:00:00+00:00", "2027-01-15T18:00:00Z"),
+    ],
+)
+def test_a_day_begins_in_utc_and_a_moment_has_its_zone(text: str, moment: str) -> None:
+    assert rfc3339(OldKeySettings(client="a", generation=1, until=text).until) == moment  # pyright: ignore[reportArgumentType]
+
+
+def test_a_key_keeps_its_names_when_it_becomes_the_old_one() -> None:
+    """A resource with another name would be another key."""
+    chosen = with_old(old(), old(generation=2), old(client="b", key=OWN_BEFORE))
+    assert [(key.client, key.suffix, key.variable) for key in client_keys.current(chosen)] == [
+        ("a", "_3", "CLIENT_KEY_A"),
+        ("b", "", "CLIENT_KEY_B"),
+    ]
+    assert [(key.client, key.suffix, key.variable) for key in client_keys.in_grace(chosen)] == [
+        ("a", "", "CLIENT_OLD_KEY_1_A"),
+        ("a", "_2", "CLIENT_OLD_KEY_2_A"),
+        ("b", "_old", "CLIENT_OLD_KEY_0_B"),
+    ]
+    assert OWN_BEFORE not in json.dumps(client_keys.told(chosen)), "the output is no secret"
+
+
+def test_what_has_ended_is_as_good_as_not_there() -> None:
+    """Nobody has to tidy up on that day, or before the client goes."""
+    chosen = with_old(old(LAST_WEEK), old(LAST_WEEK, client="gone"), old(LAST_WEEK, generation=9))
+    assert client_keys.in_grace(chosen) == []
+    assert client_keys.told(chosen) == []
+
+
+NOT_OLD: list[tuple[list[dict[str, object]], tuple[str, ...]]] = [
+    (
+        [old(client="gone")],
+        ("old_keys.0.client: a client of the stack; gone is none, and its old key is in grace until " + IN_A_WEEK,
+         "both of its keys would get 401 at once", "put gone back under `clients` until then, or take this entry out"),
+    ),
+    ([old(NEXT_YEAR)], ("old_keys.0.until: at most 90 days ahead", "would go on for long", "write an earlier day")),
+    ([old("soon")], ("old_keys.0.until: a day such as 2026-12-15", "it is 'soon'", "nobody could tell", "in UTC")),
+    ([old("2027-01-15T18:00:00")], ("old_keys.0.until: a day such as", "a moment with its zone")),
+    ([old(generation=3)], ("old_keys.0.generation: below the client's own, which is 3", "set `generation: 4`")),
+    ([old(generation=None)], ("old_keys.0: either `generation` or `key`", "which key stays good")),
+    ([old(generation=1, key=OWN)], ("old_keys.0: either `generation` or `key`",)),
+    ([old(), old()], ("old_keys.1: each key of a stands once", "two ends")),
+    ([old(key="short")], ("old_keys.0.key: a key has 16 to 128 characters", "it could be guessed")),
+    ([old(untill=IN_A_WEEK)], ("old_keys.0.untill: is no setting", "did you mean `until`?")),
+    ([{"client": "a", "generation": 1}], ("old_keys.0.until: is required",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entries", "parts"), NOT_OLD, ids=[parts[0][:45] for _, parts in NOT_OLD])
+def test_what_can_t_be_an_old_key_is_refused(entries: list[dict[str, Any]], parts: tuple[str, ...]) -> None:
+    with pytest.raises(SettingsError, match=".*".join(map(re.escape, parts))) as caught:
+        with_old(*entries)
+    for problem in caught.value.problems:
+        assert re.fullmatch(r"[a-z][\w.]*: .+\. Consequence: .+\. Fix: .+\.", problem), problem
+        assert OWN not in problem
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (old(), r"old_keys\.0\.generation: `key`, where a has a key of your own.*Fix: give the old key itself"),
+        (old(key=OWN), "clients: every client has a key of its own"),
+    ],
+)
+def test_an_own_key_follows_an_own_key(entry: dict[str, Any], text: str) -> None:
+    with_old(old(key=OWN_BEFORE), clients=[client("a", key=OWN)])
+    with pytest.raises(SettingsError, match=text):
+        with_old(entry, clients=[client("a", key=OWN)])
