@@ -171,11 +171,11 @@ class Engine:
 
     def at(self, now: datetime) -> None:
         """Sets the program's clock, which stands still from then on."""
-        main = self.tree / "__main__.py"
-        clock = f"now = datetime.fromisoformat({now.isoformat()!r})"
-        text, found = re.subn(r"(?m)^now = .*$", clock, main.read_text())
+        settings = self.tree / "components" / "settings" / "stack.py"
+        clock = f"default_factory=lambda: datetime.fromisoformat({now.isoformat()!r}),"
+        text, found = re.subn(r"default_factory=lambda: datetime\..*", clock, settings.read_text())
         assert found == 1
-        main.write_text(text)
+        settings.write_text(text)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Adds config by hand, as in an editor: what the CLI would not write can be written so."""
