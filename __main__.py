@@ -8,7 +8,6 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 import pulumi
 
 from components import next_steps
-from components.alerts import Alerts
 from components.burst.service import Burst
 from components.clients import Clients
 from components.gateway.caddy import config as caddy_config
@@ -16,6 +15,7 @@ from components.gateway.service import Gateway
 from components.google_apis import GoogleApis
 from components.home import Home, bootstrap
 from components.network import Network
+from components.observability.alerts import Alerts
 from components.settings import Lane, client_keys, declared_services, reading
 from components.tailnet.merge import require_mergeable
 from components.tailnet.tailnet import Tailnet

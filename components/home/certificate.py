@@ -1,7 +1,7 @@
 """The words about the certificate in the kubeconfig, which ends after a year: soon, by now, or not good yet. Pure.
 
 Owns: when the owner is told, and what he does then. Does not own: reading the certificate (`settings.kubeconfig`), the
-clock, the mail (`alerts`).
+clock, the mail (`observability.alerts`).
 """
 
 from datetime import datetime, timedelta

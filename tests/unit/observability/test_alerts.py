@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from components import alerts
+from components.observability import alerts
 from components.settings import Settings
 from components.settings.section import SettingsError
 from lab.read.cloud import KEY_ENDS
