@@ -20,7 +20,8 @@ A request's journey, with the file that each step stands in:
        slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). Home and the VM are up
        for a size only while the pilot doesn't say that they are sick, or later than another lane (`checks`,
        `pilot_routes`).
-    7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`).
+    7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`), and
+       knows the lane as soon as the answer begins (`begun`).
 
 **Home up.** Step 6 takes home, the first of `lanes`. Caddy dials `home:80` through the tunnel's SOCKS5 listener, for
 `HTTP_PROXY` names it and `NO_PROXY` leaves the VM out (`config.environment`). Traefik and vLLM answer.

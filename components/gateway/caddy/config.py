@@ -160,7 +160,11 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
                     routes.canonical(),
                 ]
             },
-            {"match": [{"path": [READY_PATH]}], "handle": [answers.subroute([{"handle": ready}])]},
+            {
+                "match": [{"path": [READY_PATH]}],
+                # Not in the log, which probes, and whoever else asks, would fill.
+                "handle": [{"handler": "vars", "log_skip": True}, answers.subroute([{"handle": ready}])],
+            },
             # Keys before paths: without one, nobody learns what exists under /v1.
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
             *classes.handlers(settings, ways),

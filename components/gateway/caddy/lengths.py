@@ -15,7 +15,7 @@ set aside is enough. A larger one comes back without a length, too, and streams 
 from collections.abc import Sequence
 
 from components import ports
-from components.gateway.caddy import again, answers
+from components.gateway.caddy import again, answers, begun
 from components.gateway.caddy.answers import Json
 
 
@@ -25,7 +25,12 @@ def unknown() -> Json:
 
 
 def route(
-    again_at: Sequence[int], request_limit: int, replay_limit: int, too_large: Json, before: Sequence[Json]
+    again_at: Sequence[int],
+    lanes: Sequence[str],
+    request_limit: int,
+    replay_limit: int,
+    too_large: Json,
+    before: Sequence[Json],
 ) -> Json:
     """Route of a request without a length that isn't back at one of the ports, after the handlers `before`.
 
@@ -38,7 +43,11 @@ def route(
         "request_buffers": replay_limit // 2 + 1,
         "flush_interval": -1,
         # Without its origin, or a page would get every header for pages twice, which browsers refuse.
-        "headers": {"request": {"set": {"X-Request-Id": ["{request_id}"]}, "delete": ["Expect", "Origin"]}},
+        "headers": {
+            "request": {"set": {"X-Request-Id": ["{request_id}"]}, "delete": ["Expect", "Origin"]},
+            "response": {"delete": [begun.LANE_MS]},
+        },
+        "handle_response": [begun.came_back(lanes)],
         "transport": {
             "protocol": "http",
             # HTTP/1 would say chunked again, though the length is known: Go hands on how the request came.

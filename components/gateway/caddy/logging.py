@@ -1,6 +1,7 @@
 """The log of Caddy, as a part of its JSON.
 
-Owns: the fields of a line, and the lines that are left out. Does not own: the names that a request gets (`routes`).
+Owns: the fields of a line, and the lines that are left out. Does not own: the names that a request gets (`routes`),
+what is told of a lane's answer (`begun`).
 """
 
 from components.gateway.caddy.answers import Json

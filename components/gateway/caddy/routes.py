@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import paths, ports
-from components.gateway.caddy import again, answers, classes, lengths, line, next_lane, pilot_routes, turns
+from components.gateway.caddy import again, answers, begun, classes, lengths, line, next_lane, pilot_routes, turns
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.classes import Way
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
@@ -65,7 +65,6 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
         {"handler": "log_append", "key": "request_id", "value": "{request_id}", "early": True},
         # Counts looks for a free lane, too: one per `TRY_INTERVAL` of waiting.
         {"handler": "log_append", "key": "retries", "value": "{http.reverse_proxy.retries}"},
-        {"handler": "log_append", "key": "lane", "value": "{lane}"},
     ]
 
 
@@ -202,7 +201,7 @@ def _answers(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way])
 
 def named(settings: Settings) -> Json:
     """Routes that stand once in the configuration, which must fit a secret, and are invoked by their names."""
-    return {GUARDS: {"handle": [answers.subroute(_guards(settings))]}}
+    return {GUARDS: {"handle": [answers.subroute(_guards(settings))]}, begun.NAME: begun.route()}
 
 
 def _guarded() -> Json:
@@ -232,7 +231,7 @@ def _guards(settings: Settings) -> list[Json]:
             ],
             "handle": [answers.error(411, "length_required", "Send a body, with a Content-Length or in chunks.")],
         },
-        lengths.route(came_back, limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
+        lengths.route(came_back, settings.lanes, limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
         {"match": [longer_than(limit_mib * MIB)], "handle": [too_large]},
     ]
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import again, answers, lengths
+from components.gateway.caddy import again, answers, begun, lengths
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import IDLE_CONNECTION
 from components.settings import Settings
@@ -62,8 +62,9 @@ def _turn(settings: Settings, client: str, number: int, most: int) -> Json:
         "headers": {
             "request": {"set": {"X-Request-Id": ["{request_id}"]}, "delete": ["Expect"]},
             # Said once, on the way to the caller (`cors`).
-            "response": {"delete": ["Access-Control-*", "Vary"]},
+            "response": {"delete": ["Access-Control-*", "Vary", begun.LANE_MS]},
         },
+        "handle_response": [begun.came_back(settings.lanes)],
         "transport": {
             "protocol": "http",
             "compression": False,

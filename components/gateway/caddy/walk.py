@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import lengths, line, next_lane, refusal
+from components.gateway.caddy import begun, lengths, line, next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     ALONE,
@@ -216,7 +216,8 @@ def _proxy(
             {
                 "match": {"status_code": [*REFUSED, *([refusal.STATUS] if may_refuse else [])]},
                 "routes": [{"handle": [{"handler": "error", "status_code": "{http.reverse_proxy.status_code}"}]}],
-            }
+            },
+            begun.handed_on(),
         ],
     }
     if lined:

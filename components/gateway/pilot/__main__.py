@@ -22,7 +22,10 @@ async def serve(chosen: Settings) -> None:
     log("INFO", "the pilot serves", lanes=list(chosen.dials), wake=chosen.policy.wake)
     pilot.start()
     # Not `serve_forever`: cancelled, it waits from Python 3.12 on for each connection that Caddy keeps.
-    await asyncio.get_running_loop().create_future()
+    try:
+        await asyncio.get_running_loop().create_future()
+    finally:
+        pilot.tell()
 
 
 async def main(chosen: Settings) -> int:

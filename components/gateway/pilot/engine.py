@@ -22,6 +22,10 @@ class Engine:
     seconds: float | None = None
     first_tokens: float | None = None
     waiting: float | None = None
+    read: float | None = None
+    """Tokens of prompts."""
+    written: float | None = None
+    """Tokens of answers."""
     errors: float = 0
     moving: Mapping[str, float] = field(default_factory=dict[str, float])
     """What changes with every step of the engine, and only so."""
@@ -33,6 +37,10 @@ _ENGINE: Final = {
     "vllm:time_to_first_token_seconds_sum": "seconds",
     "vllm:time_to_first_token_seconds_count": "first_tokens",
     "vllm:num_requests_waiting": "waiting",
+    "vllm:prompt_tokens_total": "read",
+    "vllm:generation_tokens_total": "written",
+    "llamacpp:prompt_tokens_total": "read",
+    "llamacpp:tokens_predicted_total": "written",
 }
 _MOVING: Final = (
     "vllm:time_to_first_token_seconds_count",
@@ -84,6 +92,14 @@ def first_token(before: Engine | None, after: Engine) -> tuple[Engine, float | N
 def moved(before: Engine | None, after: Engine) -> bool:
     """Whether the engine did anything since `before`. One that counts nothing, or is seen for the first time, did."""
     return before is None or not after.moving or after.moving != before.moving
+
+
+def new_tokens(before: Engine | None, after: Engine) -> tuple[int, int]:
+    """Tokens read and written since `before`; none where that is not known: of an engine that was there before the
+    pilot, most are not of this time."""
+    old = before and (before.read or 0, before.written or 0)
+    new = after.read or 0, after.written or 0
+    return (int(new[0] - old[0]), int(new[1] - old[1])) if old and old <= new else (0, 0)
 
 
 def new_errors(before: Engine | None, after: Engine) -> int:

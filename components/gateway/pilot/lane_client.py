@@ -12,7 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from .engine import Engine, engine, first_token, moved, new_errors
+from .engine import Engine, engine, first_token, moved, new_errors, new_tokens
 from .environment import Settings, address
 from .id_token import IdToken
 from .log import described
@@ -30,6 +30,8 @@ class LaneClient:
         self._name, self._settings, self._token = name, settings, token
         self._engines: dict[float, Engine] = {}
         self._model = ""
+        self.tokens: tuple[int, int] = 0, 0
+        """Read and written, as far as it was seen."""
         secure = name == "burst" and settings.burst_url.startswith("https:")
         self._tls = ssl.create_default_context() if secure else None
 
@@ -85,6 +87,8 @@ class LaneClient:
         self.prompts = prompts(self.prompts, text)
         # Several instances may answer in turn; each counts for itself.
         before = self._engines.get(after.identity)
+        read, written = new_tokens(before, after)
+        self.tokens = self.tokens[0] + read, self.tokens[1] + written
         after, seconds = first_token(before, after)
         self._engines = dict([*self._engines.items()][-7:]) | {after.identity: after}
         return Answer(serial, 200, seconds, moved=moved(before, after), errors=new_errors(before, after))

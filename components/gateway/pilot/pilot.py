@@ -21,7 +21,7 @@ from .id_token import IdToken
 from .lane import sends, step
 from .lane_client import LaneClient
 from .line import Line, Place
-from .log import Moves
+from .log import Moves, log
 from .state import Cancel, Event, Lane, Phase, Renew, Request, Tick
 from .tunnel import PROBE_S, Tunnel
 
@@ -31,6 +31,8 @@ LINE_S: Final = 0.01
 """The same while somebody is in line: a slot that becomes free stays so for half of it, and for Caddy's own pause."""
 CHECK_S: Final = 0.5
 """Between two checks of home or vm: as often as Caddy, which sends the VM nothing while home counts as up."""
+TELL_S: Final = 60.0
+"""Between two accounts of the lanes in the log."""
 
 
 class Pilot:
@@ -50,6 +52,8 @@ class Pilot:
         self._called: dict[Place, asyncio.Future[None]] = {}
         self._somebody = asyncio.Event()
         self._requests: dict[str, asyncio.Task[None]] = {}
+        self._told = {name: client.tokens for name, client in self._clients.items()}
+        self._longest_s = 0.0
 
     def start(self) -> None:
         """Take up every duty; they end with the loop."""
@@ -57,6 +61,7 @@ class Pilot:
         self._duties.every(SAMPLE_S, self._tick)
         self.settings.line.unlink(missing_ok=True)
         self._duties.every(LINE_S, self._serve_line)
+        self._duties.every(0, self._account)
         if self.settings.burst_url:
             self._duties.every(0, self.token.keep)
         if self.tunnel and self.settings.tailscaled:
@@ -64,6 +69,21 @@ class Pilot:
         for name, policy in self.settings.policies.items():
             if not policy.sleeps:
                 self._duties.every(CHECK_S, partial(self._check, name))
+
+    def tell(self) -> None:
+        """Each lane's state, and what it did since this was told before, into the log."""
+        now = time.monotonic()
+        for name, lane in self.lanes.items():
+            tokens, told = self._clients[name].tokens, self._told[name]
+            seen = {"in_flight": self.caddy.traffic.in_flight.get(name, 0)}
+            seen |= {"prompt_tokens": tokens[0] - told[0], "answer_tokens": tokens[1] - told[1]}
+            if lane.first_token_s is not None and now - lane.used < TELL_S:
+                seen |= {"first_token_s": round(lane.first_token_s, 4)}
+            log("INFO", "account", lane=name, state=lane.phase, **seen)
+            self._told[name] = tokens
+        if self._longest_s:
+            log("INFO", "line", longest_s=round(self._longest_s, 3))
+        self._longest_s = 0.0
 
     @property
     def correction(self) -> float:
@@ -121,6 +141,7 @@ class Pilot:
             lambda size: size != ALONE and refuses(size, declared, scene),
         ):
             self._called[place].set_result(None)
+        self._longest_s = max(self._longest_s, self.line.longest_s(now))
         if self.line.seeking:
             self.settings.line.touch()
         else:
@@ -143,6 +164,10 @@ class Pilot:
             return not verdict or verdict(size, self.settings.declared, scene)
 
         return takes
+
+    async def _account(self) -> None:
+        await asyncio.sleep(TELL_S)
+        self.tell()
 
     async def _tick(self) -> None:
         for name in self.lanes:

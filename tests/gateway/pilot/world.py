@@ -253,6 +253,8 @@ class World:
                 [
                     f"vllm:time_to_first_token_seconds_sum {self.first_tokens * self.first_token_s}",
                     f"vllm:time_to_first_token_seconds_count {self.first_tokens}",
+                    f"vllm:prompt_tokens_total {1000 + 20 * self.first_tokens}",
+                    f"vllm:generation_tokens_total {100 + 5 * self.first_tokens}",
                     f'http_requests_total{{handler="/v1/completions",status="5xx"}} {self.engine_errors}',
                 ]
             )

@@ -107,7 +107,7 @@ def test_a_stack_without_special_clients_has_one_class_and_a_small_handler_for_e
     ("clients", "most"),
     [
         ([{"name": "demo"}], 6_000),
-        ([{"name": name, "priority": name} for name in PRIORITIES], 6_600),
+        ([{"name": name, "priority": name} for name in PRIORITIES], 6_700),
         ([{"name": f"c{number}"} for number in range(400)], 8_400),
     ],
 )  # fmt: skip

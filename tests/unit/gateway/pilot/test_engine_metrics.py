@@ -2,7 +2,7 @@
 
 import pytest
 
-from components.gateway.pilot.engine import engine, first_token, moved, new_errors
+from components.gateway.pilot.engine import engine, first_token, moved, new_errors, new_tokens
 
 
 def text(first_tokens: float, seconds: float, running: int = 0, waiting: int = 0, **more: float) -> str:
@@ -85,3 +85,21 @@ def test_only_new_errors_are_told() -> None:
     assert [new_errors(None, two), new_errors(none, two), new_errors(two, three)] == [2, 2, 1]
     assert (new_errors(two, two), new_errors(three, two)) == (0, 2), "it was started again"
     assert new_errors(None, engine(llama_cpp(1, 1, 1), 100.0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("reads", "tokens"),
+    [
+        ([text(4, 2.0, prompt_tokens_total=900, generation_tokens_total=90)], (0, 0)),
+        ([text(4, 2.0, prompt_tokens_total=900, generation_tokens_total=90),
+          text(5, 2.5, prompt_tokens_total=1200, generation_tokens_total=90)], (300, 0)),
+        # Started again: its counters say nothing about what came before.
+        ([text(4, 2.0, prompt_tokens_total=900, generation_tokens_total=90),
+          text(1, 0.5, prompt_tokens_total=10, generation_tokens_total=1)], (0, 0)),
+        ([llama_cpp(300, 20, 9), llama_cpp(300, 41, 30)], (0, 21)),
+        (["", ""], (0, 0)),
+    ],
+)  # fmt: skip
+def test_new_tokens_are_told(reads: list[str], tokens: tuple[int, int]) -> None:
+    engines = [engine(read, 100.0 + index) for index, read in enumerate(reads)]
+    assert new_tokens(engines[-2] if len(engines) > 1 else None, engines[-1]) == tokens
