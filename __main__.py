@@ -16,6 +16,7 @@ from components.google_apis import GoogleApis
 from components.home import Home, bootstrap
 from components.network import Network
 from components.observability.alerts import Alerts
+from components.observability.observability import Observability
 from components.settings import Lane, client_keys, declared_services, reading
 from components.tailnet.merge import require_mergeable
 from components.tailnet.tailnet import Tailnet
@@ -48,8 +49,9 @@ gateway = Gateway(
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
     Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=settings.now)
-if settings.alerts.email and tailnet and (tailnet.gateway_key_expires or settings.home_certificate):
-    Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires, opts=after_apis)
+Observability("observability", settings, opts=after_apis)
+if settings.alerts.email:
+    Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires if tailnet else None, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.contract.model.name)

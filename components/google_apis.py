@@ -10,22 +10,19 @@ from pulumi_gcp import projects
 
 from components.settings import Lane, Settings
 
-ALWAYS: Final = ("cloudresourcemanager", "iam", "run", "secretmanager")
+ALWAYS: Final = ("cloudresourcemanager", "iam", "logging", "monitoring", "run", "secretmanager")
 """The first is the provider's own: it asks for the project whenever it reads one of these services. A person's token is
 counted against gcloud's project, where it is on; one of a service account against the account's, where it is not."""
 WITH_VM: Final = ("compute",)
 WITH_BURST: Final = ("compute", "storage")
 """Its network, and the weights bucket; Google enables storage in new projects, not in all."""
 
-WITH_ALERTS: Final = ("monitoring",)
-
 
 def needed(settings: Settings) -> tuple[str, ...]:
     """The APIs that the stack's parts call."""
     vm = WITH_VM if Lane.VM in settings.lanes else ()
-    alerts = WITH_ALERTS if settings.alerts.email else ()
     burst = WITH_BURST if Lane.BURST in settings.lanes else ()
-    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst, *alerts)))
+    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst)))
 
 
 class GoogleApis(pulumi.ComponentResource):

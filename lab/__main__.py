@@ -1,4 +1,4 @@
-"""`python -m lab`: plan | cost | up [--detach] | outputs [NAME] [--json] | status [--json] | fault NAME on|off | down.
+"""`python -m lab`: plan | cost | up [--detach] | outputs [NAME] | status | fault NAME on|off | usage [FILE] | down.
 
 Owns: the command line and the order of what it says. Does not own: what runs (`run.lab`), how a running lab is
 found and asked (`control`), how anything looks (`show`).
@@ -20,7 +20,7 @@ import pulumi
 
 from lab import control, greeting, show
 from lab.errors import LabError
-from lab.read import model, tables, unproven
+from lab.read import model, tables, unproven, usage
 from lab.read import plan as plans
 from lab.read.cloud import Cloud
 from lab.read.cost import bill
@@ -72,13 +72,9 @@ def parser() -> argparse.ArgumentParser:
     up = command("up", _up, "start everything and serve until Ctrl-C")
     up.add_argument("--detach", action="store_true", help="serve in the background; end it with `down`")
     up.add_argument("--port", type=int, default=0, help=f"public port (default: {PREFERRED_PORT}, or a free one)")
-    up.add_argument(
-        "--fake-models", action="store_true", help="scripted model servers, as slow as the declared machines"
-    )
+    up.add_argument("--fake-models", action="store_true", help="scripted model servers, as slow as declared machines")
     up.add_argument("--time-scale", type=float, default=1.0, help="divides burst's start and the machines' times")
-    up.add_argument(
-        "--answer-in", type=float, default=None, metavar="S", help="seconds of a scripted answer, whatever the machine"
-    )
+    up.add_argument("--answer-in", type=float, metavar="S", help="seconds of a scripted answer, whatever the machine")
     up.add_argument("--idle", type=float, default=900.0, help="seconds until an idle instance ends (default: 900)")
     up.add_argument("--cold-start", type=float, default=3.0, help="seconds until burst's model starts (default: 3)")
     for sub in (plan, cost, up):
@@ -91,6 +87,8 @@ def parser() -> argparse.ArgumentParser:
     fault = command("fault", _fault, f"switch a fault: {', '.join(FAULTS)}")
     fault.add_argument("name", choices=sorted(FAULTS))
     fault.add_argument("switch", choices=("on", "off"))
+    used = command("usage", _usage, "what each client used, by day, from log lines")
+    used.add_argument("file", nargs="?", help="what `gcloud logging read` gave, - reads it here (default: the lab's)")
     command("down", _down, "end a detached lab")
     return found
 
@@ -277,6 +275,11 @@ def _fault(arguments: argparse.Namespace) -> int:
     wanted = {"name": arguments.name, "on": arguments.switch == "on"}
     status = control.call(control.folder_of(arguments.stack), "POST", "/fault", wanted)
     print(f"faults: {', '.join(status['faults']) or 'none'}")
+    return 0
+
+
+def _usage(arguments: argparse.Namespace) -> int:
+    show.usage(usage.table(usage.text(arguments.file, control.folder_of(arguments.stack) / "logs")))
     return 0
 
 

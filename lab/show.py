@@ -127,6 +127,14 @@ def _lane(lane: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def usage(rows: Sequence[Sequence[str]]) -> None:
+    """What clients used, a row for each day, client and lane."""
+    if not rows:
+        lines(["no request of a client stands in these lines"])
+        return
+    _table(("day", "client", "lane", "requests", "errors", "broke off", "MB in", "MB out", "slot s"), rows)
+
+
 def duration(seconds: float) -> str:
     """`42 s`, `3 min 5 s`, `2 h 7 min`."""
     whole = int(seconds)

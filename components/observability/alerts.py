@@ -1,16 +1,25 @@
-"""Mail to the owner before something ends.
+"""Mail to the owner before something ends, and when something breaks.
 
-Owns: the alerts before the gateway's auth key and home's kubeconfig end. Does not own: either, or its renewal.
+Owns: the channel, the alerts before the gateway's auth key and home's kubeconfig end, and the policies of what can go
+wrong. Does not own: what can (`trouble`), a key's or a kubeconfig's renewal.
+
+Google takes a price for each condition, whether it holds or not (cloud.google.com/monitoring/alerts/cost-control; 0.10
+USD a month each, from memory): nothing of it is there without `alerts.email`.
 """
 
 from datetime import datetime
+from typing import Final
 
 import pulumi
 from pulumi_gcp import monitoring
 
 from components.home import certificate
+from components.observability import trouble
 from components.settings import Settings
 from components.tailnet.tailnet import LAST_PART
+
+EVERY_S: Final = 60
+"""Between two looks for trouble, seconds."""
 
 
 def ends_soon(expires_at: str, *, before_days: float) -> str:
@@ -65,31 +74,46 @@ class Alerts(pulumi.ComponentResource):
                 then="What `pulumi up` changes at home fails then; home serves on",
                 renew=certificate.RENEW,
             )
+        for one in trouble.troubles(settings):
+            self._policy(
+                one.name, title=one.title, condition=one.title, query=one.query, every_s=EVERY_S, told=one.then
+            )
         self.register_outputs({"channel": self.channel})
 
     def _before_end(
         self, of: str, expires_at: pulumi.Output[str], *, what: str, before_days: float, then: str, renew: str
     ) -> None:
+        self._policy(
+            f"{of}-ends",
+            title=f"{what} ends soon",
+            condition=f"{what} has {before_days:g} days left",
+            query=expires_at.apply(lambda at: ends_soon(at, before_days=before_days)),
+            every_s=600,
+            told=expires_at.apply(lambda at: f"It ends at {at}. {then}. Renew it: {renew}."),
+        )
+
+    def _policy(
+        self, of: str, *, title: str, condition: str, query: pulumi.Input[str], every_s: int, told: pulumi.Input[str]
+    ) -> None:
         monitoring.AlertPolicy(
-            f"{self._name}-{of}-ends",
+            f"{self._name}-{of}",
             project=self._settings.project,
-            display_name=f"{self._settings.prefix}: {what} ends soon",
+            display_name=f"{self._settings.prefix}: {title}",
             combiner="OR",
             severity="WARNING",
             conditions=[
                 {
-                    "display_name": f"{what} has {before_days:g} days left",
+                    "display_name": condition,
                     "condition_prometheus_query_language": {
-                        "query": expires_at.apply(lambda at: ends_soon(at, before_days=before_days)),
-                        "evaluation_interval": "600s",
+                        "query": query,
+                        "evaluation_interval": f"{every_s}s",
                         "duration": "0s",
+                        # A metric of the log has no series before its first line, and none is a reason to refuse.
+                        "disable_metric_validation": True,
                     },
                 }
             ],
             notification_channels=[self.channel],
-            documentation={
-                "mime_type": "text/markdown",
-                "content": expires_at.apply(lambda at: f"It ends at {at}. {then}. Renew it: {renew}."),
-            },
+            documentation={"mime_type": "text/markdown", "content": told},
             opts=pulumi.ResourceOptions(parent=self),
         )

@@ -40,7 +40,8 @@ class AlertSettings(Section):
     email: str = Field(
         default="",
         pattern=r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
-        description="Address that gets a mail before the gateway's auth key or home's kubeconfig ends. Empty: none.",
+        description="Address that gets a mail before the gateway's auth key or home's kubeconfig ends, and when a lane "
+        "or callers are in trouble. Empty: none.",
     )
 
 

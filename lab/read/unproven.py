@@ -77,7 +77,16 @@ BY_TYPE: Final[dict[str, Row]] = {
     "gcp:compute/router:Router": (Group.PACKETS, _PAPER),
     "gcp:compute/routerNat:RouterNat": (Group.PACKETS, _PAPER),
     "gcp:compute/subnetwork:Subnetwork": (Group.PACKETS, _PAPER),
+    "gcp:logging/metric:Metric": (
+        Group.GOOGLE,
+        "storing points; tests evaluate the filter and the extractors on the lab's own log lines",
+    ),
+    "gcp:logging/savedQuery:SavedQuery": (Group.GOOGLE, _PAPER),
     "gcp:monitoring/alertPolicy:AlertPolicy": (Group.GOOGLE, _PAPER),
+    "gcp:monitoring/dashboard:Dashboard": (
+        Group.GOOGLE,
+        "drawing; tests evaluate its queries on the lab's own log lines",
+    ),
     "gcp:monitoring/notificationChannel:NotificationChannel": (Group.GOOGLE, _PAPER),
     "gcp:projects/service:Service": (Group.GOOGLE, _PAPER),
     "gcp:secretmanager/secret:Secret": (Group.GOOGLE, _PAPER),

@@ -30,6 +30,8 @@ SERVICE: Final = "gcp:cloudrunv2/service:Service"
 JOB: Final = "gcp:cloudrunv2/job:Job"
 DISK: Final = "gcp:compute/disk:Disk"
 INSTANCE: Final = "gcp:compute/instance:Instance"
+METRIC: Final = "gcp:logging/metric:Metric"
+SAVED_QUERY: Final = "gcp:logging/savedQuery:SavedQuery"
 SUBNET: Final = "gcp:compute/subnetwork:Subnetwork"
 TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
 API: Final = "gcp:projects/service:Service"
@@ -56,6 +58,8 @@ IDS: Final = {
     "gcp:compute/router:Router": f"{_REGIONAL}/routers/$name",
     "gcp:compute/routerNat:RouterNat": "$project/$region/$router/$name",
     SUBNET: f"{_REGIONAL}/subnetworks/$name",
+    METRIC: "$name",
+    SAVED_QUERY: "$parent/locations/$location/savedQueries/$name",
     API: "$project/$service",
     "gcp:secretmanager/secret:Secret": "projects/$project/secrets/$secretId",
     SECRET_GRANT: "$secretId/$role/$member",
@@ -87,6 +91,7 @@ class Apis(Behaviour):
     OF: Final = {
         "cloudrunv2": "run",
         "compute": "compute",
+        "logging": "logging",
         "monitoring": "monitoring",
         "secretmanager": "secretmanager",
         "serviceaccount": "iam",
@@ -145,7 +150,10 @@ class Immutable(Behaviour):
         "gcp:compute/router:Router": ("name", "network", "project", "region"),
         "gcp:compute/routerNat:RouterNat": ("name", "project", "region", "router"),
         SUBNET: ("name", "network", "project", "region"),
+        METRIC: ("name", "project"),
+        SAVED_QUERY: ("location", "name", "parent"),
         "gcp:monitoring/alertPolicy:AlertPolicy": ("project",),
+        "gcp:monitoring/dashboard:Dashboard": ("project",),
         "gcp:monitoring/notificationChannel:NotificationChannel": ("project",),
         API: ("project", "service"),
         "gcp:secretmanager/secret:Secret": ("project", "secretId"),

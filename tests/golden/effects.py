@@ -76,7 +76,8 @@ IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
         "updatePolicy",
         "versions",
     ),
-    "gcp:monitoring/alertPolicy:AlertPolicy": ("conditions",),
+    "gcp:monitoring/alertPolicy:AlertPolicy": ("conditions", "documentation"),
+    "gcp:monitoring/dashboard:Dashboard": ("dashboardJson",),
     "gcp:monitoring/notificationChannel:NotificationChannel": ("labels",),
     "kubernetes:core/v1:ConfigMap": ("data",),  # `enable_config_map_mutable`
     "kubernetes:helm.cattle.io/v1:HelmChartConfig": ("spec",),

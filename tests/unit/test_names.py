@@ -33,6 +33,10 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
             "subnetwork:Subnetwork",
         )
     },
+    # Cloud Logging API, LogMetric `name`: 100 characters of these, no slash at the beginning.
+    "gcp:logging/metric:Metric": ("name", r"[A-Za-z0-9_.,+!*'()%-][A-Za-z0-9_.,+!*'()%/-]{0,99}"),
+    # Its letters and length from memory: those of Google's other resource ids.
+    "gcp:logging/savedQuery:SavedQuery": ("name", r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"),
     # Secret Manager API, `secretId`.
     "gcp:secretmanager/secret:Secret": ("secretId", r"[A-Za-z0-9_-]{1,255}"),
     # The provider's resource_google_service_account.go, `ValidateRFC1035Name(6, 30)`.

@@ -27,6 +27,7 @@ FREE: Final[Mapping[str, str]] = {
     "gcp:compute/regionHealthCheck:RegionHealthCheck": _BALANCER,
     "gcp:compute/router:Router": _NETWORK,
     "gcp:compute/subnetwork:Subnetwork": _NETWORK,
+    "gcp:logging/savedQuery:SavedQuery": "a saved query is free",
     "gcp:monitoring/dashboard:Dashboard": "dashboards are free",
     "gcp:monitoring/notificationChannel:NotificationChannel": "budgets and mails are free",
     "gcp:projects/service:Service": "an API that is on costs nothing by itself",

@@ -113,13 +113,18 @@ def test_a_preview_does_not_know_the_end_yet(stack_of: Render) -> None:
     assert query(stack_of(preview=True, **EMAIL)) == UNKNOWN
 
 
-@pytest.mark.parametrize(
-    "changes", [{}, {**EMAIL, "lanes": ["vm"]}, {**EMAIL, "tailnet": {"join": "federated"}}], ids=str
-)
-def test_nothing_is_registered_where_nobody_is_told_or_no_key_ends(stack_of: Render, changes: dict[str, Any]) -> None:
-    stack = stack_of(**changes)
-    assert not [resource.name for resource in stack.resources if resource.type.startswith("gcp:monitoring/")]
-    assert ("gateway_key_expires" in stack.outputs) == (changes == {})
+def test_nobody_is_told_without_an_address(stack_of: Render) -> None:
+    stack = stack_of()
+    kinds = {resource.type for resource in stack.resources if resource.type.startswith("gcp:monitoring/")}
+    assert kinds == {"gcp:monitoring/dashboard:Dashboard"}, "conditions have a price"
+    assert "gateway_key_expires" in stack.outputs
+
+
+@pytest.mark.parametrize("changes", [{"lanes": ["vm"]}, {"tailnet": {"join": "federated"}}], ids=str)
+def test_no_end_is_told_where_no_key_ends(stack_of: Render, changes: dict[str, Any]) -> None:
+    stack = stack_of(**EMAIL, **changes)
+    assert not [resource.name for resource in stack.resources if resource.name.endswith("-ends")]
+    assert "gateway_key_expires" not in stack.outputs
 
 
 @pytest.mark.parametrize("email", ["me", "me@example", "me @example.com", "a@b.c@d.e"])
