@@ -231,7 +231,7 @@ def test_a_stack_with_the_vm_alone(factory: Factory) -> None:
 
 def test_the_schemas_defaults_are_the_settings_own(dev: Engine) -> None:
     config = {key: entry.get("value") for key, entry in dev.read("config", "--json").items()}
-    assert json.loads(config["pilotlight:clients"]) == [{"name": "demo", "priority": "normal"}]
+    assert json.loads(config["pilotlight:clients"]) == [{"name": "demo", "generation": 1, "priority": "normal"}]
     assert json.loads(config["pilotlight:lanes"]) == ["home", "vm"]
     assert json.loads(config["pilotlight:gateway"]) == {}
 
