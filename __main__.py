@@ -8,6 +8,7 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 import pulumi
 
 from components import next_steps
+from components.budget import Budget
 from components.burst.service import Burst
 from components.clients import Clients
 from components.gateway.caddy import config as caddy_config
@@ -50,8 +51,11 @@ if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
     Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=settings.now)
 Observability("observability", settings, opts=after_apis)
+alerts = None
 if settings.alerts.email:
-    Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires if tailnet else None, opts=after_apis)
+    alerts = Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires if tailnet else None, opts=after_apis)
+if settings.budget.per_month:
+    Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.contract.model.name)

@@ -17,12 +17,16 @@ WITH_VM: Final = ("compute",)
 WITH_BURST: Final = ("compute", "storage")
 """Its network, and the weights bucket; Google enables storage in new projects, not in all."""
 
+WITH_BUDGET: Final = ("billingbudgets", "cloudbilling")
+"""The second tells the provider who pays, whenever it reads a project; the budget needs the project's number."""
+
 
 def needed(settings: Settings) -> tuple[str, ...]:
     """The APIs that the stack's parts call."""
     vm = WITH_VM if Lane.VM in settings.lanes else ()
     burst = WITH_BURST if Lane.BURST in settings.lanes else ()
-    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst)))
+    budget = WITH_BUDGET if settings.budget.per_month else ()
+    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst, *budget)))
 
 
 class GoogleApis(pulumi.ComponentResource):

@@ -67,4 +67,9 @@ def lines(settings: Settings) -> list[str]:
     for number, old in enumerate(settings.old_keys):
         if old.until <= settings.now:
             steps.append(f"old_keys.{number} of {old.client} has ended and changes nothing any more: remove it.")
+    if not settings.budget.per_month:
+        steps.append(
+            "Nobody is told what the project costs: set `budget.per_month`, and `budget.billing_account` to the one "
+            + f"that `gcloud billing projects describe {settings.project}` names. Budgets send mails and stop nothing."
+        )
     return steps

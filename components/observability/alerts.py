@@ -33,7 +33,7 @@ def ends_soon(expires_at: str, *, before_days: float) -> str:
 
 
 class Alerts(pulumi.ComponentResource):
-    """`channel` is where alerts go."""
+    """`channel` is where alerts go, the budget's mails among them: it is there whether anything ends or not."""
 
     channel: pulumi.Output[str]
 

@@ -28,7 +28,7 @@ CPU_MOST_GIB: Final = 4
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet)
+    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet, _budget)
     return [found for part in parts for found in part(settings)]
 
 
@@ -170,3 +170,19 @@ def _tailnet(settings: Settings) -> list[str]:
                 "it would be ignored: another stack registers the policy", "set it there, not here")
         for name, is_given in given.items() if is_given and not tailnet.policy_owner
     ]  # fmt: skip
+
+
+def _budget(settings: Settings) -> list[str]:
+    budget = settings.budget
+    if budget.per_month and not budget.billing_account:
+        return [
+            problem("budget.billing_account", "required while `budget.per_month` is set", "no budget could be made: "
+                    + "Google keeps it with the account that pays", "set the account that `gcloud billing projects "
+                    + f"describe {settings.project}` names, or leave `budget` out")
+        ]  # fmt: skip
+    if budget.billing_account and not budget.per_month:
+        return [
+            problem("budget.per_month", "required while `budget.billing_account` is set", "there would be no budget, "
+                    + "and nobody told", "set a month's amount, or leave `budget` out")
+        ]  # fmt: skip
+    return []

@@ -16,6 +16,7 @@ from components.machines.requests import KIB, Borders, borders
 from components.machines.speeds import Machine, Source, Speed
 from components.machines.zones import zones
 from components.models.contract import Contract, most_images
+from components.settings.budget import BudgetSettings
 from components.settings.burst import BurstSettings
 from components.settings.clients import ClientSettings, OldKeySettings
 from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
@@ -82,6 +83,7 @@ class Settings(Section):
     )
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
     alerts: AlertSettings = Field(default=AlertSettings(), description="Alerts to the owner.")
+    budget: BudgetSettings = Field(default=BudgetSettings(), description="What a month may cost before a mail comes.")
     kubeconfig: SecretStr | None = Field(
         default=None,
         description="Kubeconfig of the home cluster, as a Pulumi secret. Without it home is not deployed yet.",

@@ -21,6 +21,7 @@ from lab.read.stack import Resource
 VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
 GOOGLE_PROJECT: Final = "lab-project"
+PROJECT_NUMBER: Final = "123456789012"
 KEY_ENDS: Final = "2027-02-20T03:00:00Z"
 """Here no key ends."""
 UNTOUCHED: Final = """// Example/default ACLs for unrestricted connections.
@@ -129,6 +130,8 @@ class Cloud:
             case cloud_run.SERVICE:
                 port = self.burst_port if cloud_run.has_gpu(inputs) else self.port
                 return {"uri": f"http://127.0.0.1:{port}"}
+            case "gcp:organizations/getProject:getProject":
+                return {"projectId": inputs["projectId"], "number": PROJECT_NUMBER}
             case "tailscale:index/getAcl:getAcl":
                 return {"hujson": UNTOUCHED}
             case "pulumi:index:Stash":

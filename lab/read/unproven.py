@@ -73,6 +73,7 @@ BY_TYPE: Final[dict[str, Row]] = {
     vm.CHECK: (Group.GOOGLE, "asking; the lab checks that it asks where the server answers, and may"),
     vm.BACKEND: (Group.PACKETS, "spreading connections; the lab checks that the balancer leads to the group"),
     vm.RULE: (Group.PACKETS, "the balancer's address and its packets"),
+    "gcp:billing/budget:Budget": (Group.GOOGLE, _PAPER),
     "gcp:compute/network:Network": (Group.PACKETS, _PAPER),
     "gcp:compute/router:Router": (Group.PACKETS, _PAPER),
     "gcp:compute/routerNat:RouterNat": (Group.PACKETS, _PAPER),
@@ -105,6 +106,7 @@ BY_TYPE: Final[dict[str, Row]] = {
     "kubernetes:core/v1:Namespace": (Group.K3S, "names only: the lab has one machine"),
     CHART_CONFIG: (Group.K3S, "K3s' own Helm controller; the lab starts Traefik with the flags it would get"),
     home.RELEASE: (Group.GPU, "the image itself: table 1 of `lab plan` says what answers in its place"),
+    "pulumi:providers:gcp": (Group.PULUMI, "asking the billing account's API in the project's name"),
     "pulumi:providers:kubernetes": (Group.PULUMI, "reaching the cluster: the lab renders the charts itself"),
     "random:index/randomPassword:RandomPassword": (
         Group.PULUMI,

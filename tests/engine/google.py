@@ -89,6 +89,7 @@ class Apis(Behaviour):
     """Nothing is made through an API that is not on. Once on, it stays on (`disable_on_destroy` is false)."""
 
     OF: Final = {
+        "billing": "billingbudgets",
         "cloudrunv2": "run",
         "compute": "compute",
         "logging": "logging",
@@ -125,6 +126,7 @@ class Immutable(Behaviour):
         SERVICE: ("location", "name", "project"),
         JOB: ("location", "name", "project"),
         INVOKER: ("location", "member", "name", "project", "role"),
+        "gcp:billing/budget:Budget": ("billingAccount",),
         "gcp:compute/address:Address": ("addressType", "name", "project", "region", "subnetwork"),
         DISK: ("name", "project", "type", "zone"),
         "gcp:compute/firewall:Firewall": ("direction", "name", "project"),

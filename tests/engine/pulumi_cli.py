@@ -81,6 +81,7 @@ OUTPUTS: Final = {
     },
     "gcp:secretmanager/secretVersion:SecretVersion": {"version": _version},
     "gcp:cloudrunv2/service:Service": {"uri": "https://gateway.test"},
+    "gcp:organizations/getProject:getProject": {"number": "123456789012"},
     "tailscale:index/getAcl:getAcl": {"hujson": UNTOUCHED},
     # With the newline that a stored key sometimes carries.
     "tailscale:index/tailnetKey:TailnetKey": {

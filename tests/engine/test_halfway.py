@@ -17,6 +17,7 @@ TRIES: Final = 12
 EVERYTHING: Final[dict[str, Any]] = {
     "pilotlight:lanes": ["home", "burst", "vm"],
     "pilotlight:alerts": {"email": "owner@example.com"},
+    "pilotlight:budget": {"per_month": 100, "billing_account": "012345-6789AB-CDEF01"},
 }
 CHANGED: Final[dict[str, Any]] = {
     **EVERYTHING,

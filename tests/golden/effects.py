@@ -3,9 +3,10 @@
 Owns: the other values, the comparison, and how a difference is told. Does not own: the table it stands in
 (`settings_table`).
 
-The stack compared has every lane, an address for alerts, and one service beside the default one, so that each setting
-has something to change. Whether a provider replaces a resource is no part of an SDK: `REPLACES` and `IN_PLACE` say it
-for every input that a setting changes, read in the providers' sources, and an input in neither is an error.
+The stack compared has every lane, an address for alerts, a budget, and one service beside the default one, so that
+each setting has something to change. Whether a provider replaces a resource is no part of an SDK: `REPLACES` and
+`IN_PLACE` say it for every input that a setting changes, read in the providers' sources, and an input in neither is an
+error.
 """
 
 import functools
@@ -51,6 +52,8 @@ REPLACES: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": ("distributionPolicyZones", "name"),
     "gcp:secretmanager/secretVersion:SecretVersion": ("secretData",),
+    # resource_billing_budget.go: `ForceNew`.
+    "gcp:billing/budget:Budget": ("billingAccount",),
     # pulumi-kubernetes 4.33, provider/pkg/provider: diff.go (`metadataForceNewProperties`), helm_release.go (`Diff`).
     "kubernetes:core/v1:ConfigMap": ("metadata.namespace",),
     "kubernetes:core/v1:Namespace": ("metadata.name",),
@@ -61,6 +64,7 @@ REPLACES: Final[Mapping[str, tuple[str, ...]]] = {
 """Inputs whose change makes the provider replace the resource, and all below them. What a resource's own
 `replaceOnChanges` names comes on top."""
 IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
+    "gcp:billing/budget:Budget": ("amount",),
     "gcp:cloudrunv2/job:Job": ("startExecutionToken", "template"),
     "gcp:cloudrunv2/service:Service": ("template",),
     # Growing only, and it only grows: the provider replaces a disk that shrinks (`ForceNewIfChange` of `size`).
@@ -102,6 +106,7 @@ MOST_NAMED: Final = {"replaces": 9, "changes": 6, "adds": 3, "removes": 3}
 BASE: Final[Mapping[str, Any]] = {
     "lanes": ["home", "burst", "vm"],
     "alerts": {"email": "me@example.com"},
+    "budget": {"per_month": 100, "billing_account": "012345-6789AB-CDEF01"},
     "services": [
         {"name": "vllm", "preset": "model"},
         {
@@ -237,6 +242,8 @@ OTHER: Final[Mapping[str, Patch]] = {
     "tailnet.ci_repository": {"tailnet.ci_repository": "me/pilotlight"},
     "tailnet.key_expiry_days": {"tailnet.key_expiry_days": 30},
     "alerts.email": {"alerts.email": "you@example.com"},
+    "budget.per_month": {"budget.per_month": 200},
+    "budget.billing_account": {"budget.billing_account": "012345-6789AB-000000"},
     "kubeconfig": {
         "kubeconfig": Cloud(port=8787, kubernetes_url="http://127.0.0.1:6444").config()["pilotlight:kubeconfig"]
     },

@@ -30,7 +30,11 @@ SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
 LONG_PROJECT: Final = "a-project-id-of-30-characters0"
 STACKS: Final = {
     "dev": {},
-    "burst": {"pilotlight:lanes": '["home", "burst", "vm"]', "pilotlight:alerts": '{"email": "me@example.com"}'},
+    "burst": {
+        "pilotlight:lanes": '["home", "burst", "vm"]',
+        "pilotlight:alerts": '{"email": "me@example.com"}',
+        "pilotlight:budget": '{"per_month": 100, "billing_account": "012345-6789AB-CDEF01"}',
+    },
     # One plain machine; by default the VM is spot capacity, and a group.
     "vm-only": {"pilotlight:lanes": '["vm"]', "pilotlight:vm": '{"spot": false}'},
     "card": {"pilotlight:lanes": '["vm"]', "pilotlight:vm": '{"gpu": "t4", "spot": true}'},

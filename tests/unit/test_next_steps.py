@@ -22,6 +22,7 @@ KUBECONFIG = yaml.safe_dump(
 )
 
 TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
+BUDGET: dict[str, Any] = {"budget": {"per_month": 100, "billing_account": "012345-6789AB-CDEF01"}}
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ TOLD: dict[str, Any] = {"alerts": {"email": "me@example.com"}}
 def test_each_open_step_is_named_in_order(settings_of: Make, changes: dict[str, Any], parts: list[str]) -> None:
     kubeconfig = changes.get("kubeconfig")
     rest = {name: value for name, value in changes.items() if name != "kubeconfig"}
-    settings = settings_of(**rest)
+    settings = settings_of(**BUDGET, **rest)
     if kubeconfig:
         settings = Settings.model_validate(settings.model_dump() | {"kubeconfig": kubeconfig})
     lines = next_steps.lines(settings)
@@ -71,15 +72,23 @@ def test_a_key_is_shown_by_the_command_that_reads_it_never_by_value(stack_of: Ca
 
 
 def test_the_stack_says_that_nothing_is_left(stack_of: Callable[..., Stack]) -> None:
-    assert stack_of(**TOLD).outputs["next_steps"] == []
+    assert stack_of(**TOLD, **BUDGET).outputs["next_steps"] == []
 
 
 def test_a_key_in_grace_is_told_and_one_that_has_ended_too(settings_of: Make) -> None:
     soon = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
     entry = {"client": "demo", "generation": 1}
     clients = [{"name": "demo", "generation": 2}]
-    [line] = next_steps.lines(settings_of(lanes=["vm"], clients=clients, old_keys=[{**entry, "until": soon}]))
+    [line] = next_steps.lines(settings_of(**BUDGET, lanes=["vm"], clients=clients, old_keys=[{**entry, "until": soon}]))
     assert line.startswith(f"demo has a new key, and its old one gets 401 from {soon}T00:00:00Z on")
     assert "pulumi stack output client_env" in line
-    [line] = next_steps.lines(settings_of(lanes=["vm"], clients=clients, old_keys=[{**entry, "until": "2026-01-01"}]))
+    [line] = next_steps.lines(
+        settings_of(**BUDGET, lanes=["vm"], clients=clients, old_keys=[{**entry, "until": "2026-01-01"}])
+    )
     assert line == "old_keys.0 of demo has ended and changes nothing any more: remove it."
+
+
+def test_who_has_no_budget_is_told_how_to_get_one(stack_of: Callable[..., Stack]) -> None:
+    [step] = stack_of(**TOLD).outputs["next_steps"]
+    assert "set `budget.per_month`" in step
+    assert "stop nothing" in step
