@@ -7,7 +7,7 @@ would be exported, stored and drift. It reads in the order data flows: keys and 
 
 import pulumi
 
-from components import next_steps
+from components import next_steps, place
 from components.budget import Budget
 from components.burst.service import Burst
 from components.clients import Clients
@@ -25,17 +25,21 @@ from components.vm.machine import Vm
 
 settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
 
-apis = GoogleApis("apis", settings)
+apis = GoogleApis("apis", settings, opts=pulumi.ResourceOptions(depends_on=place.kept("place", settings)))
 after_apis = pulumi.ResourceOptions(depends_on=[apis])
 clients = Clients("clients", settings)
 
-network = vm = tailnet = None
+network = Network("network", settings, opts=after_apis)
+# What costs money comes after the network, so that it is gone when `destroy` ends at a subnet that Cloud Run holds.
+after_network = pulumi.ResourceOptions(depends_on=[network])
+
+vm = tailnet = burst = None
 if Lane.VM in settings.lanes:
-    network = Network("network", settings, opts=after_apis)
-    vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_apis)
+    vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_network)
 if Lane.HOME in settings.lanes:
     tailnet = Tailnet("tailnet", settings, now=settings.now)
-burst = Burst("burst", settings, opts=after_apis) if Lane.BURST in settings.lanes else None
+if Lane.BURST in settings.lanes:
+    burst = Burst("burst", settings, network=network.burst_id, subnet=network.burst_subnet, opts=after_network)
 
 gateway = Gateway(
     "gateway",
@@ -45,7 +49,7 @@ gateway = Gateway(
     network=network,
     tailnet=tailnet,
     burst=burst,
-    opts=after_apis,
+    opts=after_network,
 )
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())

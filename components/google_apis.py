@@ -10,12 +10,11 @@ from pulumi_gcp import projects
 
 from components.settings import Lane, Settings
 
-ALWAYS: Final = ("cloudresourcemanager", "iam", "logging", "monitoring", "run", "secretmanager")
+ALWAYS: Final = ("cloudresourcemanager", "compute", "iam", "logging", "monitoring", "run", "secretmanager")
 """The first is the provider's own: it asks for the project whenever it reads one of these services. A person's token is
 counted against gcloud's project, where it is on; one of a service account against the account's, where it is not."""
-WITH_VM: Final = ("compute",)
-WITH_BURST: Final = ("compute", "storage")
-"""Its network, and the weights bucket; Google enables storage in new projects, not in all."""
+WITH_BURST: Final = ("storage",)
+"""The weights bucket; Google enables storage in new projects, not in all."""
 
 WITH_BUDGET: Final = ("billingbudgets", "cloudbilling")
 """The second tells the provider who pays, whenever it reads a project; the budget needs the project's number."""
@@ -23,10 +22,9 @@ WITH_BUDGET: Final = ("billingbudgets", "cloudbilling")
 
 def needed(settings: Settings) -> tuple[str, ...]:
     """The APIs that the stack's parts call."""
-    vm = WITH_VM if Lane.VM in settings.lanes else ()
     burst = WITH_BURST if Lane.BURST in settings.lanes else ()
     budget = WITH_BUDGET if settings.budget.per_month else ()
-    return tuple(dict.fromkeys((*ALWAYS, *vm, *burst, *budget)))
+    return tuple(dict.fromkeys((*ALWAYS, *burst, *budget)))
 
 
 class GoogleApis(pulumi.ComponentResource):

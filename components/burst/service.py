@@ -2,7 +2,7 @@
 
 Owns: the Cloud Run service with one L4, its identity, and the grant that admits a caller. Does not own: when it is
 woken and which requests it gets (`gateway`), the container's command line (`container`), the bucket (`weights`), the
-network (`network`).
+network that it stands in (`network`).
 """
 
 import pulumi
@@ -10,7 +10,6 @@ from pulumi_gcp import cloudrunv2, serviceaccount
 
 from components import ports
 from components.burst import container
-from components.burst.network import BurstNetwork
 from components.burst.weights import WeightStore
 from components.settings import Settings
 
@@ -25,7 +24,15 @@ class Burst(pulumi.ComponentResource):
     name: pulumi.Output[str]
     location: pulumi.Output[str]
 
-    def __init__(self, name: str, settings: Settings, *, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        *,
+        network: pulumi.Input[str],
+        subnet: pulumi.Input[str],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
         super().__init__("pilotlight:gcp:Burst", name, None, opts)
         self._name, self._settings = name, settings
         self._cloud_name = f"{settings.prefix}-burst"
@@ -39,8 +46,7 @@ class Burst(pulumi.ComponentResource):
         store = WeightStore(
             f"{name}-weights", settings, reader=account.member, opts=pulumi.ResourceOptions(parent=self)
         )
-        network = BurstNetwork(f"{name}-network", settings, opts=pulumi.ResourceOptions(parent=self))
-        service = self._service(account, store, network)
+        service = self._service(account, store, {"network": network, "subnetwork": subnet})
         self.url, self.name, self.location = service.uri, service.name, service.location
         self.register_outputs({"url": self.url, "name": self.name, "location": self.location})
 
@@ -84,7 +90,10 @@ class Burst(pulumi.ComponentResource):
         }
 
     def _service(
-        self, account: serviceaccount.Account, store: WeightStore, network: BurstNetwork
+        self,
+        account: serviceaccount.Account,
+        store: WeightStore,
+        interface: cloudrunv2.ServiceTemplateVpcAccessNetworkInterfaceArgsDict,
     ) -> cloudrunv2.Service:
         settings = self._settings
         burst = settings.burst
@@ -99,10 +108,7 @@ class Burst(pulumi.ComponentResource):
             # and `up` would fail. Every wake sees it anyway, by the startup probe.
             "health_check_disabled": True,
             # The bucket is read over this interface. Nothing else answers there: the engine has no way to the internet.
-            "vpc_access": {
-                "egress": "ALL_TRAFFIC",
-                "network_interfaces": [{"network": network.id, "subnetwork": network.subnet}],
-            },
+            "vpc_access": {"egress": "ALL_TRAFFIC", "network_interfaces": [interface]},
             "timeout": f"{settings.gateway.timeout_s}s",
             "max_instance_request_concurrency": burst.max_requests,
             "scaling": {"min_instance_count": burst.min_instances, "max_instance_count": burst.max_instances},

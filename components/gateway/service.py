@@ -38,7 +38,7 @@ class Gateway(pulumi.ComponentResource):
         *,
         client_keys: Mapping[ClientKey, pulumi.Output[str]],
         vm_address: pulumi.Input[str] | None,
-        network: Network | None,
+        network: Network,
         tailnet: Tailnet | None,
         burst: Burst | None = None,
         opts: pulumi.ResourceOptions | None = None,
@@ -221,7 +221,7 @@ class Gateway(pulumi.ComponentResource):
         self,
         containers: Sequence[cloudrunv2.ServiceTemplateContainerArgsDict],
         volumes: Sequence[cloudrunv2.ServiceTemplateVolumeArgsDict],
-        network: Network | None,
+        network: Network,
     ) -> cloudrunv2.Service:
         settings = self._settings
         template: cloudrunv2.ServiceTemplateArgsDict = {
@@ -237,7 +237,7 @@ class Gateway(pulumi.ComponentResource):
             "containers": containers,
             "volumes": volumes,
         }
-        if network is not None and Lane.VM in settings.lanes:
+        if Lane.VM in settings.lanes:
             template["vpc_access"] = {
                 "egress": "PRIVATE_RANGES_ONLY",
                 "network_interfaces": [{"network": network.id, "subnetwork": network.gateway_subnet}],

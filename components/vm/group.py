@@ -10,6 +10,9 @@ Every machine fetches the weights once, onto a disk of its own that is made with
 would make the group stateful, and Google doesn't autoscale stateful groups; one disk for all would have to be filled by
 somebody else first. So a new machine needs minutes, and gets no request before its model answers.
 
+What a group has once been told stays unless it is told otherwise (`Computed` in the provider), so nothing is left out
+where the default will do.
+
 The balancer hands out connections, not requests: one machine may hold two requests while another idles. What a machine
 has no slot for waits in its own queue, so the gateway sends no more in all than the machines that always run can take.
 """
@@ -66,6 +69,9 @@ class ReplicaGroup(pulumi.ComponentResource):
         self._name, self._settings = name, settings
         self._machine = server.machine_of(settings)
         self._cloud_name = f"{settings.prefix}-vm"
+        # A group's zones are fixed when it is made: other zones are another group, which needs a name of its own.
+        letters = "".join(zone[-1] for zone in sorted(settings.vm_zones))
+        self._group_name = f"{self._cloud_name}-{letters}" if letters else self._cloud_name
         self._own = pulumi.ResourceOptions(parent=self)
         address = compute.Address(
             f"{name}-address",
@@ -127,11 +133,9 @@ class ReplicaGroup(pulumi.ComponentResource):
         # Slower to judge than the balancer's check: that one only sends requests elsewhere, this one ends a machine.
         healing = self._health_check("healing", interval_s=30, failures=10)
         scaled = self._settings.vm.most_replicas > settings.vm.replicas
-        # A group's zones are fixed when it is made: other zones are another group, which needs a name of its own.
-        suffix = "-" + "".join(zone[-1] for zone in zones) if zones else ""
         return compute.RegionInstanceGroupManager(
             f"{self._name}-manager",
-            name=self._cloud_name + suffix,
+            name=self._group_name,
             project=settings.project,
             region=settings.region,
             base_instance_name=self._cloud_name,
@@ -141,18 +145,18 @@ class ReplicaGroup(pulumi.ComponentResource):
             distribution_policy_zones=zones or None,
             # Wherever there is capacity. Google autoscales groups of an even distribution only (and BALANCED, as a
             # preview), and wants no proactive redistribution where a zone may lack the machine.
-            distribution_policy_target_shape=None if scaled else "ANY",
+            distribution_policy_target_shape="EVEN" if scaled else "ANY",
             auto_healing_policies={"health_check": healing.id, "initial_delay_sec": FIRST_START_S},
             update_policy=self._update(len(zones) or SURGE, scaled=scaled),
-            # A machine that was stopped is made again in its old zone unless told so, and may wait there for capacity.
             instance_lifecycle_policy={
+                # From the group's template and not from the machine's own, which goes while machines are still rolled.
                 "force_update_on_repair": "YES",
-                "on_repair": {"allow_changing_zone": "YES"},
-            }
-            if not scaled and len(zones) != 1
-            else None,
+                # Where it was made it may wait for capacity.
+                "on_repair": {"allow_changing_zone": "YES" if not scaled and len(zones) != 1 else "NO"},
+            },
             wait_for_instances=False,
-            opts=self._own,
+            # One of other zones stands beside it until the balancer has moved.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
         )
 
     def _update(self, zones: int, *, scaled: bool) -> compute.RegionInstanceGroupManagerUpdatePolicyArgsDict:
@@ -165,16 +169,16 @@ class ReplicaGroup(pulumi.ComponentResource):
             "minimal_action": "REPLACE",
             "max_surge_fixed": more,
             "max_unavailable_fixed": fewer,
+            "instance_redistribution_type": "PROACTIVE" if scaled else "NONE",
         }
-        if not scaled:
-            policy["instance_redistribution_type"] = "NONE"
         return policy
 
     def _autoscaler(self, group: compute.RegionInstanceGroupManager) -> None:
         vm = self._settings.vm
         compute.RegionAutoscaler(
             f"{self._name}-autoscaler",
-            name=self._cloud_name,
+            # Each group has one of its own.
+            name=self._group_name,
             project=self._settings.project,
             region=self._settings.region,
             target=group.id,
@@ -185,7 +189,7 @@ class ReplicaGroup(pulumi.ComponentResource):
                 "cooldown_period": SCALING_START_S,
                 "cpu_utilization": {"target": busy_share(self._machine)},
             },
-            opts=self._own,
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
         )
 
     def _balancer(

@@ -69,13 +69,15 @@ class Vm(pulumi.ComponentResource):
         )
         weights = compute.Disk(
             f"{name}-weights",
-            # Another kind is another disk, made before the old one goes.
-            name=f"{cloud_name}-weights" + ("" if machine.disk == PD else "-hyperdisk"),
+            # Another kind or size is another disk, made before the old one goes with its machine. A disk that the
+            # provider made again under the same name would be taken from a machine that never gets the new one; one
+            # that grew would have a file system that didn't.
+            name=f"{cloud_name}-weights{'' if machine.disk == PD else '-hyperdisk'}-{settings.vm.disk_gib}",
             project=settings.project,
             zone=settings.zone,
             type=machine.disk,
             size=settings.vm.disk_gib,
-            opts=own,
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
         )
         compute.Instance(
             f"{name}-machine",
@@ -101,9 +103,9 @@ class Vm(pulumi.ComponentResource):
             metadata=boot.metadata(settings),
             opts=pulumi.ResourceOptions(
                 parent=self,
-                # User data is read at boot only: without a new machine a changed setting would never arrive. The old
-                # one must go first, as the address and the weights disk can belong to one machine at a time.
-                replace_on_changes=["metadata"],
+                # User data is read, and a disk made ready, at boot only: without a new machine a changed setting would
+                # never arrive. The old one must go first, as the address can belong to one machine at a time.
+                replace_on_changes=["metadata", "attachedDisks"],
                 delete_before_replace=True,
             ),
         )

@@ -112,7 +112,10 @@ BY_TYPE: Final[dict[str, Row]] = {
         Group.PULUMI,
         "the provider; the lab draws a key as declared, another each time",
     ),
-    "pulumi:index:Stash": (Group.TAILNET, "the policy that stood before: there is no tailnet to ask"),
+    "pulumi:index:Stash": (
+        Group.PULUMI,
+        "what the state remembers of the first `up`: the policy before, project and region",
+    ),
     "tailscale:index/acl:Acl": (Group.PACKETS, "the policy: nothing is filtered here"),
     "tailscale:index/federatedIdentity:FederatedIdentity": (Group.TAILNET, f"{_SOCKS} subject and audience only"),
     "tailscale:index/tailnetKey:TailnetKey": (Group.TAILNET, f"{_SOCKS} only that the key is this one"),

@@ -34,6 +34,7 @@ METRIC: Final = "gcp:logging/metric:Metric"
 SAVED_QUERY: Final = "gcp:logging/savedQuery:SavedQuery"
 SUBNET: Final = "gcp:compute/subnetwork:Subnetwork"
 TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
+GROUP: Final = "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager"
 API: Final = "gcp:projects/service:Service"
 INVOKER: Final = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
 SECRET_GRANT: Final = "gcp:secretmanager/secretIamMember:SecretIamMember"
@@ -277,6 +278,25 @@ class Disks(Behaviour):
         if any(one.serial in holders for one in world.values() if one.serial != machine.serial):
             raise Refused(f"googleapi: Error 400: The disk resource '{disk}' is already being used, resourceInUse")
         self._attached[machine.serial].add(world[disk].serial)
+
+
+class Rolls(Behaviour):
+    """A group replaces its machines for minutes after its update, and holds their old template as long as `rolling`.
+
+    Source: Compute Engine, `instanceTemplates.delete` ("in use by a managed instance group"); hashicorp/terraform#21865
+    saw it refused after the group's update. Others report no refusal, so this is the sterner of the two.
+    """
+
+    def __init__(self) -> None:
+        self.rolling = False
+
+    def update(self, old: Resource, new: Resource, world: World) -> None:
+        if new.token == GROUP and at(old.inputs, "versions") != at(new.inputs, "versions"):
+            self.rolling = True
+
+    def delete(self, old: Resource, world: World) -> None:
+        if old.token == TEMPLATE and self.rolling:
+            raise in_use(old, "a machine of its group")
 
 
 class LateGrants(Behaviour):

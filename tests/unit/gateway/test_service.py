@@ -19,6 +19,8 @@ Extra = Callable[..., Stack]
 Check = Callable[[Stack], None]
 
 SERVICE = "gcp:cloudrunv2/service:Service"
+NETWORK = "gcp:compute/network:Network"
+SUBNET = "gcp:compute/subnetwork:Subnetwork"
 SECRET = "gcp:secretmanager/secret:Secret"
 VERSION = "gcp:secretmanager/secretVersion:SecretVersion"
 GRANT = "gcp:secretmanager/secretIamMember:SecretIamMember"
@@ -292,13 +294,16 @@ def test_without_home_nothing_of_the_tunnel_is_left(stack_of: Render, preview: b
 
 
 @MODES
-def test_without_the_vm_nothing_of_its_network_is_left(stack_of: Render, preview: bool) -> None:
-    """Machine, disk, NAT: all that costs money while idle."""
+def test_without_the_vm_nothing_that_costs_is_left(stack_of: Render, preview: bool) -> None:
+    """Machine, disk, NAT. Networks and subnets cost nothing, and Cloud Run may hold addresses there for hours."""
     stack = stack_of(preview=preview, lanes=["home"])
     assert "vpcAccess" not in template(stack)
     assert "NO_PROXY" not in env(containers(stack)["caddy"])
-    assert not [resource.name for resource in stack.resources if resource.type.startswith("gcp:compute/")]
-    assert "compute.googleapis.com" not in {resource.inputs.get("service") for resource in stack.resources}
+    left = [resource for resource in stack.resources if resource.type.startswith("gcp:compute/")]
+    assert {resource.type for resource in left} == {NETWORK, SUBNET}
+    every_lane = stack_of(preview=preview, lanes=["home", "burst", "vm"])
+    for resource in left:
+        assert named(every_lane, resource.name).inputs == resource.inputs, "no choice of lanes changes them"
 
 
 @pytest.mark.parametrize("lanes", [["home"], ["vm"]])

@@ -69,7 +69,7 @@ def test_summary_is_short_and_counts_everything(stacks: dict[str, Stack], name: 
 
 def test_summary_of_the_default_stack(stacks: dict[str, Stack]) -> None:
     lines = unproven.summary(read(stacks["dev"]))
-    assert "  11 packets (firewall, NAT, tailnet policy, NetworkPolicy), e.g. vm-firewall" in lines
+    assert "  13 packets (firewall, NAT, tailnet policy, NetworkPolicy), e.g. vm-firewall" in lines
     assert any(line.endswith("Google's own services and IAM, e.g. gateway-service") for line in lines)
 
 

@@ -167,7 +167,13 @@ def check_the_autoscaler_alone_sets_the_size(stack: Stack) -> None:
 
 def check_an_update_never_lowers_the_capacity(stack: Stack) -> None:
     policy = named(stack, "vm-group-manager").inputs["updatePolicy"]
-    assert policy == {"type": "PROACTIVE", "minimalAction": "REPLACE", "maxSurgeFixed": 3, "maxUnavailableFixed": 0}
+    assert policy == {
+        "type": "PROACTIVE",
+        "minimalAction": "REPLACE",
+        "maxSurgeFixed": 3,
+        "maxUnavailableFixed": 0,
+        "instanceRedistributionType": "PROACTIVE",
+    }
 
 
 def check_a_machine_has_time_to_fetch_its_weights(stack: Stack) -> None:
@@ -183,7 +189,18 @@ def check_disks_go_with_their_machine(stack: Stack) -> None:
     assert [disk["autoDelete"] for disk in named(stack, "vm-group-template").inputs["disks"]] == [True, True]
 
 
+def check_a_repair_wants_no_template_but_the_groups(stack: Stack) -> None:
+    """A machine's own goes when the group has another, while machines are still rolled."""
+    assert named(stack, "vm-group-manager").inputs["instanceLifecyclePolicy"]["forceUpdateOnRepair"] == "YES"
+
+
 SAFETY: list[tuple[Check, str, str, Any]] = [
+    (
+        check_a_repair_wants_no_template_but_the_groups,
+        "vm-group-manager",
+        "inputs.instanceLifecyclePolicy.forceUpdateOnRepair",
+        "NO",
+    ),
     (
         check_no_external_address,
         "vm-group-template",
@@ -316,8 +333,17 @@ def test_spot_capacity_is_made_again_wherever_there_is_some(stack_of: Render, pr
 def test_what_is_scaled_is_spread_evenly(three: Stack) -> None:
     """Google doesn't autoscale a group of the shape ANY."""
     manager = named(three, "vm-group-manager").inputs
-    for key in ("targetSize", "distributionPolicyTargetShape", "instanceLifecyclePolicy"):
-        assert key not in manager
+    assert manager["distributionPolicyTargetShape"] == "EVEN"
+    assert "targetSize" not in manager
+
+
+@pytest.mark.parametrize("vm", [{}, {"zone": "us-central1-f"}, {"gpu": "t4", "spot": True}, THREE], ids=str)
+def test_nothing_is_left_out_that_would_stay_as_it_was(stack_of: Render, vm: dict[str, Any]) -> None:
+    """The provider takes what Google has for what is left out: a group that is scaled later would keep its shape."""
+    manager = named(stack_of(lanes=["vm"], vm=vm), "vm-group-manager").inputs
+    assert {"distributionPolicyTargetShape", "instanceLifecyclePolicy", "updatePolicy"} <= manager.keys()
+    assert "instanceRedistributionType" in manager["updatePolicy"]
+    assert manager["instanceLifecyclePolicy"]["onRepair"]["allowChangingZone"] in ("YES", "NO")
 
 
 @pytest.mark.parametrize(
@@ -336,11 +362,14 @@ def test_a_group_stands_in_zones_that_have_the_machine(
     """Quota is often for one card: the old machine goes first there. Fixed numbers are 0, or one a zone at least."""
     manager = named(stack_of(lanes=["vm"], vm=vm), "vm-group-manager").inputs
     assert manager.get("distributionPolicyZones", []) == [f"us-central1-{letter}" for letter in zones]
-    # Other zones are another group, which stands beside the old one for a while.
+    # Other zones are another group, which stands beside the old one for a while, each with an autoscaler of its own.
     assert manager["name"] == name
+    scaled = stack_of(lanes=["vm"], vm=vm | {"max_replicas": 2})
+    assert named(scaled, "vm-group-autoscaler").inputs["name"] == name
     policy = manager["updatePolicy"]
     assert (policy["maxSurgeFixed"], policy["maxUnavailableFixed"]) == (more, fewer)
-    assert ("instanceLifecyclePolicy" in manager) == (len(zones) != 1)
+    allowed = manager["instanceLifecyclePolicy"]["onRepair"]["allowChangingZone"]
+    assert allowed == ("NO" if len(zones) == 1 else "YES")
 
 
 @pytest.mark.parametrize(

@@ -93,12 +93,15 @@ def check_system(stack: Stack) -> None:
 
 
 def check_weights_outlive_the_machine(stack: Stack) -> None:
-    """A new machine finds the weights: a disk of its own, and the old machine goes before it is needed again."""
+    """A new machine finds the weights: a disk of its own, and the old machine goes before it is needed again.
+
+    Another disk is another machine, too: on a running one nothing would be fetched onto it.
+    """
     machine, disk = named(stack, "vm-machine"), named(stack, "vm-weights")
     assert machine.inputs["attachedDisks"] == [{"source": disk.outputs["id"], "deviceName": "weights"}]
     assert "/dev/disk/by-id/google-weights" in machine.inputs["metadata"]["user-data"]
     assert machine.options["deleteBeforeReplace"] is True
-    assert machine.options["replaceOnChanges"] == ["metadata"]
+    assert machine.options["replaceOnChanges"] == ["metadata", "attachedDisks"]
 
 
 def check_way_out(stack: Stack) -> None:
@@ -138,6 +141,7 @@ PLANTED: list[tuple[Check, str, str, Any]] = [
     (check_weights_outlive_the_machine, "vm-machine", "inputs.attachedDisks.0.deviceName", "else"),
     (check_weights_outlive_the_machine, "vm-machine", "options.deleteBeforeReplace", False),
     (check_weights_outlive_the_machine, "vm-machine", "options.replaceOnChanges", []),
+    (check_weights_outlive_the_machine, "vm-machine", "options.replaceOnChanges", ["metadata"]),
     (check_way_out, "network-nat", "inputs.sourceSubnetworkIpRangesToNat", "ALL_SUBNETWORKS_ALL_IP_RANGES"),
     (check_way_out, "vm-machine", f"{NIC}.networkIp", "10.80.1.9"),
 ]
@@ -214,7 +218,7 @@ def test_disks_are_of_the_kind_that_the_machine_takes(
     stack = stack_of(preview=preview, vm={"machine_type": machine_type})
     assert named(stack, "vm-machine").inputs["bootDisk"]["initializeParams"]["type"] == disk
     assert named(stack, "vm-weights").inputs["type"] == disk
-    name = "pilotlight-dev-vm-weights" + ("-hyperdisk" if disk == "hyperdisk-balanced" else "")
+    name = "pilotlight-dev-vm-weights" + ("-hyperdisk-20" if disk == "hyperdisk-balanced" else "-20")
     assert named(stack, "vm-weights").inputs["name"] == name, "both kinds stand side by side for a while"
     spot = stack_of(preview=preview, vm={"machine_type": machine_type, "spot": True})
     assert [each["diskType"] for each in named(spot, "vm-group-template").inputs["disks"]] == [disk, disk]
