@@ -7,7 +7,7 @@ Owns: bringing the lab up and down, and handing out load, faults and the lanes' 
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Final
+from typing import Final
 
 from lab.control import folder_of
 from lab.greeting import arrive
@@ -33,10 +33,12 @@ Plant = Callable[[Stack], None]
 class Testbed:
     """A running lab, as its first client has it."""
 
-    def __init__(self, lab: Lab, outputs: dict[str, Any]) -> None:
-        self._lab, self._outputs = lab, outputs
-        self.model: str = outputs["model"]
-        self.key: str = next(iter(outputs["api_keys"].values()))
+    def __init__(self, lab: Lab, stack: Stack) -> None:
+        self._lab, self._outputs = lab, stack.outputs
+        self.stack = stack
+        """As it was declared."""
+        self.model: str = stack.outputs["model"]
+        self.key: str = next(iter(stack.outputs["api_keys"].values()))
 
     def load(self, rate: float, request: Request = GREETING) -> Load:
         return Load(self._outputs["base_url"], self.key, self.model, rate=rate, request=request)
@@ -106,7 +108,7 @@ async def lab_up(
     )
     try:
         await lab.start()
-        testbed = Testbed(lab, stack.outputs)
+        testbed = Testbed(lab, stack)
         await testbed.wake_gateway()
         yield testbed
     finally:
