@@ -18,7 +18,7 @@ from tests.clients import page as clients
 from tests.clients.programs import CLIENTS
 from tests.contract import page as engines
 from tests.contract.kinds import KINDS
-from tests.golden import cost_table, machines_table, models_table, settings_table
+from tests.golden import cost_table, grants_table, machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 
 Render = Callable[[str], Stack]
@@ -107,6 +107,15 @@ def test_the_table_of_models_is_made_from_the_facts() -> None:
     require_same(kept, models_table.page(), models_table.PAGE)
     for preset in PRESETS:
         assert kept.count(f"\n| `{preset}`") == 1, "each preset has its row"
+
+
+def test_the_tables_of_grants_are_made_from_what_is_registered() -> None:
+    kept = grants_table.PAGE.read_text()
+    stack = grants_table.whole()
+    require_same(kept, grants_table.page(stack), grants_table.PAGE)
+    assert kept.count(grants_table.START) == kept.count(grants_table.END) == 1
+    for grant in grants_table.grants(stack):
+        assert kept.count(f" `{grant.name}` |") == 1, "each grant has its row"
 
 
 def test_what_every_lane_takes_is_made_from_the_kinds_of_requests() -> None:

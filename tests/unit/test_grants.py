@@ -1,0 +1,149 @@
+"""Least privilege, read from what the program registers: no right that a single resource could carry is wider."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lab.read.stack import Stack
+from tests.engine.behaviour import at
+from tests.golden.grants_table import ACCOUNT, CONFIG, MEANS, PROJECT_WIDE, grants, is_grant
+
+Render = Callable[..., Stack]
+Plant = Callable[[Stack, str, str, Any], Stack]
+Extra = Callable[..., Stack]
+Check = Callable[[Stack], None]
+PRIMITIVE = ("roles/owner", "roles/editor", "roles/viewer")
+EVERYBODY = ("allUsers", "allAuthenticatedUsers")
+WHOLE: dict[str, Any] = {**CONFIG, "alerts": {"email": "me@example.com"}}
+STACKS: list[dict[str, Any]] = [WHOLE, {}, {"lanes": ["vm"]}, {"lanes": ["vm"], "vm": {"spot": False}}]
+PROJECT_GRANT = "gcp:projects/iAMMember:IAMMember"
+
+
+def check_no_primitive_role(stack: Stack) -> None:
+    for grant in grants(stack):
+        assert grant.role not in PRIMITIVE, f"{grant.name}: {grant.role} holds rights on everything in the project"
+
+
+def check_every_role_was_looked_up(stack: Stack) -> None:
+    for grant in grants(stack):
+        assert grant.role in MEANS, (
+            f"{grant.name}: what does {grant.role} allow? Look it up, and say it in tests/golden/grants_table.py"
+        )
+
+
+def check_project_wide_has_a_reason(stack: Stack) -> None:
+    for grant in grants(stack):
+        if grant.is_project_wide:
+            assert (grant.who, grant.role) in PROJECT_WIDE, (
+                f"{grant.name}: {grant.role} on the whole project. Grant it on a resource, or give the reason in "
+                + "tests/golden/grants_table.py"
+            )
+
+
+def check_nothing_is_taken_away(stack: Stack) -> None:
+    """A binding is the whole list of a role's members, and a policy that of all roles: others' grants would go."""
+    for resource in filter(is_grant, stack.resources):
+        assert resource.type.lower().endswith("iammember"), f"{resource.name}: {resource.type} is whole"
+
+
+def check_only_own_accounts_get_rights(stack: Stack) -> None:
+    own = {account.name for account in stack.of_type(ACCOUNT)}
+    for grant in grants(stack):
+        assert grant.who not in EVERYBODY, f"{grant.name}: everybody may {MEANS[grant.role]}"
+        assert grant.who in own, f"{grant.name}: {grant.who} is no account of this stack"
+
+
+def check_nothing_is_foreign(stack: Stack) -> None:
+    """Rights on this stack's own things: a grant on another's would outlive a look at this code."""
+    for resource in filter(is_grant, stack.resources):
+        on = [str(resource.inputs[key]) for key in ("secretId", "bucket", "name") if key in resource.inputs]
+        assert all("pilotlight-dev" in name for name in on), f"{resource.name}: on {on}"
+
+
+def check_programs_share_no_account(stack: Stack) -> None:
+    used: dict[str, str] = {}
+    for resource in stack.resources:
+        for account in _accounts(resource.inputs):
+            assert "compute@developer" not in account, f"{resource.name}: the default account may edit the project"
+            assert used.setdefault(account, resource.name) == resource.name, f"{used[account]} and {resource.name}"
+    assert used.keys() == {account.outputs["email"] for account in stack.of_type(ACCOUNT)}
+
+
+def _accounts(inputs: dict[str, Any]) -> list[str]:
+    """The accounts that a service, a job or a machine runs as; a machine without one would get the default one."""
+    accounts = [*at(inputs, "template.serviceAccount"), *at(inputs, "template.template.serviceAccount")]
+    return [*accounts, *at(inputs, "serviceAccount.email")]
+
+
+CHECKS: list[Check] = [
+    check_no_primitive_role,
+    check_every_role_was_looked_up,
+    check_project_wide_has_a_reason,
+    check_nothing_is_taken_away,
+    check_only_own_accounts_get_rights,
+    check_nothing_is_foreign,
+    check_programs_share_no_account,
+]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("changes", STACKS, ids=str)
+def test_rights_are_the_least(stack_of: Render, check: Check, changes: dict[str, Any]) -> None:
+    check(stack_of(**changes))
+
+
+def test_the_rules_look_at_something(stack_of: Render) -> None:
+    found = grants(stack_of(**WHOLE))
+    assert len(found) >= 9
+    assert {grant.role for grant in found} == MEANS.keys(), "a role that nobody has is left over"
+    wide = {(grant.who, grant.role) for grant in found if grant.is_project_wide}
+    assert wide == PROJECT_WIDE.keys(), "a reason is left over"
+
+
+PLANTED: list[tuple[Check, str, str, object]] = [
+    (check_no_primitive_role, "burst-weights-reader", "inputs.role", "roles/viewer"),
+    (check_every_role_was_looked_up, "burst-weights-reader", "inputs.role", "roles/storage.admin"),
+    (check_only_own_accounts_get_rights, "burst-weights-reader", "inputs.member", "allAuthenticatedUsers"),
+    (check_only_own_accounts_get_rights, "burst-invoker", "inputs.member", "user:somebody@example.com"),
+    (check_nothing_is_foreign, "gateway-console-reader", "inputs.secretId", "projects/lab-project/secrets/other"),
+    (check_nothing_is_foreign, "burst-weights-writer", "inputs.bucket", "lab-project-backups"),
+    (
+        check_programs_share_no_account,
+        "burst-service",
+        "inputs.template.serviceAccount",
+        "pilotlight-dev-gateway@lab-project.iam.gserviceaccount.com",
+    ),
+    (
+        check_programs_share_no_account,
+        "gateway-service",
+        "inputs.template.serviceAccount",
+        "1-compute@developer.gserviceaccount.com",
+    ),
+]
+
+
+@pytest.mark.parametrize(("check", "name", "path", "value"), PLANTED, ids=[f"{row[1]}={row[3]}" for row in PLANTED])
+def test_a_wider_right_is_seen(
+    stack_of: Render, planted: Plant, check: Check, name: str, path: str, value: object
+) -> None:
+    with pytest.raises(AssertionError, match=name):
+        check(planted(stack_of(**WHOLE), name, path, value))
+
+
+@pytest.mark.parametrize(
+    ("check", "kind", "role"),
+    [
+        (check_no_primitive_role, PROJECT_GRANT, "roles/editor"),
+        (check_project_wide_has_a_reason, PROJECT_GRANT, "roles/secretmanager.secretAccessor"),
+        (check_project_wide_has_a_reason, "gcp:billing/accountIamMember:AccountIamMember", "roles/run.invoker"),
+        (check_nothing_is_taken_away, "gcp:projects/iAMBinding:IAMBinding", "roles/run.invoker"),
+        (check_nothing_is_taken_away, "gcp:storage/bucketIAMPolicy:BucketIAMPolicy", "roles/storage.objectViewer"),
+    ],
+)
+def test_one_right_more_is_seen(stack_of: Render, with_extra: Extra, check: Check, kind: str, role: str) -> None:
+    stack = stack_of(**WHOLE)
+    [account] = [one for one in stack.of_type(ACCOUNT) if one.name == "gateway-account"]
+    more = with_extra(stack, kind, "planted", role=role, member=account.outputs["member"], project="lab-project")
+    with pytest.raises(AssertionError, match="planted"):
+        check(more)
