@@ -18,12 +18,12 @@ from components.home import Home, bootstrap
 from components.network import Network
 from components.observability.alerts import Alerts
 from components.observability.observability import Observability
-from components.settings import Lane, client_keys, declared_services, reading
+from components.settings import Lane, client_keys, declared_services, reading, siblings
 from components.tailnet.merge import require_mergeable
 from components.tailnet.tailnet import Tailnet
 from components.vm.machine import Vm
 
-settings = reading.read_stack(caddy_config.require_fits, require_mergeable)
+settings = reading.read_stack(caddy_config.require_fits, require_mergeable, siblings.require_sole_owner)
 
 apis = GoogleApis("apis", settings, opts=pulumi.ResourceOptions(depends_on=place.kept("place", settings)))
 after_apis = pulumi.ResourceOptions(depends_on=[apis])

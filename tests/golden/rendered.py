@@ -9,6 +9,7 @@ import io
 import json
 import zipfile
 from base64 import b64decode
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, cast
@@ -28,7 +29,7 @@ HERE: Final = Path(__file__).parent
 PULUMI_YAML: Final = ROOT / "Pulumi.yaml"
 SCENARIOS: Final = ROOT / "charts" / "ai-service" / "ci"
 LONG_PROJECT: Final = "a-project-id-of-30-characters0"
-STACKS: Final = {
+STACKS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "dev": {},
     "burst": {
         "pilotlight:lanes": '["home", "burst", "vm"]',
@@ -55,10 +56,12 @@ STACKS: Final = {
         "gcp:region": "europe-west4",
         "pilotlight:lanes": '["burst", "vm"]',
     },
+    # Beside dev: it owns neither home nor the tailnet's policy, so it has no kubeconfig either.
+    "prod": {"pilotlight:kubeconfig": None},
     "services": {"pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS])},
 }
-"""Golden inventories: name -> config on top of Pulumi.dev.yaml."""
-NAMED: Final = {"far": "robots-of-the-second-lab-seoul", "europe": "robots-of-the-first-lab-at-eem"}
+"""Golden inventories: name -> config on top of that stack's file, or else of Pulumi.dev.yaml; None takes a key away."""
+NAMED: Final = {"prod": "prod", "far": "robots-of-the-second-lab-seoul", "europe": "robots-of-the-first-lab-at-eem"}
 """Pulumi stacks of the inventories that aren't `dev`'s."""
 HEADER: Final = "# What the program registers. Made by `make golden`; a difference is a change of the cloud.\n"
 
@@ -66,8 +69,11 @@ HEADER: Final = "# What the program registers. Made by `make golden`; a differen
 def rendered(name: str, *, preview: bool = False) -> Stack:
     """The stack of one golden inventory."""
     cloud = Cloud(port=8787, auth_key="tskey-auth-golden")
-    config = {**cloud.config(), **config_of("dev"), **STACKS[name]}
-    return render(NAMED.get(name, "dev"), config, cloud.compute, preview=preview)
+    stack = NAMED.get(name, "dev")
+    file = stack if (ROOT / f"Pulumi.{stack}.yaml").exists() else "dev"
+    config: dict[str, str | None] = {**cloud.config(), **config_of(file), **STACKS[name]}
+    given = {key: value for key, value in config.items() if value is not None}
+    return render(stack, given, cloud.compute, preview=preview)
 
 
 def inventory(stack: Stack) -> str:
