@@ -11,6 +11,7 @@ from components import next_steps, place
 from components.budget import Budget
 from components.burst.service import Burst
 from components.clients import Clients
+from components.delivery.delivery import Delivery
 from components.gateway.caddy import config as caddy_config
 from components.gateway.service import Gateway
 from components.google_apis import GoogleApis
@@ -60,6 +61,10 @@ if settings.alerts.email:
     alerts = Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires if tailnet else None, opts=after_apis)
 if settings.budget.per_month:
     Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_apis)
+delivery = None
+if settings.delivery.repository:
+    accounts = {"gateway": gateway.account, **({"vm": vm.account} if vm else {}), **(burst.accounts if burst else {})}
+    delivery = Delivery("delivery", settings, accounts=accounts, opts=after_apis)
 
 pulumi.export("base_url", gateway.url.apply(lambda url: f"{url}/v1"))
 pulumi.export("model", settings.contract.model.name)
@@ -74,5 +79,6 @@ pulumi.export("gateway_key_expires", tailnet.gateway_key_expires if tailnet else
 pulumi.export("kubeconfig_expires", settings.home_certificate.expires if settings.home_certificate else None)
 pulumi.export("policy_before", tailnet.policy_before if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)
+pulumi.export("delivery", delivery.variables if delivery else None)
 pulumi.export("home_bootstrap", bootstrap.output(settings, tailnet.home_key) if tailnet else None)
 pulumi.export("next_steps", next_steps.lines(settings))

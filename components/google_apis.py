@@ -15,6 +15,8 @@ ALWAYS: Final = ("cloudresourcemanager", "compute", "iam", "logging", "monitorin
 counted against gcloud's project, where it is on; one of a service account against the account's, where it is not."""
 WITH_BURST: Final = ("storage",)
 """The weights bucket; Google enables storage in new projects, not in all."""
+WITH_DELIVERY: Final = ("cloudkms", "iamcredentials", "storage", "sts")
+"""Its key, its bucket, and the two that turn GitHub's token into an account's."""
 
 WITH_BUDGET: Final = ("billingbudgets", "cloudbilling")
 """The second tells the provider who pays, whenever it reads a project; the budget needs the project's number."""
@@ -24,7 +26,8 @@ def needed(settings: Settings) -> tuple[str, ...]:
     """The APIs that the stack's parts call."""
     burst = WITH_BURST if Lane.BURST in settings.lanes else ()
     budget = WITH_BUDGET if settings.budget.per_month else ()
-    return tuple(dict.fromkeys((*ALWAYS, *burst, *budget)))
+    delivery = WITH_DELIVERY if settings.owns_delivery else ()
+    return tuple(dict.fromkeys((*ALWAYS, *burst, *budget, *delivery)))
 
 
 class GoogleApis(pulumi.ComponentResource):

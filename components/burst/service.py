@@ -46,6 +46,7 @@ class Burst(pulumi.ComponentResource):
         store = WeightStore(
             f"{name}-weights", settings, reader=account.member, opts=pulumi.ResourceOptions(parent=self)
         )
+        self.accounts = {"burst": account, "weights": store.account}
         service = self._service(account, store, {"network": network, "subnetwork": subnet})
         self.url, self.name, self.location = service.uri, service.name, service.location
         self.register_outputs({"url": self.url, "name": self.name, "location": self.location})

@@ -83,7 +83,7 @@ class WeightStore(pulumi.ComponentResource):
             display_name="pilotlight weights job: writes the weights bucket, nothing else",
             opts=self._own,
         )
-        self.bucket = bucket.name
+        self.bucket, self.account = bucket.name, account
         self.grants: list[pulumi.Resource] = [self._grant("reader", "roles/storage.objectViewer", reader)]
         writer = self._grant("writer", "roles/storage.objectUser", account.member)
         self._job(account, writer)

@@ -46,7 +46,7 @@ class Gateway(pulumi.ComponentResource):
         super().__init__("pilotlight:gcp:Gateway", name, None, opts)
         self._name, self._settings = name, settings
         self._cloud_name = f"{settings.prefix}-gateway"
-        self._account = serviceaccount.Account(
+        self.account = serviceaccount.Account(
             f"{name}-account",
             account_id=self._cloud_name,
             project=settings.project,
@@ -79,7 +79,7 @@ class Gateway(pulumi.ComponentResource):
             policy = self._secret("tailscaled-policy", tunnel.POLICY)
             volumes.append(policy.volume("tailscaled-policy", tunnel.POLICY_FILE))
         if burst:
-            self._grants.append(burst.allow(self._account.member))
+            self._grants.append(burst.allow(self.account.member))
         if settings.piloted:
             program = self._secret("pilot", _base64(pilot_container.archive()), encoded=True)
             containers.append(self._pilot_container(vm_address or "", burst.url if burst else ""))
@@ -116,7 +116,7 @@ class Gateway(pulumi.ComponentResource):
             f"{self._cloud_name}-{name}",
             content,
             project=self._settings.project,
-            reader=self._account.member,
+            reader=self.account.member,
             grants=self._new_grants,
             parent=self,
             encoded=encoded,
@@ -184,7 +184,7 @@ class Gateway(pulumi.ComponentResource):
         if keyed:
             environment = tunnel.environment(settings)
         else:
-            trusted = tailnet.trust_gateway(self._account.unique_id)
+            trusted = tailnet.trust_gateway(self.account.unique_id)
             environment = tunnel.environment(settings, client_id=trusted.id, audience=trusted.audience)
         return {
             "name": "tailscale",
@@ -225,7 +225,7 @@ class Gateway(pulumi.ComponentResource):
     ) -> cloudrunv2.Service:
         settings = self._settings
         template: cloudrunv2.ServiceTemplateArgsDict = {
-            "service_account": self._account.email,
+            "service_account": self.account.email,
             # gen2 is a full Linux: Direct VPC egress and the tunnel's file system need it.
             "execution_environment": "EXECUTION_ENVIRONMENT_GEN2",
             "timeout": f"{settings.gateway.timeout_s}s",

@@ -10,6 +10,7 @@ from typing import Final
 
 from components.machines.requests import KIB
 from components.settings import kubeconfig
+from components.settings.delivery import DeliverySettings
 from components.settings.gateway import CADDY_MOST_MIB
 from components.settings.section import EXACT_IMAGE, Lane, problem
 from components.settings.stack import Settings
@@ -28,7 +29,7 @@ CPU_MOST_GIB: Final = 4
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet, _budget)
+    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet, _budget, _delivery)
     return [found for part in parts for found in part(settings)]
 
 
@@ -186,3 +187,13 @@ def _budget(settings: Settings) -> list[str]:
                     + "and nobody told", "set a month's amount, or leave `budget` out")
         ]  # fmt: skip
     return []
+
+
+def _delivery(settings: Settings) -> list[str]:
+    default = DeliverySettings()
+    return [
+        problem(f"delivery.{name}", "only for the stack with `delivery.owner: true`",
+                "it would be ignored: another stack lets the workflows in", "set it there, not here")
+        for name in ("repository_id", "branch", "environments")
+        if not settings.delivery.owner and getattr(settings.delivery, name) != getattr(default, name)
+    ]  # fmt: skip

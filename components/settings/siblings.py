@@ -27,16 +27,20 @@ class Claims:
     policy: bool
     home: str | None
     """Its home's name in the tailnet; None: it deploys onto none."""
+    delivers: str | None = None
+    """The Google project whose delivery it owns; None: it owns none."""
 
 
 def require_sole_owner(settings: Settings) -> None:
     """Refuses a stack that claims what another one of the project claims, before any resource exists."""
+    joined = Lane.HOME in settings.lanes
     own = Claims(
         tailnet=pulumi.Config("tailscale").get("tailnet"),
-        policy=settings.tailnet.policy_owner,
-        home=settings.home.hostname if settings.home.owner else None,
+        policy=joined and settings.tailnet.policy_owner,
+        home=settings.home.hostname if joined and settings.home.owner else None,
+        delivers=settings.project if settings.owns_delivery else None,
     )
-    if Lane.HOME in settings.lanes and (found := list(clashes(own, settings.stack, FOLDER))):
+    if found := list(clashes(own, settings.stack, FOLDER)):
         raise SettingsError(found)
 
 
@@ -45,7 +49,16 @@ def clashes(own: Claims, stack: str, folder: Path) -> Iterator[str]:
     for path in sorted(folder.glob("Pulumi.*.yaml")):
         other = path.name.split(".")[1]
         claims = None if other == stack else _claims(path)
-        if claims is None or claims.tailnet != own.tailnet:
+        if claims is None:
+            continue
+        if own.delivers is not None and own.delivers == claims.delivers:
+            yield problem(
+                "delivery.owner",
+                f"true in one stack of a Google project; it is in {stack} and in {other} ({path.name})",
+                "both would make the same pool, bucket and key, and Google refuses the second half-way",
+                "set it to false in one of the two",
+            )
+        if claims.tailnet != own.tailnet:
             continue
         if own.policy and claims.policy:
             yield problem(
@@ -64,19 +77,23 @@ def clashes(own: Claims, stack: str, folder: Path) -> Iterator[str]:
 
 
 def _claims(path: Path) -> Claims | None:
-    """What a sibling claims; None if it can't be deployed as it stands, or has no home in its lanes."""
+    """What a sibling claims; None if it can't be deployed as it stands."""
     try:
         config = _mapping(_mapping(yaml.safe_load(path.read_text())).get("config"))
     except (OSError, ValueError, yaml.YAMLError):
         return None
-    lanes = config.get(f"{PULUMI_PROJECT}:lanes", [Lane.HOME])
-    if not config.get("gcp:project") or Lane.HOME not in lanes:
+    project = config.get("gcp:project")
+    if not project:
         return None
-    home, tailnet = (_mapping(config.get(f"{PULUMI_PROJECT}:{name}")) for name in ("home", "tailnet"))
+    joined = Lane.HOME in config.get(f"{PULUMI_PROJECT}:lanes", [Lane.HOME])
+    home, tailnet, delivery = (
+        _mapping(config.get(f"{PULUMI_PROJECT}:{name}")) for name in ("home", "tailnet", "delivery")
+    )
     return Claims(
         tailnet=config.get("tailscale:tailnet"),
-        policy=tailnet.get("policy_owner", True) is True,
-        home=home.get("hostname", "home") if home.get("owner", True) is True else None,
+        policy=joined and tailnet.get("policy_owner", True) is True,
+        home=home.get("hostname", "home") if joined and home.get("owner", True) is True else None,
+        delivers=project if delivery.get("repository") and delivery.get("owner", True) is True else None,
     )
 
 

@@ -19,6 +19,7 @@ from components.models.contract import Contract, most_images
 from components.settings.budget import BudgetSettings
 from components.settings.burst import BurstSettings
 from components.settings.clients import ClientSettings, OldKeySettings
+from components.settings.delivery import DeliverySettings
 from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
 from components.settings.kubeconfig import Life, life
@@ -84,6 +85,9 @@ class Settings(Section):
     tailnet: TailnetSettings = Field(default=TailnetSettings(), description="The tailnet.")
     alerts: AlertSettings = Field(default=AlertSettings(), description="Alerts to the owner.")
     budget: BudgetSettings = Field(default=BudgetSettings(), description="What a month may cost before a mail comes.")
+    delivery: DeliverySettings = Field(
+        default=DeliverySettings(), description="What previews and deploys the stack: GitHub's workflows."
+    )
     kubeconfig: SecretStr | None = Field(
         default=None,
         description="Kubeconfig of the home cluster, as a Pulumi secret. Without it home is not deployed yet.",
@@ -99,6 +103,11 @@ class Settings(Section):
         if len(name) > SHORT:
             name = f"{name[: SHORT - 5].rstrip('-')}-{sha256(name.encode()).hexdigest()[:4]}"
         return f"{PULUMI_PROJECT}-{name}"
+
+    @property
+    def owns_delivery(self) -> bool:
+        """Whether this stack makes what all stacks of its Google project are deployed with."""
+        return bool(self.delivery.repository) and self.delivery.owner
 
     @property
     def home_certificate(self) -> Life | None:

@@ -59,7 +59,7 @@ class TailnetSettings(Section):
     ci_repository: str = Field(
         default="",
         pattern=r"^([A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+)?$",
-        description="GitHub repository, `owner/name`, whose pull requests may reach home's Kubernetes "
+        description="GitHub repository, `owner/name`, whose workflows may reach home's Kubernetes "
         + "API. Empty: none.",
     )
     key_expiry_days: int = Field(

@@ -5,6 +5,7 @@ one. Does not own: joining, which the gateway's Tailscale container and the home
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
@@ -75,8 +76,15 @@ class Tailnet(pulumi.ComponentResource):
             home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
             self.home_key = _stripped(home_key)
         if settings.tailnet.ci_repository:
-            subject = f"repo:{settings.tailnet.ci_repository}:pull_request"
-            trusted = self._trust("ci", CI, issuer="https://token.actions.githubusercontent.com", subject=subject)
+            trusted = self._trust(
+                "ci",
+                CI,
+                issuer="https://token.actions.githubusercontent.com",
+                # The subject says whether it is a pull request or a deployment, and in repositories made since July
+                # 2026 their numbers, too (GitHub's immutable subject claims). The claim names the repository alone.
+                subject="repo:*",
+                claims={"repository": settings.tailnet.ci_repository},
+            )
             self.ci = pulumi.Output.all(client_id=trusted.id, audience=trusted.audience)
         self.register_outputs(
             {
@@ -93,13 +101,22 @@ class Tailnet(pulumi.ComponentResource):
         """
         return self._trust("gateway", GATEWAY, issuer="https://accounts.google.com", subject=account_id)
 
-    def _trust(self, whom: str, tag: str, *, issuer: str, subject: pulumi.Input[str]) -> tailscale.FederatedIdentity:
-        """Lets one identity make keys for machines of one tag."""
+    def _trust(
+        self,
+        whom: str,
+        tag: str,
+        *,
+        issuer: str,
+        subject: pulumi.Input[str],
+        claims: Mapping[str, str] | None = None,
+    ) -> tailscale.FederatedIdentity:
+        """Lets one identity make keys for machines of one tag; its token must have all of `claims`."""
         return tailscale.FederatedIdentity(
             f"{self._name}-{whom}-identity",
             description=f"{self._settings.prefix} {whom}",
             issuer=issuer,
             subject=subject,
+            custom_claim_rules=claims,
             scopes=["auth_keys"],
             tags=[tag],
             opts=self._after_policy,

@@ -43,6 +43,7 @@ class Vm(pulumi.ComponentResource):
             display_name="pilotlight VM: no roles, it only serves",
             opts=own,
         )
+        self.account = account
         firewall(f"{name}-firewall", settings, network=network, account=account.email, parent=self)
         if settings.vm_grouped:
             group = ReplicaGroup(

@@ -22,6 +22,7 @@ VM_ADDRESS: Final = "127.0.0.2"
 """The VM's internal address: a loopback address of its own, so that the declared port can stay as it is."""
 GOOGLE_PROJECT: Final = "lab-project"
 PROJECT_NUMBER: Final = "123456789012"
+_POOLS: Final = f"projects/{PROJECT_NUMBER}/locations/global/workloadIdentityPools"
 KEY_ENDS: Final = "2027-02-20T03:00:00Z"
 """Here no key ends."""
 UNTOUCHED: Final = """// Example/default ACLs for unrestricted connections.
@@ -88,8 +89,17 @@ class Cloud:
             case "gcp:serviceaccount/account:Account":
                 email = f"{inputs['accountId']}@{project}.iam.gserviceaccount.com"
                 unique = str(10**20 + zlib.crc32(email.encode()))
-                names = {"member": f"serviceAccount:{email}", "name": f"projects/-/accounts/{email}"}
+                names = {"member": f"serviceAccount:{email}", "name": f"projects/{project}/serviceAccounts/{email}"}
                 return {"email": email, "uniqueId": unique, **names}
+            case "gcp:iam/workloadIdentityPool:WorkloadIdentityPool":
+                return {"name": f"{_POOLS}/{inputs['workloadIdentityPoolId']}"}
+            case "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider":
+                pool = f"{_POOLS}/{inputs['workloadIdentityPoolId']}"
+                return {"name": f"{pool}/providers/{inputs['workloadIdentityPoolProviderId']}"}
+            case "gcp:kms/keyRing:KeyRing":
+                return {"id": f"projects/{project}/locations/{inputs['location']}/keyRings/{inputs['name']}"}
+            case "gcp:kms/cryptoKey:CryptoKey":
+                return {"id": f"{inputs['keyRing']}/cryptoKeys/{inputs['name']}"}
             case "gcp:compute/network:Network":
                 return {"id": f"projects/{project}/global/networks/{inputs['name']}"}
             case "gcp:compute/subnetwork:Subnetwork":

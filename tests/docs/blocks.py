@@ -15,7 +15,7 @@ from lab.read.stack import ROOT
 
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MARK: Final = re.compile(r"<!-- not run: (\S.*) -->")
-OUTSIDE: Final = ("pulumi", "gcloud", "ssh", "make", "git")
+OUTSIDE: Final = ("pulumi", "gcloud", "ssh", "make", "git", "gh")
 """Programs that act on accounts, on other machines, or start the tests themselves: never run by a test."""
 
 

@@ -37,6 +37,8 @@ TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
 GROUP: Final = "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager"
 API: Final = "gcp:projects/service:Service"
 INVOKER: Final = "gcp:cloudrunv2/serviceIamMember:ServiceIamMember"
+POOL: Final = "gcp:iam/workloadIdentityPool:WorkloadIdentityPool"
+WAY_IN: Final = "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider"
 SECRET_GRANT: Final = "gcp:secretmanager/secretIamMember:SecretIamMember"
 
 _GLOBAL: Final = "projects/$project/global"
@@ -62,15 +64,24 @@ IDS: Final = {
     METRIC: "$name",
     SAVED_QUERY: "$parent/locations/$location/savedQueries/$name",
     API: "$project/$service",
+    POOL: "projects/$project/locations/global/workloadIdentityPools/$workloadIdentityPoolId",
+    WAY_IN: "projects/$project/locations/global/workloadIdentityPools/$workloadIdentityPoolId"
+    + "/providers/$workloadIdentityPoolProviderId",
+    "gcp:kms/cryptoKey:CryptoKey": "$keyRing/cryptoKeys/$name",
+    "gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember": "$cryptoKeyId/$role/$member",
+    "gcp:kms/keyRing:KeyRing": "projects/$project/locations/$location/keyRings/$name",
+    "gcp:projects/iAMMember:IAMMember": "$project/$role/$member",
     "gcp:secretmanager/secret:Secret": "projects/$project/secrets/$secretId",
     SECRET_GRANT: "$secretId/$role/$member",
     "gcp:serviceaccount/account:Account": "projects/$project/serviceAccounts/$accountId",
+    "gcp:serviceaccount/iAMMember:IAMMember": "$serviceAccountId/$role/$member",
     "gcp:storage/bucket:Bucket": "$name",
     "gcp:storage/bucketIAMMember:BucketIAMMember": "b/$bucket/$role/$member",
 }
 """A resource's id, made of inputs (each resource's `SetId`): two with the same id are the same thing to Google."""
 REPEATABLE: Final = (
-    API, INVOKER, SECRET_GRANT, "gcp:storage/bucketIAMMember:BucketIAMMember",
+    API, INVOKER, SECRET_GRANT, "gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember", "gcp:projects/iAMMember:IAMMember",
+    "gcp:serviceaccount/iAMMember:IAMMember", "gcp:storage/bucketIAMMember:BucketIAMMember",
 )  # fmt: skip
 """Made again, these change nothing: a service is on already, a policy has its member already."""
 
@@ -86,6 +97,21 @@ class Names(Behaviour):
             raise Refused(f"googleapi: Error 409: The resource '{new.id}' already exists, alreadyExists")
 
 
+class Remembered(Behaviour):
+    """A deleted pool's name, and a way in's, stays taken for 30 days (IAM, "Manage workload identity pools")."""
+
+    def __init__(self) -> None:
+        self._gone: set[str] = set()
+
+    def create(self, new: Resource, world: World) -> None:
+        if new.id in self._gone:
+            raise Refused(f"googleapi: Error 409: Requested entity already exists, alreadyExists: {new.id}")
+
+    def delete(self, old: Resource, world: World) -> None:
+        if old.token in (POOL, WAY_IN):
+            self._gone.add(old.id)
+
+
 class Apis(Behaviour):
     """Nothing is made through an API that is not on. Once on, it stays on (`disable_on_destroy` is false)."""
 
@@ -94,6 +120,8 @@ class Apis(Behaviour):
         "cloudrunv2": "run",
         "compute": "compute",
         "logging": "logging",
+        "iam": "iam",
+        "kms": "cloudkms",
         "monitoring": "monitoring",
         "secretmanager": "secretmanager",
         "serviceaccount": "iam",
@@ -155,14 +183,21 @@ class Immutable(Behaviour):
         SUBNET: ("name", "network", "project", "region"),
         METRIC: ("name", "project"),
         SAVED_QUERY: ("location", "name", "parent"),
+        POOL: ("project", "workloadIdentityPoolId"),
+        WAY_IN: ("project", "workloadIdentityPoolId", "workloadIdentityPoolProviderId"),
+        "gcp:kms/cryptoKey:CryptoKey": ("keyRing", "name", "purpose"),
+        "gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember": ("cryptoKeyId", "member", "role"),
+        "gcp:kms/keyRing:KeyRing": ("location", "name", "project"),
         "gcp:monitoring/alertPolicy:AlertPolicy": ("project",),
         "gcp:monitoring/dashboard:Dashboard": ("project",),
         "gcp:monitoring/notificationChannel:NotificationChannel": ("project",),
+        "gcp:projects/iAMMember:IAMMember": ("member", "project", "role"),
         API: ("project", "service"),
         "gcp:secretmanager/secret:Secret": ("project", "secretId"),
         SECRET_GRANT: ("member", "project", "role", "secretId"),
         "gcp:secretmanager/secretVersion:SecretVersion": ("isSecretDataBase64", "secret", "secretData"),
         "gcp:serviceaccount/account:Account": ("accountId", "project"),
+        "gcp:serviceaccount/iAMMember:IAMMember": ("member", "role", "serviceAccountId"),
         "gcp:storage/bucket:Bucket": ("location", "name", "project"),
         "gcp:storage/bucketIAMMember:BucketIAMMember": ("bucket", "member", "role"),
     }  # fmt: skip
@@ -368,7 +403,7 @@ class EchoedDefaults(Behaviour):
 
 def always() -> list[Behaviour]:
     """What Google always does, without clocks."""
-    return [Apis(), Names(), Immutable(), InUse(), Disks(), EchoedDefaults()]
+    return [Apis(), Names(), Remembered(), Immutable(), InUse(), Disks(), EchoedDefaults()]
 
 
 def _disks(machine: Resource) -> list[str]:

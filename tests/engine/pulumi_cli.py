@@ -74,8 +74,16 @@ OUTPUTS: Final = {
     "gcp:compute/regionInstanceGroupManager:RegionInstanceGroupManager": {
         "instanceGroup": "https://compute.test/$name"
     },
+    "gcp:iam/workloadIdentityPool:WorkloadIdentityPool": {
+        "name": "projects/123456789012/locations/global/workloadIdentityPools/$workloadIdentityPoolId"
+    },
+    "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider": {
+        "name": "projects/123456789012/locations/global/workloadIdentityPools/$workloadIdentityPoolId/providers/"
+        + "$workloadIdentityPoolProviderId"
+    },
     "gcp:serviceaccount/account:Account": {
         "email": f"$accountId@{PROJECT}.iam.gserviceaccount.com",
+        "name": f"projects/{PROJECT}/serviceAccounts/$accountId@{PROJECT}.iam.gserviceaccount.com",
         "member": f"serviceAccount:$accountId@{PROJECT}.iam.gserviceaccount.com",
         "uniqueId": "1234567890",
     },
@@ -131,6 +139,10 @@ class Engine:
         self.run("config", "set", "gcp:project", PROJECT)
         self.run("config", "set", "gcp:region", REGION)
         self.run("config", "set", "tailscale:tailnet", "example.ts.net")
+
+    def moved_to(self, backend: str) -> None:
+        """Calls the CLI with another backend from now on, as after `pulumi login`."""
+        self._environment = {**self._environment, "PULUMI_BACKEND_URL": backend}
 
     def run(self, *arguments: str, text: str | None = None, refused: bool | None = False) -> Done:
         """Calls the CLI, which must succeed, or fail if `refused`, or either if None; `text` is its standard input."""

@@ -3,10 +3,10 @@
 Owns: the other values, the comparison, and how a difference is told. Does not own: the table it stands in
 (`settings_table`).
 
-The stack compared has every lane, an address for alerts, a budget, and one service beside the default one, so that
-each setting has something to change. Whether a provider replaces a resource is no part of an SDK: `REPLACES` and
-`IN_PLACE` say it for every input that a setting changes, read in the providers' sources, and an input in neither is an
-error.
+The stack compared has every lane, an address for alerts, a budget, a repository that delivers it, and one service beside
+the default one, so that each setting has something to change. Whether a provider replaces a resource is no part of an
+SDK: `REPLACES` and `IN_PLACE` say it for every input that a setting changes, read in the providers' sources, and an
+input in neither is an error.
 """
 
 import functools
@@ -80,6 +80,7 @@ IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
         "updatePolicy",
         "versions",
     ),
+    "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider": ("attributeCondition",),
     "gcp:monitoring/alertPolicy:AlertPolicy": ("conditions", "documentation"),
     "gcp:monitoring/dashboard:Dashboard": ("dashboardJson",),
     "gcp:monitoring/notificationChannel:NotificationChannel": ("labels",),
@@ -107,6 +108,7 @@ BASE: Final[Mapping[str, Any]] = {
     "lanes": ["home", "burst", "vm"],
     "alerts": {"email": "me@example.com"},
     "budget": {"per_month": 100, "billing_account": "012345-6789AB-CDEF01"},
+    "delivery": {"repository": "me/pilotlight"},
     "services": [
         {"name": "vllm", "preset": "model"},
         {
@@ -241,6 +243,9 @@ OTHER: Final[Mapping[str, Patch]] = {
     "tailnet.owners": {"tailnet.owners": ["me@example.com"]},
     "tailnet.ci_repository": {"tailnet.ci_repository": "me/pilotlight"},
     "tailnet.key_expiry_days": {"tailnet.key_expiry_days": 30},
+    "delivery.repository": {"delivery.repository": "me/other"},
+    "delivery.repository_id": {"delivery.repository_id": 123456789},
+    "delivery.environments": {"delivery.environments": ["dev", "prod"]},
     "alerts.email": {"alerts.email": "you@example.com"},
     "budget.per_month": {"budget.per_month": 200},
     "budget.billing_account": {"budget.billing_account": "012345-6789AB-000000"},

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from components.delivery.roles import DEPLOY, PREVIEW, Role
 from lab.read.cloud import Cloud
 from lab.read.stack import ROOT, Resource, Stack, config_of, render
 
@@ -19,18 +20,43 @@ IDENTITY: Final = "tailscale:index/federatedIdentity:FederatedIdentity"
 CONFIG: Final[Mapping[str, Any]] = {
     "lanes": ["home", "burst", "vm"],
     "tailnet": {"join": "federated", "ci_repository": "me/pilotlight"},
+    "delivery": {"repository": "me/pilotlight", "environments": ["dev", "prod"]},
 }
 """Every component that hands out a right; with `tailnet.join: auth_key` the gateway's key is one secret more."""
 
 MEANS: Final[Mapping[str, str]] = {
+    "roles/cloudkms.cryptoKeyDecrypter": "decrypts",
+    "roles/cloudkms.viewer": "reads keys' settings",
+    "roles/compute.instanceAdmin.v1": "changes machines, disks and groups",
+    "roles/compute.networkAdmin": "changes networks, NAT and balancers",
+    "roles/compute.securityAdmin": "changes firewalls",
+    "roles/compute.viewer": "reads machines and networks",
+    "roles/iam.securityReviewer": "reads who may do what",
+    "roles/iam.serviceAccountUser": "runs programs as this account",
+    "roles/iam.serviceAccountViewer": "reads accounts",
+    "roles/iam.workloadIdentityPoolViewer": "reads pools",
+    "roles/iam.workloadIdentityUser": "is this account",
+    "roles/logging.configWriter": "changes metrics and saved queries of logs, and where logs go",
+    "roles/logging.viewer": "reads logs and their metrics",
+    "roles/monitoring.editor": "changes alerts and dashboards",
+    "roles/monitoring.viewer": "reads alerts and dashboards",
+    "roles/run.admin": "changes Cloud Run's services and jobs, and who may call them",
     "roles/run.invoker": "calls the service",
+    "roles/run.viewer": "reads Cloud Run's services and jobs",
+    "roles/secretmanager.admin": "changes and reads secrets, and who may read them",
     "roles/secretmanager.secretAccessor": "reads the secret",
+    "roles/secretmanager.viewer": "reads secrets' names and settings",
+    "roles/serviceusage.serviceUsageViewer": "reads which APIs are on",
+    "roles/storage.bucketViewer": "reads buckets' settings",
     "roles/storage.objectUser": "reads, writes and deletes objects",
     "roles/storage.objectViewer": "reads objects",
 }
 """What a role lets one do, looked up in Google's list of predefined roles. One that is missing here was not."""
-PROJECT_WIDE: Final[Mapping[tuple[str, str], str]] = {}
-"""(account's name, role) of each grant on the whole project -> why it is not on a resource."""
+PROJECT_WIDE: Final[Mapping[str, tuple[tuple[Role, ...], str]]] = {
+    "delivery-deployer": (DEPLOY, "what a later commit declares is not there yet to be granted on"),
+    "delivery-previewer": (PREVIEW, "a look for drift reads the settings of all that is declared, and no content"),
+}
+"""Accounts with roles on the whole project -> these roles, and why they are not on resources."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +96,23 @@ def grants(stack: Stack) -> list[Grant]:
     return sorted(found, key=lambda grant: (grant.who, grant.on, grant.role))
 
 
+def on_what(resource: Resource) -> str | None:
+    """The one thing that a right is on; None: the project."""
+    keys = ("secretId", "bucket", "name", "cryptoKeyId", "serviceAccountId")
+    return next((str(resource.inputs[key]) for key in keys if key in resource.inputs), None)
+
+
 def _grant(resource: Resource, accounts: Mapping[str, str]) -> Grant:
     inputs = resource.inputs
     member = str(inputs.get("member", inputs.get("members")))
-    on = str(next((inputs[key] for key in ("secretId", "bucket", "name") if key in inputs), inputs.get("project")))
+    on = on_what(resource)
     return Grant(
         name=resource.name,
         kind=resource.type,
-        who=accounts.get(member, member),
+        # A pool's name begins with the project's number.
+        who=accounts.get(member, member.rpartition("/workloadIdentityPools/")[2] or member),
         role=str(inputs.get("role")),
-        on=on.rsplit("/", 1)[-1],
+        on="the project" if on is None else on.rsplit("/", 1)[-1].partition("@")[0],
     )
 
 
@@ -90,11 +123,16 @@ def _google(stack: Stack) -> Iterator[str]:
         yield f"| `{grant.who}` | {MEANS[grant.role]} (`{grant.role}`) | `{grant.on}` | `{grant.name}` |"
 
 
+def _project_wide() -> Iterator[str]:
+    for account, (_, why) in PROJECT_WIDE.items():
+        yield f"- `{account}` has its roles on the whole project: {why}."
+
+
 def _without(stack: Stack) -> Iterator[str]:
     holders = {grant.who for grant in grants(stack)}
     for account in stack.of_type(ACCOUNT):
         if account.name not in holders:
-            yield f"`{account.name}` has no right at all."
+            yield f"- `{account.name}` has no right at all."
 
 
 def _tailscale(stack: Stack) -> Iterator[str]:
@@ -104,14 +142,16 @@ def _tailscale(stack: Stack) -> Iterator[str]:
         issuer = str(one.inputs["issuer"]).removeprefix("https://")
         # A Google account's subject is a number that only Google knows.
         subject = str(one.inputs["subject"])
-        proof = f"`{issuer}`, {'its account' if subject.isdigit() else f'`{subject}`'}"
+        for claim, value in one.inputs.get("customClaimRules", {}).items():
+            subject += f" with `{claim}` {value}"
+        proof = f"`{issuer}`, {'its account' if subject.isdigit() else subject}"
         scopes = ", ".join(f"`{scope}`" for scope in one.inputs["scopes"])
         yield f"| `{one.name}` | {proof} | {scopes} | {', '.join(f'`{tag}`' for tag in one.inputs['tags'])} |"
 
 
 def tables(stack: Stack) -> str:
     """Google's grants, the accounts that have none, and Tailscale's identities."""
-    return "\n".join([*_google(stack), "", *_without(stack), "", *_tailscale(stack)])
+    return "\n".join([*_google(stack), "", *_project_wide(), *_without(stack), "", *_tailscale(stack)])
 
 
 def page(stack: Stack) -> str:

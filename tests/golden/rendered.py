@@ -56,8 +56,15 @@ STACKS: Final[Mapping[str, Mapping[str, str | None]]] = {
         "gcp:region": "europe-west4",
         "pilotlight:lanes": '["burst", "vm"]',
     },
+    "delivery": {
+        "pilotlight:lanes": '["home", "burst", "vm"]',
+        "pilotlight:delivery": '{"repository": "me/pilotlight", "environments": ["dev", "prod"]}',
+    },
     # Beside dev: it owns neither home nor the tailnet's policy, so it has no kubeconfig either.
-    "prod": {"pilotlight:kubeconfig": None},
+    "prod": {
+        "pilotlight:kubeconfig": None,
+        "pilotlight:delivery": '{"repository": "me/pilotlight", "owner": false}',
+    },
     "services": {"pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS])},
 }
 """Golden inventories: name -> config on top of that stack's file, or else of Pulumi.dev.yaml; None takes a key away."""

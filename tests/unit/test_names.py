@@ -37,6 +37,14 @@ NAMES: Final[dict[str, tuple[str, str]]] = {
     "gcp:logging/metric:Metric": ("name", r"[A-Za-z0-9_.,+!*'()%-][A-Za-z0-9_.,+!*'()%/-]{0,99}"),
     # Its letters and length from memory: those of Google's other resource ids.
     "gcp:logging/savedQuery:SavedQuery": ("name", r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?"),
+    # The provider's resource_iam_workload_identity_pool.go and its provider's: 4 to 32, not beginning with `gcp-`.
+    "gcp:iam/workloadIdentityPool:WorkloadIdentityPool": ("workloadIdentityPoolId", r"(?!gcp-)[a-z0-9-]{4,32}"),
+    "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider": (
+        "workloadIdentityPoolProviderId", r"(?!gcp-)[a-z0-9-]{4,32}",
+    ),
+    # Cloud KMS API, `keyRingId` and `cryptoKeyId`.
+    "gcp:kms/cryptoKey:CryptoKey": ("name", r"[a-zA-Z0-9_-]{1,63}"),
+    "gcp:kms/keyRing:KeyRing": ("name", r"[a-zA-Z0-9_-]{1,63}"),
     # Secret Manager API, `secretId`.
     "gcp:secretmanager/secret:Secret": ("secretId", r"[A-Za-z0-9_-]{1,255}"),
     # The provider's resource_google_service_account.go, `ValidateRFC1035Name(6, 30)`.
@@ -70,6 +78,7 @@ def widest(**changes: Any) -> Stack:
         "alerts": {"email": "me@example.com"},
         "tailnet": {"ci_repository": "me/pilotlight"},
         "vm": {"max_replicas": 3},
+        "delivery": {"repository": "me/pilotlight"},
         **changes,
     }
     cloud = Cloud(port=8787)

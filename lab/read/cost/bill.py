@@ -28,6 +28,7 @@ PRICED: Final[Mapping[str, Reading]] = {
     "gcp:compute/address:Address": machines.addresses,
     rest.JOB: cloud_run.jobs,
     "gcp:storage/bucket:Bucket": rest.buckets,
+    "gcp:kms/cryptoKey:CryptoKey": rest.keys,
     "gcp:secretmanager/secretVersion:SecretVersion": rest.versions,
     "gcp:monitoring/alertPolicy:AlertPolicy": rest.alerts,
     "gcp:logging/metric:Metric": rest.metrics,

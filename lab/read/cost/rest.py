@@ -12,6 +12,7 @@ from lab.read.stack import Resource, Stack
 
 GIB: Final = 2**30
 JOB: Final = "gcp:cloudrunv2/job:Job"
+STATES_GIB: Final = 0.05
 MINUTES: Final = 60
 """Of an hour, in the tailnet."""
 
@@ -28,12 +29,18 @@ FREE: Final[Mapping[str, str]] = {
     "gcp:compute/router:Router": _NETWORK,
     "gcp:compute/subnetwork:Subnetwork": _NETWORK,
     "gcp:logging/savedQuery:SavedQuery": "a saved query is free",
+    "gcp:iam/workloadIdentityPool:WorkloadIdentityPool": _GRANTS,
+    "gcp:iam/workloadIdentityPoolProvider:WorkloadIdentityPoolProvider": _GRANTS,
+    "gcp:kms/cryptoKeyIAMMember:CryptoKeyIAMMember": _GRANTS,
+    "gcp:kms/keyRing:KeyRing": "a key is billed by its versions, a ring by nothing",
     "gcp:monitoring/dashboard:Dashboard": "dashboards are free",
     "gcp:monitoring/notificationChannel:NotificationChannel": "budgets and mails are free",
+    "gcp:projects/iAMMember:IAMMember": _GRANTS,
     "gcp:projects/service:Service": "an API that is on costs nothing by itself",
     "gcp:secretmanager/secret:Secret": "a secret is billed by its versions",
     "gcp:secretmanager/secretIamMember:SecretIamMember": _GRANTS,
     "gcp:serviceaccount/account:Account": _GRANTS,
+    "gcp:serviceaccount/iAMMember:IAMMember": _GRANTS,
     "gcp:storage/bucketIAMMember:BucketIAMMember": _GRANTS,
 }
 """Type -> why it costs nothing."""
@@ -59,6 +66,11 @@ def buckets(stack: Stack, resources: Sequence[Resource], region: str) -> list[Li
     """The weights' size is the catalogue's; another model's is in no resource, so it counts as the default's."""
     found: list[Line] = []
     for bucket in resources:
+        if bucket.inputs["versioning"]["enabled"]:
+            month = STATES_GIB * rate("bucket", region).usd
+            note = "100 versions of a stack's state, 0.5 MB each; estimated"
+            found.append(Line("bucket of the states", urns(bucket), month, note=note))
+            continue
         args = [job.inputs["template"]["template"]["containers"][0]["args"] for job in stack.of_type(JOB)]
         sizes = {(model.weights, model.revision): model.weights_bytes for model in PRESETS.values()}
         known = [sizes[one[1], one[2]] for one in args if (one[1], one[2]) in sizes]
@@ -67,6 +79,12 @@ def buckets(stack: Stack, resources: Sequence[Resource], region: str) -> list[Li
         month = size / GIB * rate("bucket", region).usd
         found.append(Line(f"bucket with {size / GIB:.1f} GiB", urns(bucket), month, note=note))
     return found
+
+
+def keys(_stack: Stack, resources: Sequence[Resource], region: str) -> list[Line]:
+    """Each has one version: nothing rotates it."""
+    month = len(resources) * rate("key version", region).usd
+    return [Line("key of the states' secrets", urns(*resources), month, note="`delivery.repository`")]
 
 
 def alerts(_stack: Stack, resources: Sequence[Resource], region: str) -> list[Line]:

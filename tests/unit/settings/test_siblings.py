@@ -85,9 +85,9 @@ def test_the_program_is_refused_before_any_resource(tmp_path: Path, monkeypatch:
     cloud = Cloud(port=8787)
     made: list[str] = []
 
-    def compute(token: str, inputs: dict[str, Any]) -> dict[str, Any]:
+    def compute(token: str, *given: Any) -> dict[str, Any]:
         made.append(token)
-        return cloud.compute(token, inputs)
+        return cloud.compute(token, *given)
 
     with pytest.raises(SettingsError, match=r"home\.owner: true in one stack of a home"):
         render("dev", cloud.config() | {"tailscale:tailnet": "example.ts.net"}, compute)

@@ -109,12 +109,13 @@ def test_a_gateway_with_a_key_trusts_no_identity(stack_of: Render, preview: bool
 
 
 def check_ci_trust(stack: Stack) -> None:
-    """Pull requests of one repository, to make machines that reach the Kubernetes API alone."""
+    """Workflows of one repository, whatever its subject looks like, for machines that reach Kubernetes' API alone."""
     identity = named(stack, "tailnet-ci-identity")
     assert identity.inputs == {
         "description": "pilotlight-dev ci",
         "issuer": "https://token.actions.githubusercontent.com",
-        "subject": "repo:me/pilotlight:pull_request",
+        "subject": "repo:*",
+        "customClaimRules": {"repository": "me/pilotlight"},
         "scopes": ["auth_keys"],
         "tags": ["tag:ci"],
     }
@@ -136,7 +137,8 @@ def test_ci_joins_by_an_identity_of_its_own(stack_of: Render) -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("inputs.subject", "repo:me/*"),
+        ("inputs.customClaimRules", {"repository": "me/*"}),
+        ("inputs.customClaimRules", ...),
         ("inputs.tags", ["tag:ci", "tag:home"]),
         ("inputs.scopes", ["auth_keys", "devices:core"]),
         ("inputs.issuer", "https://accounts.google.com"),
