@@ -62,5 +62,7 @@ PREVIEW: Final = (
     Role("roles/iam.securityReviewer", ("gcp:projects/iAMMember:", "gcp:serviceaccount/", "gcp:storage/bucketIAM")),
 )
 """What a look for drift reads: the settings of things, no content of a secret or a bucket."""
-BY_HAND: Final = ("gcp:iam/", "gcp:kms/", "gcp:projects/", "gcp:serviceaccount/", "gcp:storage/")
+BY_HAND: Final = ("gcp:billing/", "gcp:iam/", "gcp:kms/", "gcp:projects/", "gcp:serviceaccount/", "gcp:storage/")
 """Starts of the types that only a person's `pulumi up` makes, changes or deletes."""
+UNREAD: Final = ("gcp:billing/",)
+"""What a look for drift leaves out (`.github/drift.sh`): the account that pays has rights of its own."""

@@ -88,6 +88,8 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
         self.world: dict[str, Resource] = {}
         """What exists, by id. Two stacks that declare the same thing (an API, the tailnet's policy) share it."""
         self.deleted: list[str] = []
+        self.read: list[str] = []
+        """URNs, in order."""
         self.changes: list[tuple[str, str]] = []
         """(operation, resource's name), in order."""
         self.unreachable = ""
@@ -202,7 +204,10 @@ class AnyProvider(provider_pb2_grpc.ResourceProviderServicer):
             if request.id not in self.world:
                 return provider_pb2.ReadResponse()
             found = self._written(self.world[request.id])
-        return provider_pb2.ReadResponse(id=found.id, properties=_to_struct(found.state), inputs=request.inputs)
+            self.read.append(request.urn)
+        # As the bridge: what was given, as it is found now.
+        given = {key: found.state.get(key, value) for key, value in _to_dict(request.inputs).items()}
+        return provider_pb2.ReadResponse(id=found.id, properties=_to_struct(found.state), inputs=_to_struct(given))
 
     def Update(self, request: Any, context: Any) -> Any:
         if self._away(request.urn) and not request.preview:

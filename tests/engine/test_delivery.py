@@ -1,8 +1,11 @@
 """Delivery under the real engine: made, moved into another backend, kept by a `destroy`, and taken over again."""
 
+import os
 import re
 import shlex
+import subprocess
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,35 @@ def test_a_state_moves_and_outlives_its_stack(factory: Factory, tmp_path: Path) 
     there = {resource.urn.rsplit("::", 1)[-1] for resource in factory.provider.world.values()}
     assert there & KEPT == KEPT
     assert not {name for name in there - KEPT if name.startswith("delivery-")}
+
+
+def test_drift_is_found_by_the_script_itself(factory: Factory, tmp_path: Path) -> None:
+    """With the real CLI: its words, its patterns of URNs, its exit codes."""
+    stack = factory.stack("drifting")
+    stack.write_config({"pilotlight:lanes": ["vm"]})
+    stack.up()
+    (tmp_path / "gh").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\n')
+    (tmp_path / "gh").chmod(0o755)
+
+    def look() -> str:
+        (tmp_path / "calls").write_text("")
+        given = {**factory.environment, "STACK": "drifting", "RUN": "https://github.test/run/1"}
+        given["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        done = subprocess.run(
+            [ROOT / ".github" / "drift.sh"], cwd=stack.tree, env=given, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done
+        return (tmp_path / "calls").read_text()
+
+    assert "issue create" not in look()
+    assert len(stack.provider.read) > 20
+    assert [urn for urn in stack.provider.read if "SecretVersion" in urn] == [], (
+        "to read a version is to read the secret"
+    )
+    [firewall] = stack.provider.existing("gcp:compute/firewall:Firewall", "drifting")
+    opened = {**firewall.state, "sourceRanges": ["0.0.0.0/0"]}
+    stack.provider.world[firewall.id] = replace(firewall, state=opened)
+    told = look()
+    assert "issue create --title Drift in the stack drifting" in told
+    assert "What runs differs" in told
+    assert '"0.0.0.0/0" => "10.80.0.0/26"' in told

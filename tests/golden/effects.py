@@ -3,10 +3,10 @@
 Owns: the other values, the comparison, and how a difference is told. Does not own: the table it stands in
 (`settings_table`).
 
-The stack compared has every lane, an address for alerts, a budget, a repository that delivers it, and one service beside
-the default one, so that each setting has something to change. Whether a provider replaces a resource is no part of an
-SDK: `REPLACES` and `IN_PLACE` say it for every input that a setting changes, read in the providers' sources, and an
-input in neither is an error.
+The stack compared has every lane, an address for alerts, a budget, a repository that delivers it, and one service
+beside the default one, so that each setting has something to change. Whether a provider replaces a resource is no part
+of an SDK: `REPLACES` and `IN_PLACE` say it for every input that a setting changes, read in the providers' sources, and
+an input in neither is an error.
 """
 
 import functools
