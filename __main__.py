@@ -55,12 +55,13 @@ gateway = Gateway(
 if tailnet and settings.home.owner and settings.kubeconfig:
     kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
     Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=settings.now)
-Observability("observability", settings, opts=after_apis)
+Observability("observability", settings, opts=after_network)
 alerts = None
 if settings.alerts.email:
-    alerts = Alerts("alerts", settings, key_expires=tailnet.gateway_key_expires if tailnet else None, opts=after_apis)
+    key_expires = tailnet.gateway_key_expires if tailnet else None
+    alerts = Alerts("alerts", settings, key_expires=key_expires, opts=after_network)
 if settings.budget.per_month:
-    Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_apis)
+    Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_network)
 delivery = None
 if settings.delivery.repository:
     accounts = {"gateway": gateway.account, **({"vm": vm.account} if vm else {}), **(burst.accounts if burst else {})}
