@@ -143,10 +143,10 @@ def environment(
         "HOME_DIAL": home,
         "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
-        "HOME_CAPACITY": str(settings.home.max_requests) if home else "0",
+        "HOME_CAPACITY": str(settings.slots(Lane.HOME)) if home else "0",
         "HOME_FULL": str(_full(settings)) if home else "0",
-        "BURST_CAPACITY": str(burst.max_requests) if Lane.BURST in settings.lanes else "0",
-        "VM_CAPACITY": str(settings.vm.capacity) if Lane.VM in settings.lanes else "0",
+        "BURST_CAPACITY": str(settings.slots(Lane.BURST)) if Lane.BURST in settings.lanes else "0",
+        "VM_CAPACITY": str(settings.slots(Lane.VM)) if Lane.VM in settings.lanes else "0",
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
         "VM_PROMPT": _prompt(watched, contract.picture_tokens) if watched else "",
@@ -160,7 +160,7 @@ def environment(
 def _full(settings: Settings) -> int:
     """The least limit of a class of clients at home."""
     found = [limit(settings, Lane.HOME, one.priority) for one in classes(settings) if Lane.HOME in one.lanes]
-    return min(found, default=settings.home.max_requests)
+    return min(found, default=settings.slots(Lane.HOME))
 
 
 def _prompt(vm: Speed, picture_tokens: int) -> str:

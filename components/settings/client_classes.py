@@ -30,18 +30,9 @@ class ClientClass:
     """Requests that name their one lane (`X-Lane`), where no client has that one alone."""
 
 
-def slots(settings: Settings, lane: Lane) -> int:
-    """Requests that a lane takes at a time."""
-    return {
-        Lane.HOME: settings.home.max_requests,
-        Lane.BURST: settings.burst.max_requests,
-        Lane.VM: settings.vm.capacity,
-    }[lane]
-
-
 def limit(settings: Settings, lane: Lane, priority: Priority) -> int:
     """Requests on a lane beyond which a client of this priority gets no slot; 0: the lane is not for it."""
-    own, order = slots(settings, lane), list(Priority)
+    own, order = settings.slots(lane), list(Priority)
     present = {client.priority for client in settings.clients if lane in _named(settings, client)}
     above = sum(order.index(other) < order.index(priority) for other in present)
     return max(0, own - above * ceil(own / RESERVED))

@@ -122,6 +122,9 @@ def _lanes(settings: Settings) -> list[str]:
 
 
 def _priorities(settings: Settings) -> list[str]:
+    if not all(settings.slots(lane) for lane in settings.lanes):
+        # Nobody has slots there, whatever the priorities (`share_rules`).
+        return []
     found = by_client(settings)
     return [
         problem(

@@ -68,8 +68,8 @@ class GatewaySettings(Section):
         default=1,
         ge=1,
         le=100,
-        description="Maximum of instances. Each has its own slots, queue and view of the lanes: 2 "
-        + "double the load on a lane.",
+        description="Maximum of instances. They don't know of each other, so each has its share of every "
+        + "`max_requests`, rounded down: with 2, one that is alone has half of a lane's slots (decision 28).",
     )
     concurrency: int = Field(
         default=80,

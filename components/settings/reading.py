@@ -2,7 +2,7 @@
 
 Owns: `pilotlight:*` and the two provider keys `gcp:project` and `gcp:region`, unknown keys, and the translation of
 pydantic's errors into field, rule, consequence, fix. Does not own: the rules themselves (`rules`,
-`client_rules`, `model_rules`, `service_rules`, `vm_rules`).
+`client_rules`, `model_rules`, `service_rules`, `share_rules`, `vm_rules`).
 """
 
 import difflib
@@ -13,7 +13,7 @@ from typing import Any, Final, cast, get_args
 import pulumi
 from pydantic import ValidationError
 
-from components.settings import client_rules, model_rules, rules, service_rules, vm_rules
+from components.settings import client_rules, model_rules, rules, service_rules, share_rules, vm_rules
 from components.settings.section import Refusal, Section, SettingsError, problem
 from components.settings.stack import PULUMI_PROJECT, Settings
 
@@ -56,7 +56,7 @@ def read(config: Mapping[str, str], *, stack: str) -> Settings:
         settings = Settings.model_validate(values)
     except ValidationError as error:
         raise SettingsError([_explain(dict(one)) for one in error.errors(include_input=False)]) from None
-    parts = (rules, client_rules, model_rules, service_rules, vm_rules)
+    parts = (rules, client_rules, model_rules, service_rules, share_rules, vm_rules)
     if found := [line for part in parts for line in part.broken(settings)]:
         raise SettingsError(found)
     return settings

@@ -2,8 +2,8 @@
 
 Owns: the rules that hold between two sections, or between values of one. Does not own: the type and range of a single
 value (its section), the form of a refusal (`section`), the rules of `clients`
-(`client_rules`), of `model` (`model_rules`), of `services` (`service_rules`) and of `vm` (`vm_rules`), a kubeconfig's
-text (`kubeconfig`).
+(`client_rules`), of `model` (`model_rules`), of `services` (`service_rules`) and of `vm` (`vm_rules`), what several
+instances of the gateway share (`share_rules`), a kubeconfig's text (`kubeconfig`).
 """
 
 from typing import Final

@@ -119,6 +119,19 @@ class Settings(Section):
         """Whether the gateway has a pilot: burst is woken by it, and what hangs in home's tunnel freed."""
         return Lane.BURST in self.lanes or Lane.HOME in self.lanes
 
+    def share(self, count: int) -> int:
+        """What one instance of the gateway takes of `count` places: instances don't know of each other."""
+        return count // self.gateway.max_instances
+
+    def slots(self, lane: Lane) -> int:
+        """Requests that one instance of the gateway sends to a lane at a time."""
+        whole = {
+            Lane.HOME: self.home.max_requests,
+            Lane.BURST: self.burst.max_requests,
+            Lane.VM: self.vm.capacity,
+        }
+        return self.share(whole[lane])
+
     @property
     def contract(self) -> Contract:
         """The model, and what every lane takes of one request."""

@@ -22,8 +22,8 @@ SPARE_S: Final = 5
 
 
 def limited(settings: Settings) -> dict[str, int]:
-    """The clients with a limit, by name."""
-    return {client.name: client.max_requests for client in settings.clients if client.max_requests is not None}
+    """The clients with a limit, by name, and how many of their requests this instance takes at a time."""
+    return {client.name: settings.share(client.max_requests) for client in settings.clients if client.max_requests}
 
 
 def turn_s(settings: Settings) -> int:
@@ -71,13 +71,9 @@ def _turn(settings: Settings, client: str, number: int, most: int) -> Json:
             "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
         },
     }
-    message = f"{client} has {most} requests under way, which is its limit, and none has ended within {{wait}} s."
-    full = answers.error(
-        429,
-        "rate_limit_exceeded",
-        message.format(wait=turn_s(settings)) + " Try again.",
-        retry_after=answers.RETRY_AFTER_S,
-    )
+    which = "which is its limit" if settings.gateway.max_instances == 1 else "its share on an instance of the gateway"
+    message = f"{client} has {most} requests under way, {which}, and none has ended within {turn_s(settings)} s."
+    full = answers.error(429, "rate_limit_exceeded", f"{message} Try again.", retry_after=answers.RETRY_AFTER_S)
     none_free = "{http.error.status_code} == 503"
     as_it_is: Json = {"handler": "error", "status_code": "{http.error.status_code}", "error": "{http.error.message}"}
     return answers.subroute(

@@ -54,11 +54,11 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
     known = {
         # End to end: tunnel, Traefik, vLLM.
         Lane.HOME: Upstream(
-            Lane.HOME, f"{settings.home.hostname}:{ports.INGRESS}", settings.home.max_requests, path, name
+            Lane.HOME, f"{settings.home.hostname}:{ports.INGRESS}", settings.slots(Lane.HOME), path, name
         ),
         # Asked of the pilot: a question to burst itself would keep it from scaling to zero.
-        Lane.BURST: Upstream(Lane.BURST, loopback(ports.BURST_HOP), settings.burst.max_requests, "/lane/burst"),
-        Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.vm.capacity, "/health"),
+        Lane.BURST: Upstream(Lane.BURST, loopback(ports.BURST_HOP), settings.slots(Lane.BURST), "/lane/burst"),
+        Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.slots(Lane.VM), "/health"),
     }
     return [known[lane] for lane in settings.lanes]
 
@@ -85,7 +85,7 @@ def service_upstreams(settings: Settings) -> list[tuple[Service, Upstream]]:
     """The services that no lane but home has, in the order their paths are tried."""
     return [
         # A zero more for each: another spelling of one port, and another address to Caddy's counters.
-        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}{ports.INGRESS}", service.max_requests,
-                           service.health, service.name))
+        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}{ports.INGRESS}",
+                           settings.share(service.max_requests), service.health, service.name))
         for number, service in enumerate(at_home_only(settings), start=1)
     ]  # fmt: skip

@@ -318,7 +318,7 @@ def test_one_lane_alone_is_as_safe(stack_of: Render, lanes: list[str]) -> None:
 
 def test_settings_reach_the_service(stack_of: Render) -> None:
     gateway = {"min_instances": 2, "max_instances": 3, "concurrency": 20, "timeout_s": 600, "memory_mib": 2048}
-    found = template(stack_of(gateway=gateway))
+    found = template(stack_of(gateway=gateway, vm={"replicas": 2}))
     assert found["scaling"] == {"minInstanceCount": 2, "maxInstanceCount": 3}
     assert found["maxInstanceRequestConcurrency"] == 20
     assert found["timeout"] == "600s"
