@@ -52,11 +52,13 @@ class Block:
 
     @property
     def commands(self) -> list[Command]:
-        """Those of a console block: `$ ` begins one, and what follows up to the next is its output."""
+        """Those of a console block: `$ ` begins one, a `\\` at its end goes on, and what follows is its output."""
         found: list[Command] = []
         for line in self.text.splitlines():
             if line.startswith("$ "):
                 found.append(Command(line.removeprefix("$ "), ()))
+            elif found and found[-1].text.endswith("\\"):
+                found[-1] = Command(f"{found[-1].text[:-1]}{line.lstrip()}", ())
             else:
                 assert found, f"{self.place}: a console block begins with `$ `"
                 found[-1] = Command(found[-1].text, (*found[-1].expected, line))

@@ -126,6 +126,7 @@ def test_every_fault_is_in_the_table() -> None:
         ("```console\n$ pulumi up\n```", "say above the block why `pulumi up` can't run"),
         ("```console\n$ true && gcloud auth login\n```", "why `true && gcloud auth login` can't run"),
         ("```console\n$ cat key | ssh my-server sudo bash\n```", "can't run"),
+        ("```console\n$ cat key \\\n    | ssh my-server\n```", "why `cat key | ssh my-server` can't run"),
         ("<!-- not run: why -->\n```console\n$ pulumi up\n$ python -m lab plan\n```", "`python -m lab plan` runs here"),
         ("<!-- not run: why -->\n```yaml\na: 1\n```", "needs no mark"),
         ("<!-- not run: -->\n```console\n$ make lab\n```", "say above the block"),
