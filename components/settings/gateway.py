@@ -69,7 +69,7 @@ class GatewaySettings(Section):
         ge=1,
         le=100,
         description="Maximum of instances. They don't know of each other, so each has its share of every "
-        + "`max_requests`, rounded down: with 2, one that is alone has half of a lane's slots (decision 28).",
+        + "`max_requests`, rounded down: with 2, one that is alone has half of a lane's slots (docs/growth.md).",
     )
     concurrency: int = Field(
         default=80,

@@ -12,13 +12,16 @@ import yaml
 
 from components.machines.speeds import MACHINES
 from components.models.catalogue import PRESETS
+from components.settings.burst import BurstSettings
+from components.settings.home import HomeSettings
+from components.settings.vm import VmSettings
 from lab.read.cloud import Cloud
 from lab.read.stack import Stack
 from tests.clients import page as clients
 from tests.clients.programs import CLIENTS
 from tests.contract import page as engines
 from tests.contract.kinds import KINDS
-from tests.golden import cost_table, grants_table, machines_table, models_table, settings_table
+from tests.golden import cost_table, grants_table, growth_table, machines_table, models_table, settings_table
 from tests.golden import rendered as golden
 
 Render = Callable[[str], Stack]
@@ -100,6 +103,15 @@ def test_the_tables_of_machines_are_made_from_the_facts() -> None:
     assert kept.count(machines_table.START) == kept.count(machines_table.END) == 1
     for row in MACHINES:
         assert kept.count(f"\n| {row.title} | ") == 1, "each machine of the table has its row"
+
+
+def test_the_table_of_growth_is_made_from_the_facts() -> None:
+    require_same(growth_table.PAGE.read_text(), growth_table.page(), growth_table.PAGE)
+
+
+def test_the_slots_on_the_page_are_the_settings_defaults() -> None:
+    defaults = {"home": HomeSettings(), "burst": BurstSettings(), "vm": VmSettings()}
+    assert {lane: section.max_requests for lane, section in defaults.items()} == growth_table.SLOTS
 
 
 def test_the_table_of_models_is_made_from_the_facts() -> None:
