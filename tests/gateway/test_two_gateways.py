@@ -8,6 +8,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,10 +40,12 @@ def of_two(**changes: object) -> dict[str, Any]:
     return values | {"vm": {"max_requests": SLOTS, "machine_type": "c3-highcpu-8"}} | changes
 
 
-def busiest(here: World, values: dict[str, Any]) -> tuple[dict[int, int], int, int]:
+def busiest(here: World, values: dict[str, Any], served: int) -> tuple[dict[int, int], int, int]:
     """Answers by status, and the most requests at a time at home and on the VM, when everybody calls at once.
 
-    Who gets a slot keeps it until all others have been refused: by then they have looked for one all the time.
+    Who gets a slot keeps it until all others have been refused: by then they have looked for one all the time. The
+    `served`, as many as the shares hold, come one by one: Caddy looks at a limit and counts in two steps, so that of
+    several who come in one moment one more may pass.
     """
     chosen = settings(**values)
     config, other = patient(rendered(chosen)), World(here.home, here.burst, here.vm, here.tunnel, here.pilot)
@@ -55,8 +58,10 @@ def busiest(here: World, values: dict[str, Any]) -> tuple[dict[int, int], int, i
     with here.caddy(config, environment(chosen)), other.caddy(moved, environment(chosen), heal=False):
         here.home.behaviour.hold = here.vm.behaviour.hold = True
         callers = [threading.Thread(target=call, args=(gateway,)) for gateway in (here, other) * (CALLERS // 2)]
-        for caller in callers:
+        for number, caller in enumerate(callers, start=1):
             caller.start()
+            if number <= served:
+                until(partial(taken, here, number), f"{number} have a slot")
         until(lambda: len(found) + here.home.running + here.vm.running == CALLERS, "all others are refused")
         most = here.home.most, here.vm.most
         here.home.release()
@@ -66,8 +71,13 @@ def busiest(here: World, values: dict[str, Any]) -> tuple[dict[int, int], int, i
     return {status: found.count(status) for status in sorted(set(found))}, *most
 
 
+def taken(here: World, number: int) -> bool:
+    """Whether this many requests are at the lanes."""
+    return here.home.running + here.vm.running == number
+
+
 def check_no_lane_gets_more_than_it_takes(here: World, values: dict[str, Any]) -> None:
-    statuses, home, vm = busiest(here, values)
+    statuses, home, vm = busiest(here, values, served=2 * 2 * (SLOTS // 2))
     assert max(home, vm) <= SLOTS, f"home had {home} requests at a time, the VM {vm}"
     assert statuses == {200: home + vm, 503: CALLERS - home - vm}
 
@@ -78,12 +88,12 @@ def test_two_gateways_share_the_lanes(lanes: World) -> None:
 
 def test_without_the_share_they_would_ask_for_twice_as_much(lanes: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "share", whole)
-    with pytest.raises(AssertionError, match="home had 10 requests at a time, the VM 10"):
+    with pytest.raises(AssertionError, match=r"home had 1\d requests at a time, the VM 1\d"):
         check_no_lane_gets_more_than_it_takes(lanes, of_two())
 
 
 def check_a_client_keeps_its_limit(here: World) -> None:
-    statuses, home, vm = busiest(here, of_two(clients=[{"name": "demo", "max_requests": 3}]))
+    statuses, home, vm = busiest(here, of_two(clients=[{"name": "demo", "max_requests": 3}]), served=2)
     assert home + vm <= 3, f"the client had {home + vm} requests at a time"
     assert statuses == {200: home + vm, 429: CALLERS - home - vm}
 
@@ -94,7 +104,7 @@ def test_two_gateways_share_a_client_s_limit(lanes: World) -> None:
 
 def test_without_the_share_a_client_would_have_twice_its_limit(lanes: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Settings, "share", whole)
-    with pytest.raises(AssertionError, match="the client had 6 requests at a time"):
+    with pytest.raises(AssertionError, match=r"the client had [67] requests at a time"):
         check_a_client_keeps_its_limit(lanes)
 
 
