@@ -163,8 +163,9 @@ def test_kubeconfig_adds_home_and_nothing_else(deployed: Snapshot, joined: Snaps
     home = ("pilotlight:home:Home", "pulumi:providers:kubernetes", "kubernetes:")
     assert added
     assert all(token.startswith(home) for token in types(added))
-    [renewal] = joined.outputs["next_steps"]
+    renewal, budget = joined.outputs["next_steps"]
     assert "`pulumi stack output gateway_key_expires`" in renewal
+    assert "`budget.per_month`" in budget
     assert joined.outputs["api_keys"] == deployed.outputs["api_keys"]
     lab = in_the_lab(kubeconfig=KUBECONFIG)
     assert types_and_names(urns(joined.resources)) == types_and_names([r.urn for r in lab.resources])
@@ -223,7 +224,8 @@ def test_a_stack_with_the_vm_alone(factory: Factory) -> None:
     assert not any(token.startswith(("tailscale:", "kubernetes:")) for token in types(small.resources))
     assert small.outputs.keys() == lab.outputs.keys()
     assert small.outputs["model"] == "a-model-of-the-schema"
-    assert small.outputs["next_steps"] == []
+    [budget] = small.outputs["next_steps"]
+    assert "`budget.per_month`" in budget
     assert small.outputs["api_keys"]["own"] == own
     assert CLIENT_KEY.fullmatch(small.outputs["api_keys"]["demo"])
     assert own not in small.state
