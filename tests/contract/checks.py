@@ -11,6 +11,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -20,6 +21,7 @@ from lab.run.processes import Process
 from tests.contract import metrics
 from tests.contract.asking import LIMIT_S, Asking
 from tests.contract.kinds import CHAT, Promise
+from tests.kit import until
 
 LONG_TOKENS: Final = 600
 """An answer that is still being written while something else is looked at."""
@@ -99,11 +101,14 @@ async def statuses(url: str) -> list[str]:
 async def stuck(url: str, engine: int, probe: Sequence[str]) -> list[str]:
     """While the engine stands still, `/health` says 200 and the declared liveness that it doesn't live."""
     found: list[str] = []
+    status = Path(f"/proc/{engine}/status")
     async with aiohttp.ClientSession() as session:
         if not await _lives(probe):
             found.append("the declared liveness calls an idle engine dead")
         os.kill(engine, signal.SIGSTOP)
         try:
+            # A process on another core goes on for a moment after the signal.
+            await asyncio.to_thread(until, lambda: "State:\tT" in status.read_text(), "the engine stands still")
             async with session.get(f"{url}/health") as answer:
                 if answer.status != 200:
                     found.append(f"/health of an engine that stands still answers {answer.status}")
