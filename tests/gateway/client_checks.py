@@ -361,3 +361,8 @@ CHECKS: list[Check] = [
 def log_lines(log: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log.splitlines()]
     return [line for line in lines if line.get("message") == "handled request"]
+
+
+def logged(here: World, *names: str) -> None:
+    """Until these requests are in the log: Caddy writes a line after its answer."""
+    until(lambda: all(f'"request_id":"{name}"' in (here.folder / "log").read_text() for name in names), f"{names}")

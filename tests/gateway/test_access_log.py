@@ -12,6 +12,7 @@ import pytest
 from components.gateway.caddy import begun
 from tests.gateway import client_checks
 from tests.gateway.backends import Behaviour
+from tests.gateway.client_checks import logged
 from tests.gateway.routing import LARGE, environment, patient, rendered, settings
 from tests.gateway.world import World, world
 from tests.kit import until
@@ -31,11 +32,6 @@ def told(log: str) -> dict[str, dict[str, Any]]:
     """The lines of requests, by their ids."""
     lines = [json.loads(line) for line in log.splitlines()]
     return {line["request_id"]: line for line in lines if line["message"] == "handled request"}
-
-
-def logged(lanes: World, *names: str) -> None:
-    """Until these requests are in the log: Caddy writes a line after its answer."""
-    until(lambda: all(f'"request_id":"{name}"' in (lanes.folder / "log").read_text() for name in names), f"{names}")
 
 
 def hung_up(lanes: World, name: str, **how: Any) -> None:

@@ -12,7 +12,7 @@ from components.gateway.caddy import config as caddy_config
 from components.settings import Settings, client_keys
 from components.settings.kubeconfig import rfc3339
 from tests.gateway import routing
-from tests.gateway.client_checks import log_lines
+from tests.gateway.client_checks import log_lines, logged
 from tests.gateway.routing import find
 from tests.gateway.world import KEY, VM_ADDRESS, World, world
 from tests.kit import until
@@ -79,6 +79,7 @@ def test_both_keys_are_good_until_the_old_one_s_end(lanes: World) -> None:
             status(lanes, KEY, X_Request_Id="with-the-new"),
             status(lanes, old_key(2), X_Request_Id="with-the-old"),
         ) == (200, 200)
+        logged(lanes, "with-the-new", "with-the-old")
     told = {
         line["request_id"]: (line["client"], line.get("old_key"))
         for line in log_lines(lanes.log)
