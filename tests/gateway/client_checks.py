@@ -326,6 +326,9 @@ def a_turn_changes_nothing_else(here: World) -> None:
     here.home.behaviour = Behaviour(status=400, body=TOLD)
     answer = here.call(body=SMALL, **of("few"))
     assert (answer.status, answer.body) == (400, TOLD)
+
+
+def a_turn_holds_no_token_back(here: World) -> None:
     here.home.behaviour = Behaviour(tokens=[0.0] * 5, step=True)
     seen: list[str] = []
     with here.sdk(key("few")).chat.completions.with_streaming_response.create(
@@ -354,7 +357,7 @@ CHECKS: list[Check] = [
     a_private_client_when_home_answers_500, a_private_client_when_home_is_black_holed,
     a_client_without_home_has_the_rest, a_pin_is_obeyed_and_never_passed_on,
     a_pin_is_for_lanes_that_the_client_has, a_pin_waits_for_its_lane, a_pin_keeps_to_its_client_s_priority,
-    a_client_s_own_limit_holds, a_turn_changes_nothing_else, who_leaves_gives_his_turn_back,
+    a_client_s_own_limit_holds, a_turn_changes_nothing_else, a_turn_holds_no_token_back, who_leaves_gives_his_turn_back,
 ]  # fmt: skip
 
 
