@@ -18,7 +18,7 @@ from typing import Any, Final
 from lab.control import folder_of
 from lab.measure.load import Load
 from lab.measure.testbed import lab_up
-from lab.read import metrics
+from lab.read import metrics, usage
 from lab.read.promql import Labels, Window
 
 CONFIG: Final = (
@@ -150,8 +150,7 @@ async def run() -> tuple[str, list[Chart]]:
             await steady.run(PHASE_S)
         stack = testbed.stack
     ended = time.time()
-    logs = sorted((folder_of("testbed") / "logs").glob("*.log"))
-    lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()]
+    lines = usage.text(None, folder_of("testbed") / "logs").splitlines()
     entries = metrics.entries(lines, "pilotlight-dev-gateway")
     points = [(metric, metric.points(entries)) for metric in metrics.declared(stack)]
     steps = math.ceil((ended + STEP_S - began) / STEP_S)

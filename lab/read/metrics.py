@@ -7,7 +7,7 @@ own: the filters' language (`query`), what is drawn of the points (`promql`).
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -65,16 +65,18 @@ def declared(stack: Stack) -> list[Metric]:
 def entries(lines: Iterable[str], service: str) -> list[Entry]:
     """Lines of a Cloud Run service's programs as Cloud Logging keeps them; a line that is no JSON is text."""
     resource = {"type": "cloud_run_revision", "labels": {"service_name": service}}
-    found: list[Entry] = []
+    return [{"resource": resource, "timestamp": line["time"], "jsonPayload": line} for line in logged(lines)]
+
+
+def logged(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
+    """Those of a program's lines that are JSON with a time, as the gateway's programs write them."""
     for line in lines:
         try:
             content = json.loads(line)
         except ValueError:
             continue
         if isinstance(content, dict) and "time" in content:
-            told = cast(dict[str, Any], content)
-            found.append({"resource": resource, "timestamp": told["time"], "jsonPayload": told})
-    return found
+            yield cast(dict[str, Any], content)
 
 
 def seconds(timestamp: str) -> float:
@@ -90,7 +92,7 @@ def _metric(inputs: Mapping[str, Any]) -> Metric:
     buckets = inputs.get("bucketOptions", {}).get("exponentialBuckets")
     bounds = (
         [buckets["scale"] * buckets["growthFactor"] ** i for i in range(buckets["numFiniteBuckets"] + 1)]
-        if (buckets)
+        if buckets
         else []
     )
     return Metric(

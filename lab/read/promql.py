@@ -77,17 +77,13 @@ class Window:
             "monitored_resource",
         }:
             raise LabError(f"{name} has no label {', '.join(sorted(unknown))}")
-        grouped: dict[Labels, list[float]] = {}
+        rest, grouped = text[found.end() :], dict[Labels, list[float]]()
         for point in points:
             if _selected(point.labels, matchers):
                 grouped.setdefault(tuple((label, point.labels[label]) for label in labels), []).append(point.value)
         if share is not None:
-            return {key: _quantile(values, share, metric.bounds) for key, values in grouped.items()}, text[
-                found.end() :
-            ]
-        return {key: sum(values) if of == "_sum" else float(len(values)) for key, values in grouped.items()}, text[
-            found.end() :
-        ]
+            return {key: _quantile(values, share, metric.bounds) for key, values in grouped.items()}, rest
+        return {key: sum(values) if of == "_sum" else float(len(values)) for key, values in grouped.items()}, rest
 
 
 def _selected(labels: Mapping[str, str], matchers: str) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from lab.errors import LabError
-from lab.read.metrics import seconds
+from lab.read.metrics import logged, seconds
 
 GATEWAY: Final = "-"
 """In the place of a lane: the gateway answered itself."""
@@ -87,14 +87,8 @@ def _lines(text: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
             if "jsonPayload" in entry:
                 yield entry["timestamp"], entry["jsonPayload"]
         return
-    for line in text.splitlines():
-        if line.startswith("{"):
-            try:
-                found = cast(Mapping[str, Any], json.loads(line))
-            except ValueError:
-                continue
-            if "time" in found:
-                yield str(found["time"]), found
+    for line in logged(text.splitlines()):
+        yield str(line["time"]), line
 
 
 def _used(at: str, line: Mapping[str, Any]) -> Used:
