@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import pulumi
 import yaml
 
+from components.settings.home import HomeSettings
 from components.settings.section import Lane, SettingsError, problem
 from components.settings.stack import PULUMI_PROJECT, Settings
 
@@ -85,14 +86,14 @@ def _claims(path: Path) -> Claims | None:
     project = config.get("gcp:project")
     if not project:
         return None
-    joined = Lane.HOME in config.get(f"{PULUMI_PROJECT}:lanes", [Lane.HOME])
+    joined = Lane.HOME in config.get(f"{PULUMI_PROJECT}:lanes", Settings.model_fields["lanes"].default)
     home, tailnet, delivery = (
         _mapping(config.get(f"{PULUMI_PROJECT}:{name}")) for name in ("home", "tailnet", "delivery")
     )
     return Claims(
         tailnet=config.get("tailscale:tailnet"),
         policy=joined and tailnet.get("policy_owner", True) is True,
-        home=home.get("hostname", "home") if joined and home.get("owner", True) is True else None,
+        home=home.get("hostname", HomeSettings().hostname) if joined and home.get("owner", True) is True else None,
         delivers=project if delivery.get("repository") and delivery.get("owner", True) is True else None,
     )
 
