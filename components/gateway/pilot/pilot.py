@@ -81,8 +81,9 @@ class Pilot:
                 seen |= {"first_token_s": round(lane.first_token_s, 4)}
             log("INFO", "account", lane=name, state=lane.phase, **seen)
             self._told[name] = tokens
-        if self._longest_s:
-            log("INFO", "line", longest_s=round(self._longest_s, 3))
+        # Who waits now may be the first since the lane's last look.
+        if longest_s := max(self._longest_s, self.line.longest_s(now)):
+            log("INFO", "line", longest_s=round(longest_s, 3))
         self._longest_s = 0.0
 
     @property
@@ -133,6 +134,7 @@ class Pilot:
         await self._somebody.wait()
         await self.caddy.count()
         scene, declared, now = self.scene(), self.settings.declared, time.monotonic()
+        self._longest_s = max(self._longest_s, self.line.longest_s(now))
         for place in self.line.turns(
             now,
             self.caddy.taken,
@@ -141,7 +143,6 @@ class Pilot:
             lambda size: size != ALONE and refuses(size, declared, scene),
         ):
             self._called[place].set_result(None)
-        self._longest_s = max(self._longest_s, self.line.longest_s(now))
         if self.line.seeking:
             self.settings.line.touch()
         else:

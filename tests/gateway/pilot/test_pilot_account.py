@@ -3,6 +3,8 @@
 import asyncio
 from typing import Any
 
+import pytest
+
 from tests.gateway.pilot.running import HOME_SECONDS, Running, piloted
 from tests.gateway.pilot.world import World
 from tests.kit import until
@@ -38,9 +40,12 @@ def test_its_end_is_no_loss(world: World) -> None:
         assert "line" not in {line["message"] for line in pilot_.log()}, "nobody waited"
 
 
-def test_the_longest_wait_in_line_is_told(world: World) -> None:
+@pytest.mark.parametrize("answers", [True, False])
+def test_the_longest_wait_in_line_is_told(world: World, *, answers: bool) -> None:
+    """Also when the pilot has not looked at the line since he came, for Caddy doesn't tell what is taken."""
     with piloted(world, **WATCHED) as pilot_:
         world.in_flight |= {"home": 4}
+        world.caddy_wedged = not answers
 
         async def wait() -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", pilot_.port)
