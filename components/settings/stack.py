@@ -4,12 +4,13 @@ Owns: the values, each for itself. Does not own: reading them from Pulumi's conf
 (`rules`, `client_rules`, `service_rules`), what is built from them.
 """
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from components.machines.choice import Choice, chosen
 from components.machines.requests import KIB, Borders, borders
@@ -24,7 +25,7 @@ from components.settings.gateway import BURST_WAIT_S, WAIT_S, GatewaySettings
 from components.settings.home import HomeSettings
 from components.settings.kubeconfig import Life, life
 from components.settings.model import ModelSettings
-from components.settings.section import Lane, Section
+from components.settings.section import Lane, Refusal, Section
 from components.settings.services import ServiceSettings
 from components.settings.tailnet import TailnetSettings
 from components.settings.vm import VmSettings
@@ -41,10 +42,20 @@ class AlertSettings(Section):
 
     email: str = Field(
         default="",
-        pattern=r"^([^@\s]+@[^@\s]+\.[^@\s]+)?$",
         description="Address that gets a mail before the gateway's auth key or home's kubeconfig ends, and when a lane "
         "or callers are in trouble. Empty: none.",
     )
+
+    @field_validator("email")
+    @classmethod
+    def _one_address(cls, email: str) -> str:
+        if email and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
+            raise Refusal(
+                f"one mail address, is {email!r}",
+                "nobody would be told: Google sends its mails to that text",
+                "write it like me@example.com, or leave it out for no mail",
+            )
+        return email
 
 
 class Settings(Section):

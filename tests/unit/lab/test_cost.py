@@ -210,7 +210,9 @@ def test_a_machine_without_a_price_is_said_to_be_missing_in_the_sum(stack_of: Re
 def test_old_prices_are_refused_with_what_to_do() -> None:
     oldest = min(row.read for row in rates().values())
     bill.require_fresh(oldest + timedelta(days=OLD_DAYS))
-    with pytest.raises(LabError, match=r"at most a year old; \d+ are older.*Consequence: .*Fix: .*--old-prices"):
+    with pytest.raises(
+        LabError, match=r"prices\.csv: a price is at most a year old; \d+ are older.*Consequence: .*Fix: .*--old-prices"
+    ):
         bill.require_fresh(oldest + timedelta(days=OLD_DAYS + 1))
 
 

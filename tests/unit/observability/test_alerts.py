@@ -129,5 +129,8 @@ def test_no_end_is_told_where_no_key_ends(stack_of: Render, changes: dict[str, A
 
 @pytest.mark.parametrize("email", ["me", "me@example", "me @example.com", "a@b.c@d.e"])
 def test_an_address_is_an_address(settings_of: Make, email: str) -> None:
-    with pytest.raises(SettingsError, match=r"alerts.email: is refused"):
+    told = (
+        rf"alerts\.email: one mail address, is {email!r}\. Consequence: nobody would be told.*\. Fix: .*me@example\.com"
+    )
+    with pytest.raises(SettingsError, match=told):
         settings_of(alerts={"email": email})

@@ -70,6 +70,31 @@ def test_what_the_stack_itself_claims(tmp_path: Path, own: Claims, found: list[s
     assert fields(beside(tmp_path, BESIDE), own) == found
 
 
+@pytest.mark.parametrize(
+    ("project", "delivery", "found"),
+    [
+        ("my-project", {"repository": "me/mine"}, ["delivery.owner"]),
+        ("my-project", {"repository": "me/mine", "owner": False}, []),
+        ("my-project", {"owner": True}, []),
+        ("another-project", {"repository": "me/mine"}, []),
+    ],
+    ids=str,
+)
+def test_a_google_project_s_delivery_has_one_owner(
+    tmp_path: Path, project: str, delivery: dict[str, Any], found: list[str]
+) -> None:
+    """Whatever the tailnet: a stack without home has none."""
+    folder = beside(tmp_path, {"gcp:project": project, "pilotlight:delivery": delivery})
+    lines = list(clashes(replace(OWN, delivers="my-project"), "dev", folder))
+    assert [line.partition(":")[0] for line in lines] == found
+    for line in lines:
+        assert line == (
+            "delivery.owner: true in one stack of a Google project; it is in dev and in prod (Pulumi.prod.yaml). "
+            "Consequence: both would make the same pool, bucket and key, and Google refuses the second half-way. "
+            "Fix: set it to false in one of the two."
+        )
+
+
 @pytest.mark.parametrize("text", ["", "config:", "config: [", "- a", "config: {gcp:project: p, pilotlight:home: none}"])
 def test_a_sibling_that_is_no_stack_stops_nobody(tmp_path: Path, text: str) -> None:
     """The last one's tailnet is only in the environment, where it can't be compared."""
