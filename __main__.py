@@ -17,11 +17,9 @@ from components.gateway.service import Gateway
 from components.google_apis import GoogleApis
 from components.home import Home, bootstrap
 from components.network import Network
-from components.observability.alerts import Alerts
-from components.observability.observability import Observability
+from components.observability import Alerts, Observability
 from components.settings import Lane, client_keys, declared_services, reading, siblings
-from components.tailnet.merge import require_mergeable
-from components.tailnet.tailnet import Tailnet
+from components.tailnet import Tailnet, require_mergeable
 from components.vm.machine import Vm
 
 settings = reading.read_stack(caddy_config.require_fits, require_mergeable, siblings.require_sole_owner)
@@ -34,7 +32,7 @@ network = Network("network", settings, opts=after_apis)
 # What costs money comes after the network, so that it is gone when `destroy` ends at a subnet that Cloud Run holds.
 after_network = pulumi.ResourceOptions(depends_on=[network])
 
-vm = tailnet = burst = None
+vm = tailnet = burst = alerts = delivery = None
 if Lane.VM in settings.lanes:
     vm = Vm("vm", settings, network=network.id, subnet=network.vm_subnet, opts=after_network)
 if Lane.HOME in settings.lanes:
@@ -53,16 +51,12 @@ gateway = Gateway(
     opts=after_network,
 )
 if tailnet and settings.home.owner and settings.kubeconfig:
-    kubeconfig = pulumi.Output.secret(settings.kubeconfig.get_secret_value())
-    Home("home", settings, kubeconfig=kubeconfig, after=gateway.url, now=settings.now)
+    Home("home", settings, kubeconfig=settings.kubeconfig.get_secret_value(), after=gateway.url, now=settings.now)
 Observability("observability", settings, opts=after_network)
-alerts = None
 if settings.alerts.email:
-    key_expires = tailnet.gateway_key_expires if tailnet else None
-    alerts = Alerts("alerts", settings, key_expires=key_expires, opts=after_network)
+    alerts = Alerts("alerts", settings, key_expires=tailnet and tailnet.gateway_key_expires, opts=after_network)
 if settings.budget.per_month:
     Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_network)
-delivery = None
 if settings.delivery.repository:
     accounts = {"gateway": gateway.account, **({"vm": vm.account} if vm else {}), **(burst.accounts if burst else {})}
     delivery = Delivery("delivery", settings, accounts=accounts, opts=after_apis)
