@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test coverage check unit lint golden scenarios engines clients bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios engines clients bench bench-quick bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -46,6 +46,14 @@ ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/boo
 	rm -rf .clients/python
 	$(RUN) -m venv --without-pip .clients/python
 	$(UV) pip sync --python .clients/python/bin/python --require-hashes $<
+	touch $@
+
+# LiteLLM's proxy asks for other versions than `.venv` has. HAProxy and nginx are Debian's: without them they are skipped.
+.bench/ready: bench/requirements.txt | .venv/ready
+	@echo "Installing LiteLLM and vllm-router into .bench, once: 200 MB to fetch, 650 MB on disk."
+	rm -rf .bench/python
+	$(RUN) -m venv --without-pip .bench/python
+	$(UV) pip sync --python .bench/python/bin/python --require-hashes $<
 	touch $@
 
 lab: .venv/ready            ## serve the declaration on this machine until Ctrl-C
@@ -86,6 +94,12 @@ clients: .clients/ready     ## client x scenario: SDKs in five languages on a la
 	$(RUN) -m tests.clients --install
 	$(RUN) lab/run/own_network.py -m tests.clients
 
+bench: .bench/ready         ## ours beside plain Caddy, HAProxy, nginx, vllm-router and LiteLLM: bench/RESULTS.md; 20 minutes, two cores
+	$(RUN) lab/run/own_network.py -m bench
+
+bench-quick: .bench/ready   ## the same in 3 minutes, into .bench: a first look
+	$(RUN) lab/run/own_network.py -m bench --scale quick --out .bench
+
 bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row
 	$(RUN) -m bench.vm $(ROWS)
 
@@ -100,10 +114,11 @@ lock: .venv/ready           ## pin, with hashes, pyproject.toml's packages and w
 	.venv/bin/uv pip compile pyproject.toml --group dev --output-file requirements-dev.txt $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile --group engines --output-file tests/contract/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile --group clients --output-file tests/clients/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
+	.venv/bin/uv pip compile --group bench --output-file bench/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile pyproject.toml --output-file requirements.txt --no-annotate --constraints requirements-dev.txt $(LOCK)
 
 pip-lock: .venv/ready       ## pip finds every file of the lock, too, each with its hash; fetches 0.6 GB, installs nothing
 	$(PIP) --dry-run --ignore-installed -r requirements-dev.txt
 
 clean:
-	rm -rf .venv .lab .engines .clients tests/clients/node/node_modules
+	rm -rf .venv .lab .bench .engines .clients tests/clients/node/node_modules

@@ -1,0 +1,190 @@
+"""The stage of a run: the backend, one system at a time in front of it, and a load on it.
+
+Owns: which core is whose, starting a system until it answers as it should, running a generator. Does not own: systems
+(`systems`), generators (`load`), what is asked and judged (`tables`).
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.processes import Process, environment, started, until
+from bench.systems.system import LANES, MODEL, OTHER, PATH, Place, Running, System, ask, steer
+from lab.run.ports import free_port
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    """Of one load."""
+    pairs: int
+    """Of the question what a feature costs."""
+    streams_s: float
+    line_s: float
+    fault_s: float
+    """Of a load after a fault."""
+    starts: int
+    quick: bool = False
+
+
+WHOLE = Scale(rounds=3, seconds=3.0, pairs=6, streams_s=9.0, line_s=25.0, fault_s=8.0, starts=3)
+QUICK = Scale(rounds=1, seconds=1.0, pairs=1, streams_s=4.0, line_s=6.0, fault_s=4.0, starts=1, quick=True)
+SMOKE = Scale(rounds=1, seconds=0.3, pairs=1, streams_s=1.5, line_s=1.0, fault_s=1.0, starts=1, quick=True)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a closed loop brought."""
+
+    latencies: Sequence[float]
+    failed: int
+    took_s: float
+    cpu_s: float
+    """Of the system."""
+    load_cpu_s: float
+    """Of the generator and the backend."""
+
+    @property
+    def rate(self) -> float:
+        return len(self.latencies) / self.took_s
+
+    @property
+    def cpu_us(self) -> float:
+        """A request."""
+        return self.cpu_s / len(self.latencies) * 1e6 if self.latencies else float("nan")
+
+
+class Stage:
+    """Where everything runs."""
+
+    def __init__(self, folder: Path, scale: Scale, say: Callable[[str], None]) -> None:
+        cores = sorted(os.sched_getaffinity(0))
+        if len(cores) < 2:
+            raise BenchError("two cores are needed, one for the measured system and one for the load; here is one")
+        self.core, self.load_core = cores[-1], cores[0]
+        self.folder, self.scale, self.say = folder, scale, say
+        self.backend: Process
+        self._count = 0
+
+    @contextlib.contextmanager
+    def open(self) -> Generator[None]:
+        """The backend, and this process on the load's core."""
+        os.sched_setaffinity(0, {self.load_core})
+        with contextlib.ExitStack() as stack:
+            self.backend = stack.enter_context(self.serve())
+            yield
+
+    @contextlib.contextmanager
+    def serve(self) -> Generator[Process]:
+        """All model servers."""
+        command = [sys.executable, "-m", "bench.load.backend", *(f"{lane.name}={lane.address}" for lane in LANES)]
+        with started("backend", command, self.load_core, self.folder) as process:
+            until(lambda: ask(OTHER.address, {}, method="GET", path="/health") == 200, "the backend", 20.0, [process])
+            yield process
+
+    @contextlib.contextmanager
+    def up(self, system: System) -> Generator[Running]:
+        """The system, answering as it should; the lanes that it must not use are closed meanwhile."""
+        closed = [lane for lane in LANES if system.ours and lane not in (*system.lanes, OTHER)]
+        self._count += 1
+        folder = self.folder / f"{self._count:03d}"
+        folder.mkdir()
+        for lane in closed:
+            steer("close", lane)
+        try:
+            with system.start(Place(self.core, self.load_core, folder, free_port())) as running:
+                until(running.ready or (lambda: self.answers(running)), system.name, system.start_s, running.processes)
+                yield running
+        finally:
+            for lane in closed:
+                steer("open", lane)
+            # The access log of a minute is some 100 MB.
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def answers(self, running: Running) -> bool:
+        return ask(running.address, self.headers(running), body=body(20)) == 200
+
+    @staticmethod
+    def headers(running: Running) -> dict[str, str]:
+        return {**running.headers, "Content-Type": "application/json"}
+
+    def closed(self, running: Running, connections: int, payload: bytes, seconds: float | None = None) -> Loaded:
+        """As many requests as `connections` callers get answered."""
+        file = self.folder / "request"
+        file.write_bytes(request(self.headers(running), payload))
+        cpu, load_cpu = running.cpu_s(), self.backend.cpu_s()
+        arguments = [running.address, str(connections), str(seconds or self.scale.seconds), str(file)]
+        found, own_cpu = self._generate("bench.load.closed", arguments)
+        return Loaded(
+            found["latencies"], found["failed"], found["took"],
+            running.cpu_s() - cpu, self.backend.cpu_s() - load_cpu + own_cpu,
+        )  # fmt: skip
+
+    def jobs(
+        self, running: Running, jobs: Sequence[Mapping[str, Any]], *, callers: int = 0, patience_s: float = 30.0,
+        meanwhile: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Jobs at their times, or by so many callers; `meanwhile` runs beside them. `load.jobs` has the form."""
+        file = self.folder / "jobs.json"
+        head = "".join(f"{name}: {value}\r\n" for name, value in self.headers(running).items())
+        head = f"POST {PATH} HTTP/1.1\r\nHost: bench\r\n{head}"
+        file.write_text(json.dumps({"head": head, "jobs": jobs, "callers": callers, "patience_s": patience_s}))
+        return self._generate("bench.load.jobs", [running.address, str(file)], meanwhile)[0]
+
+    def _generate(
+        self, module: str, arguments: Sequence[str], meanwhile: Callable[[], None] = lambda: None
+    ) -> tuple[dict[str, Any], float]:
+        """What a generator prints, and its processor time."""
+        output, errors = self.folder / "generated.json", self.folder / "generator.log"
+        output.unlink(missing_ok=True)
+        process = Process(module, [sys.executable, "-m", module, *arguments], environment(), self.load_core, output)
+        try:
+            meanwhile()
+            before = os.times()
+            process.handle.wait(600.0)
+            after = os.times()
+        finally:
+            process.kill()
+        try:
+            return json.loads(output.read_text()), after.children_user + after.children_system - (
+                before.children_user + before.children_system
+            )
+        except ValueError as error:
+            raise BenchError(f"{module} {' '.join(arguments)}: {output.read_text()[-2000:]}{errors}") from error
+
+
+def request(headers: Mapping[str, str], payload: bytes) -> bytes:
+    """A whole request."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"POST {PATH} HTTP/1.1\r\nHost: bench\r\n{lines}Content-Length: {len(payload)}\r\n\r\n".encode() + payload
+
+
+def body(size: int, **fields: Any) -> bytes:
+    """A chat request with a message of `size` letters; `load.backend` says what the fields do."""
+    document = {"model": MODEL, **fields, "messages": [{"role": "user", "content": "x" * size}]}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def picture(size: int) -> bytes:
+    """A chat request with a picture of `size` bytes in base64, which nobody here looks at."""
+    url = "data:image/jpeg;base64," + "/9j/4AAQSkZJRgABAQAAAQABAAD" + "A" * size
+    parts = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": {"url": url}}]
+    return json.dumps({"model": MODEL, "messages": [{"role": "user", "content": parts}]}).encode()
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Seconds that it took."""
+    begun = time.monotonic()
+    work()
+    return time.monotonic() - begun
