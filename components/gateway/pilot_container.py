@@ -4,12 +4,11 @@ Owns: the pilot's command and environment, as plain data, and the bytes of the a
 does (`pilot/`, a package with nothing but the standard library), the container's place in the service (the gateway).
 
 A secret volume mounts versions of one secret, so several files can't stand side by side in it. Python runs a zip with a
-`__main__.py` at its root, and imports from it what it needs.
+`__main__.py` at its root (`pilot_start`).
 """
 
-import ast
 import io
-import re
+import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,8 +19,9 @@ import pulumi
 from components import ports
 from components.gateway import tunnel
 from components.gateway.caddy import pilot_routes
-from components.gateway.caddy.config import SECRET_LIMIT
+from components.gateway.caddy.config import SECRET_LIMIT, packed
 from components.gateway.caddy.upstreams import upstreams
+from components.gateway.pilot_start import PACKED
 from components.gateway.sidecar import kept_running
 from components.gateway.speeds import first_tokens_s, speed
 from components.machines.requests import TEXT_TOKENS, answer_s, first_token_s
@@ -33,9 +33,9 @@ from components.vm.server import BATCH_S
 FOLDER: Final = "/etc/pilotlight/pilot"
 FILE: Final = "pilot.zip"
 PACKAGE: Final = Path(__file__).parent / "pilot"
+START: Final = Path(__file__).parent / "pilot_start.py"
 VM_STUCK_LEAST_S: Final = 10.0
 """A machine that is stuck for less is one that was busy with something else."""
-_START: Final = b"from pilot.__main__ import start\n\nstart()\n"
 
 
 class TooLargeError(Exception):
@@ -45,62 +45,26 @@ class TooLargeError(Exception):
 def archive(package: Path = PACKAGE) -> bytes:
     """The program as a zip: the same bytes wherever and whenever it is built, so that only a change is a new version.
 
-    Stored, not deflated, because builds of zlib make different bytes of the same text; without docstrings,
-    comments and types of parameters, a quarter of it that nobody reads there, and with one space where the source has
-    four.
+    Python runs a zip and deflates it itself, but builds of zlib make different bytes of the same text. So its entries
+    are stored, and one of them holds the sources packed as Caddy's configuration is (`config.packed`).
     """
-    files = {f"{package.name}/{path.name}": _lean(path.read_bytes()) for path in package.glob("*.py")}
-    files["__main__.py"] = _START
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as target:
-        for name, content in sorted(files.items()):
+    modules = {f"{package.name}.{path.stem}".removesuffix(".__init__"): path for path in package.glob("*.py")}
+    text = json.dumps({name: path.read_text() for name, path in sorted(modules.items())})
+    program = io.BytesIO()
+    with zipfile.ZipFile(program, "w", zipfile.ZIP_STORED) as target:
+        for name, content in (("__main__.py", START.read_bytes()), (PACKED, packed(text))):
             # The least date that a zip knows.
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.create_system, entry.external_attr = 3, 0o100644 << 16
             target.writestr(entry, content)
-    size = packed.tell()
+    size = program.tell()
     if size > SECRET_LIMIT:
-        largest = max(files, key=lambda name: len(files[name]))
+        largest = max(modules, key=lambda name: modules[name].stat().st_size)
         raise TooLargeError(
             f"the pilot's archive has {size} bytes; a secret takes at most {SECRET_LIMIT}, so there would be no pilot; "
-            + f"shorten the program by {size - SECRET_LIMIT} bytes (its largest file: {largest}, {len(files[largest])})"
+            + f"shorten the program (its largest module: {largest}, {modules[largest].stat().st_size} bytes unpacked)"
         )
-    return packed.getvalue()
-
-
-def _lean(source: bytes) -> bytes:
-    """`source` with little indentation and nothing for readers alone, each line where it was: tracebacks count them.
-
-    No docstrings and comments, and no types of parameters and results.
-    """
-    lines = source.splitlines(keepends=True)
-
-    def cut(first: tuple[int, int], end: tuple[int, int], put: bytes = b"") -> None:
-        """Leaves as many lines; positions are lines from 1 and bytes from 0."""
-        (row, column), (last, rest) = (first[0] - 1, first[1]), (end[0] - 1, end[1])
-        lines[row : last + 1] = [lines[row][:column] + put + b"\n" * (last - row) + lines[last][rest:]]
-        lines[row : row + 1] = lines[row].splitlines(keepends=True)
-
-    found: list[tuple[tuple[int, int], tuple[int, int], bytes]] = []
-    for node in ast.walk(ast.parse(source)):
-        match node:
-            case ast.Expr(value=ast.Constant(value=str())):
-                found.append(((node.lineno, node.col_offset), _end(node), b'""'))
-            case ast.arg(annotation=ast.expr() as kind):
-                found.append(((node.lineno, node.col_offset + len(node.arg)), _end(kind), b""))
-            case ast.FunctionDef(returns=ast.expr() as kind) | ast.AsyncFunctionDef(returns=ast.expr() as kind):
-                arrow = lines[kind.lineno - 1].rindex(b" -> ", 0, kind.col_offset)
-                found.append(((kind.lineno, arrow), _end(kind), b""))
-            case _:
-                pass
-    for first, end, put in sorted(found, reverse=True):
-        cut(first, end, put)
-    code = re.sub(rb"(?m)^ *#.*", b"", b"".join(lines))
-    return re.sub(rb"(?m)^(?: {4})+", lambda indent: b" " * (len(indent[0]) // 4), code)
-
-
-def _end(node: ast.expr | ast.stmt) -> tuple[int, int]:
-    return node.end_lineno or node.lineno, node.end_col_offset or node.col_offset
+    return program.getvalue()
 
 
 def command() -> list[str]:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import yaml
 
+from components.gateway.pilot_start import PACKED
 from components.home.chart import values
 from components.settings.declared_services import declared
 from components.settings.presets import PRESETS
@@ -124,6 +125,8 @@ def _masked(value: Any, path: str, resource: Resource) -> Any:
 def _files(packed: io.BytesIO) -> dict[str, str]:
     with zipfile.ZipFile(packed) as archive:
         contents = {name: archive.read(name) for name in archive.namelist()}
+    modules: dict[str, str] = json.loads(bz2.decompress(contents.pop(PACKED)))
+    contents |= {name: text.encode() for name, text in modules.items()}
     return {name: _told(each) for name, each in contents.items()}
 
 
