@@ -86,12 +86,13 @@ def size_of(value: Any) -> str:
 
 def status(stack: str, found: Mapping[str, Any]) -> None:
     """Everything `lab status` knows, as tables of at most the terminal's width."""
-    gateway = found["gateway"]
+    gateway, burst = found["gateway"], found.get("burst")
     starts = gateway["starts_s"]
     rows = [
         [f"stack {stack}", f"up {duration(found['uptime_s'])}, pid {found['pid']}"],
         ["gateway", f"{_count(gateway['instances'], 'instance')}, {gateway['in_flight']} in flight"],
         ["cold starts", f"{len(starts)}, the last took {starts[-1]:.2f} s" if starts else "none yet"],
+        *([["burst", f"{burst['instances']} of up to {_count(burst['most'], 'instance')}"]] if burst else []),
         ["faults", ", ".join(found["faults"]) or "none"],
     ]
     _table((), rows)

@@ -35,6 +35,8 @@ class Arrival:
     headers: tuple[tuple[str, str], ...] = ()
     begun: bool = False
     """The headers of an answer that is no refusal were sent."""
+    process: str = ""
+    """Which of the lane's processes it reached."""
 
 
 def arrivals(lane: str, journal: Path) -> list[Arrival]:
@@ -50,7 +52,8 @@ def _arrival(lane: str, entry: Mapping[str, Any]) -> Arrival:
     headers = tuple((name, value) for name, value in entry["headers"])
     request = next((value for name, value in headers if name.lower() == "x-request-id"), "")
     begun = entry["status"] is not None and entry["status"] not in REFUSALS
-    return Arrival(lane, request, entry["time"], headers, begun)
+    process = cast(str, entry["key"]).partition("-")[0]
+    return Arrival(lane, request, entry["time"], headers, begun, process)
 
 
 def broken_promises(

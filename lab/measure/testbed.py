@@ -59,9 +59,13 @@ class Testbed:
         """How often each pod at home was started again by its liveness; without those that never were."""
         return self._lab.status()["restarts"]
 
+    def burst_instances(self) -> int:
+        """How many of burst's instances run."""
+        return self._lab.burst.service.instances.status()["instances"] if self._lab.burst else 0
+
     def burst_start_s(self) -> float | None:
         """How long burst's first start took; None before it."""
-        starts: list[float] = self._lab.burst.service.status()["starts_s"] if self._lab.burst else []
+        starts: list[float] = self._lab.burst.service.instances.status()["starts_s"] if self._lab.burst else []
         return starts[0] if starts else None
 
     def burst_requests(self) -> list[BurstRequest]:

@@ -60,10 +60,10 @@ class Served:
         return "\n".join(lines) + "\n"
 
 
-def vllm(alias: str, counts: Counts, first_tokens: Sequence[float]) -> str:
-    """`first_tokens`: seconds to each answer's first token."""
+def vllm(alias: str, counts: Counts, first_tokens: Sequence[float], started: float) -> str:
+    """`first_tokens`: seconds to each answer's first token; `started`: Unix time, which tells instances apart."""
     label = f'engine="0",model_name="{alias}"'
-    lines: list[str] = []
+    lines = ["# TYPE process_start_time_seconds gauge", f"process_start_time_seconds {started:.2f}"]
     for name, kind, value in (
         ("num_requests_running", "gauge", counts.processing),
         ("num_requests_waiting", "gauge", counts.deferred),

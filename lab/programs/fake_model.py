@@ -53,6 +53,7 @@ class FakeModel:
             pace, limits = Pace(**json.loads(args.pace)), {"slots": args.parallel, "batch": args.batch_size}
             self._engines = [Engine(pace, **limits, moving=self._control.moving) for _ in range(args.machines)]
         self._scripted, self._requests, self._served = Counts(), fake_metrics.Served(), 0
+        self._started = time.time()
 
     def app(self) -> web.Application:
         """Return the application with all routes."""
@@ -242,7 +243,7 @@ class FakeModel:
         if self._llama_cpp:
             text = fake_metrics.llama_cpp(counts)
         else:
-            text = fake_metrics.vllm(self._alias, counts, self._first_tokens) + self._requests.text()
+            text = fake_metrics.vllm(self._alias, counts, self._first_tokens, self._started) + self._requests.text()
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
 
 

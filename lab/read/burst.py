@@ -30,6 +30,7 @@ class Burst:
     concurrency: int
     timeout_s: float
     min_instances: int
+    max_instances: int
     health_path: str
     pace: Pace
 
@@ -68,6 +69,7 @@ def read(stack: Stack, resource: Resource) -> Burst:
         concurrency=template["maxInstanceRequestConcurrency"],
         timeout_s=float(template["timeout"].removesuffix("s")),
         min_instances=template["scaling"]["minInstanceCount"],
+        max_instances=template["scaling"]["maxInstanceCount"],
         health_path=item["startupProbe"]["httpGet"]["path"],
         pace=pace.of_card(resource.name, template["nodeSelector"]["accelerator"], model.of_vllm(resource.name, args)),
     )

@@ -47,7 +47,7 @@ BY_TYPE: Final[dict[str, Row]] = {
     "gcp:cloudrunv2/job:Job": (Group.MACHINES, "filling the bucket: the lab's weights are another, smaller model"),
     SERVICE: (
         Group.GOOGLE,
-        "TLS, Google's front end, more than one instance, CPU and memory limits, liveness probes, the VPC",
+        "TLS, Google's front end, an old revision beside the new one, CPU and memory limits, liveness probes, the VPC",
     ),
     "gcp:cloudrunv2/serviceIamMember:ServiceIamMember": (
         Group.GOOGLE,
@@ -128,7 +128,10 @@ BY_TYPE: Final[dict[str, Row]] = {
     "tailscale:index/tailnetKey:TailnetKey": (Group.TAILNET, f"{_SOCKS} only that the key is this one"),
 }
 """By the exact type token. A component (`pilotlight:…`) has no row: it is its children."""
-BURST: Final[Row] = (Group.GPU, "the GPU, vLLM and a real cold start; Google's front end, limits and liveness probes")
+BURST: Final[Row] = (
+    Group.GPU,
+    "the GPU, vLLM and a real cold start; Google's front end, when it adds an instance, limits and liveness probes",
+)
 BY_KIND: Final[dict[str, Row]] = {
     "Deployment": (Group.K3S, "what it keeps of memory and processors, and its limit: the process takes what it wants"),
     "NetworkPolicy": (Group.PACKETS, "not enforced: the lab's processes share one loopback"),
@@ -167,11 +170,19 @@ def _unproven(name: str, row: Row | None) -> Unproven:
 
 
 def _row(resource: Resource) -> Row | None:
-    if resource.type == SERVICE and has_gpu(resource.inputs):
-        return BURST
+    if resource.type == SERVICE:
+        return (
+            BURST if has_gpu(resource.inputs) else _gateway(resource.inputs["template"]["scaling"]["maxInstanceCount"])
+        )
     if resource.type == home.RELEASE and home.is_remote(resource):
         return Group.GPU, f"chart {resource.inputs['chart']} is downloaded, and needs a GPU node"
     return BY_TYPE.get(resource.type)
+
+
+def _gateway(instances: int) -> Row:
+    group, missing = BY_TYPE[SERVICE]
+    one_of = f", any but the first of up to {instances} instances: the lab runs one, with its share of every lane"
+    return group, missing + (one_of if instances > 1 else "")
 
 
 def summary(found: Sequence[Unproven]) -> list[str]:

@@ -59,7 +59,7 @@ class Breakable(Protocol):
     fake_models: bool
     traefik_address: str
 
-    def model_addresses(self) -> dict[str, str]: ...
+    def model_addresses(self) -> dict[str, list[str]]: ...
     def container_groups(self) -> list[int]: ...
     async def stop_vm(self) -> None: ...
     async def start_vm(self) -> None: ...
@@ -86,8 +86,7 @@ class Faults:
         self.write_tailnet()
         if name in _SCRIPTED:
             lane = self._lane(name)
-            address = self._lab.model_addresses().get(lane)
-            if address:
+            for address in self._lab.model_addresses().get(lane, []):
                 # Nobody listens while it is started again; then it hears of its faults when it is ready.
                 with contextlib.suppress(aiohttp.ClientConnectionError):
                     await self.script(lane, address)
@@ -111,7 +110,7 @@ class Faults:
         """While no instance runs: the old one's network was up, the new one's isn't yet."""
         vm = self._lab.plan.vm
         assert vm is not None
-        async with self._lab.gateway.replaced():
+        async with self._lab.gateway.instances.replaced():
             await self._lab.stop_vm()
             self._hole = self._hole or BlackHole(vm.address, vm.port)
 

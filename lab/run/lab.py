@@ -23,6 +23,7 @@ from lab.read.traefik import traefik_command, traefik_environment
 from lab.run import cloudrun, folders, processes
 from lab.run.burst import Serverless
 from lab.run.faults import Faults
+from lab.run.instances import WINDOW_S, Instance
 from lab.run.kubernetes_api import KubernetesApi
 from lab.run.logs import Logs
 from lab.run.metadata import Identities
@@ -37,8 +38,8 @@ MODEL_START_S: Final = 120.0
 class Lab:
     """One running lab. `say` gets a line of progress at a time.
 
-    Fake models answer as late as the declared machines do, and burst starts after `cold_start_s`; `time_scale` divides
-    these times. With `answer_s` a fake answer takes that long instead, whatever the machine.
+    Fake models answer as late as the declared machines do, burst starts after `cold_start_s`, and Google looks at its
+    load over a minute; `time_scale` divides these times. With `answer_s` a fake answer takes that long instead.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class Lab:
                 plan.burst,
                 self._identities,
                 port=burst_port,
-                instance_port=free_port(),
                 launch=self._launch_burst,
                 cold_start_s=cold_start_s / time_scale,
+                window_s=WINDOW_S / time_scale,
             )
             if plan.burst
             else None
@@ -93,11 +94,11 @@ class Lab:
         gateway = plan.gateway
         self.gateway = cloudrun.Service(
             port=port,
-            instance_port=self._instance_port,
             launch=self._launch_gateway,
             concurrency=gateway.concurrency,
             timeout_s=gateway.timeout_s,
-            min_instances=gateway.min_instances,
+            # One at most, whatever is declared: all of them would want the same addresses.
+            min_instances=min(gateway.min_instances, 1),
             idle_s=idle_s,
         )
         self.port = port
@@ -166,14 +167,12 @@ class Lab:
         if not running or not running.running:
             await self._start_model(vm.container, vm.address, vm.port, "vm", "/health")
 
-    def model_addresses(self) -> dict[str, str]:
-        """Lane -> address of its model server, of those that run."""
-        found = {marker(pod): f"127.0.0.1:{self._pods.ports[pod.name]}" for pod in self.plan.pods}
+    def model_addresses(self) -> dict[str, list[str]]:
+        """Lane -> addresses of its model servers, of those that run."""
+        found = {marker(pod): [f"127.0.0.1:{self._pods.ports[pod.name]}"] for pod in self.plan.pods}
         if self.plan.vm:
-            found["vm"] = f"{self.plan.vm.address}:{self.plan.vm.port}"
-        if self.burst and self.burst.process and self.burst.process.running:
-            found["burst"] = f"127.0.0.1:{self.burst.instance_port}"
-        return found
+            found["vm"] = [f"{self.plan.vm.address}:{self.plan.vm.port}"]
+        return found | {"burst": self.burst.addresses if self.burst else []}
 
     def journal(self, lane: str) -> Path:
         """The log of the lane's fake model, from all its lives in this lab."""
@@ -185,8 +184,8 @@ class Lab:
 
     def _containers(self) -> list[Process]:
         """The processes of the gateway's instance, if there is one."""
-        instance = self.gateway.current
-        return instance.containers if isinstance(instance, _GatewayInstance) else []
+        running = self.gateway.instances.running
+        return [one for instance in running if isinstance(instance, _GatewayInstance) for one in instance.containers]
 
     def status(self) -> dict[str, Any]:
         """What runs, for `lab status`."""
@@ -198,7 +197,8 @@ class Lab:
         return {
             "pid": os.getpid(),
             "uptime_s": round(time.monotonic() - self._began, 1),
-            "gateway": self.gateway.status(),
+            "gateway": self.gateway.instances.status(),
+            "burst": self.burst.service.instances.status() if self.burst else None,
             "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
             "addresses": here,
             "restarts": self._pods.restarts,
@@ -216,10 +216,10 @@ class Lab:
             *([f"{vm.address}:{vm.port}"] if vm else []),
         })  # fmt: skip
 
-    async def _launch_gateway(self) -> cloudrun.Instance:
+    async def _launch_gateway(self) -> Instance:
         """Starts the gateway's containers as Cloud Run does, all at once, and waits for the startup probe."""
         gateway = self.plan.gateway
-        instance = _GatewayInstance([])
+        instance = _GatewayInstance(self._instance_port, [])
         shutil.rmtree(self._run / "gateway" / "volumes", ignore_errors=True)
         try:
             for container in gateway.containers:
@@ -243,23 +243,24 @@ class Lab:
             raise
         return instance
 
-    async def _launch_burst(self, port: int) -> Process:
-        """Burst's instance, ready: its own wait for readiness is part of the cold start."""
-        assert self.plan.burst is not None
-        container = self.plan.burst.container
-        return await self._start_model(container, "127.0.0.1", port, "burst", self.plan.burst.health_path)
+    async def _launch_burst(self, number: int, port: int) -> Process:
+        """An instance of burst, ready: its own wait for readiness is part of the cold start."""
+        burst = self.plan.burst
+        assert burst is not None
+        return await self._start_model(burst.container, "127.0.0.1", port, "burst", burst.health_path, number)
 
-    async def _start_model(self, container: Container, host: str, port: int, lane: str, health: str) -> Process:
+    async def _start_model(
+        self, container: Container, host: str, port: int, lane: str, health: str, number: int = 1
+    ) -> Process:
+        title = container.title if number == 1 else f"{container.title}-{number}"
         command = self._models.command(container, f"{host}:{port}", lane, self.journal(lane))
         mounted = folders.mount(self._run, container, fresh=False)
         env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()
-        process = await processes.start(
-            container.title, command, processes.environment(env, self._bin), logs=self._logs
-        )
-        self._processes[container.title] = process
+        process = await processes.start(title, command, processes.environment(env, self._bin), logs=self._logs)
+        self._processes[title] = process
         await processes.ready(f"http://{host}:{port}{health}", MODEL_START_S, process)
-        self._say(f"{container.title}: model ready after {time.monotonic() - began:.1f} s")
+        self._say(f"{title}: model ready after {time.monotonic() - began:.1f} s")
         if self.fake_models:
             await self.faults.script(lane, f"{host}:{port}")
         return process
@@ -282,8 +283,12 @@ class Lab:
 class _GatewayInstance:
     """The gateway's containers; the instance ends when one of them does, as Cloud Run's do."""
 
-    def __init__(self, containers: list[Process]) -> None:
-        self.containers = containers
+    def __init__(self, port: int, containers: list[Process]) -> None:
+        self._port, self.containers = port, containers
+
+    @property
+    def port(self) -> int:
+        return self._port
 
     @property
     def running(self) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from lab.errors import LabError
-from lab.run import cloudrun
+from lab.run import cloudrun, instances
 from lab.run.ports import BlackHole, free_port
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
@@ -64,7 +64,7 @@ class Toy:
 async def serving(toy: Toy, **options: Any) -> AsyncGenerator[tuple[cloudrun.Service, aiohttp.ClientSession]]:
     port = free_port()
     defaults: dict[str, Any] = {"concurrency": 80, "timeout_s": 30.0, "min_instances": 0}
-    service = cloudrun.Service(port=port, instance_port=toy.port, launch=toy.launch, **{**defaults, **options})
+    service = cloudrun.Service(port=port, launch=toy.launch, **{**defaults, **options})
     await service.start()
     try:
         connector = aiohttp.TCPConnector(force_close=True)
@@ -116,17 +116,17 @@ def test_one_start_serves_everyone_who_waits_for_it() -> None:
         toy = Toy()
         toy.gate.clear()
         async with serving(toy) as (service, client):
-            assert service.status() == {"instances": 0, "in_flight": 0, "starts_s": []}
+            assert service.instances.status() == {"instances": 0, "most": 1, "in_flight": 0, "starts_s": []}
             asked = [asyncio.create_task(get(client)) for _ in range(20)]
-            await until(lambda: service.status()["in_flight"] == 20)
+            await until(lambda: service.instances.status()["in_flight"] == 20)
             done, _ = await asyncio.wait(asked, timeout=0.2)
             assert not done, "requests are held during the start"
             toy.gate.set()
             assert await asyncio.gather(*asked) == [(200, "GET ")] * 20
             assert await get(client, method="POST", data="x") == (200, "POST x")
             assert toy.launches == 1
-            assert service.status()["instances"] == 1
-            assert service.status()["starts_s"][0] >= 0.2
+            assert service.instances.status()["instances"] == 1
+            assert service.instances.status()["starts_s"][0] >= 0.2
 
     run(scenario())
 
@@ -143,13 +143,13 @@ def test_idle_instance_ends_and_the_next_request_starts_another() -> None:
         toy = Toy(handler)
         async with serving(toy, idle_s=0.2) as (service, client):
             slow = asyncio.create_task(get(client, "/slow"))
-            await until(lambda: service.status()["instances"] == 1)
+            await until(lambda: service.instances.status()["instances"] == 1)
             await asyncio.sleep(0.6)
             assert toy.stops == 0, "a request in flight keeps the instance, however long it takes"
             busy.set()
             assert await slow == (200, "done")
             await until(lambda: toy.stops == 1)
-            assert service.status()["instances"] == 0
+            assert service.instances.status()["instances"] == 0
             assert await get(client) == (200, "done")
             assert toy.launches == 2
 
@@ -157,17 +157,17 @@ def test_idle_instance_ends_and_the_next_request_starts_another() -> None:
 
 
 def test_min_instances_starts_before_any_request_and_keeps_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudrun, "TEND_S", 0.05)
+    monkeypatch.setattr(instances, "TEND_S", 0.05)
 
     async def scenario() -> None:
         toy = Toy()
         async with serving(toy, min_instances=1, idle_s=0.1) as (service, _):
             assert toy.launches == 1
             await asyncio.sleep(0.5)
-            assert (toy.stops, service.status()["instances"]) == (0, 1)
+            assert (toy.stops, service.instances.status()["instances"]) == (0, 1)
             toy.running = False
             toy.failing = 1
-            await until(lambda: toy.launches >= 3 and service.status()["instances"] == 1)
+            await until(lambda: toy.launches >= 3 and service.instances.status()["instances"] == 1)
             assert toy.stops == 1, "what is left of a dead instance is ended"
 
     run(scenario())
@@ -179,7 +179,7 @@ def test_dead_instance_is_replaced_by_the_next_request() -> None:
         async with serving(toy) as (service, client):
             assert await get(client) == (200, "GET ")
             toy.running = False
-            assert service.status()["instances"] == 0
+            assert service.instances.status()["instances"] == 0
             assert await get(client) == (200, "GET ")
             assert (toy.launches, toy.stops) == (2, 1)
 
@@ -210,7 +210,7 @@ def test_replaced_instance_ends_its_requests_first_and_the_next_wait_for_the_new
             assert await new == (200, "instance 2")
 
     async def replace(service: cloudrun.Service, toy: Toy) -> None:
-        async with service.replaced():
+        async with service.instances.replaced():
             assert not toy.running
             await asyncio.sleep(0.1)
             assert toy.launches == 1, "nothing starts before the block has ended"
@@ -238,7 +238,7 @@ def test_failed_start_is_a_503_for_its_callers_and_tried_again_for_the_next() ->
         toy.gate.clear()
         async with serving(toy) as (service, client):
             asked = [asyncio.create_task(get(client)) for _ in range(5)]
-            await until(lambda: service.status()["in_flight"] == 5)
+            await until(lambda: service.instances.status()["in_flight"] == 5)
             toy.gate.set()
             for status, text in await asyncio.gather(*asked):
                 assert (status, "the probe failed" in text) == (503, True)
@@ -257,9 +257,9 @@ def test_caller_who_leaves_does_not_end_the_start_for_others() -> None:
             first = asyncio.create_task(get(client))
             await until(lambda: toy.launches == 1)
             second = asyncio.create_task(get(client))
-            await until(lambda: service.status()["in_flight"] == 2)
+            await until(lambda: service.instances.status()["in_flight"] == 2)
             first.cancel()
-            await until(lambda: service.status()["in_flight"] == 1)
+            await until(lambda: service.instances.status()["in_flight"] == 1)
             toy.gate.set()
             assert await second == (200, "GET ")
             assert (toy.launches, toy.cancelled) == (1, 0)
@@ -286,7 +286,7 @@ def test_stop_ends_an_instance_that_is_just_starting() -> None:
 
 
 def test_full_instance_makes_callers_wait_and_then_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cloudrun, "QUEUE_S", 1.5)
+    monkeypatch.setattr(instances, "QUEUE_S", 1.5)
 
     async def scenario() -> None:
         free = asyncio.Event()
@@ -422,7 +422,7 @@ def test_caller_who_hangs_up_cancels_the_request_upstream() -> None:
                 assert await answer.content.readexactly(6) == b"token "
             async with asyncio.timeout(DEADLINE_S):
                 await gone.wait()
-            await until(lambda: service.status()["in_flight"] == 0)
+            await until(lambda: service.instances.status()["in_flight"] == 0)
 
     run(scenario())
 

@@ -12,6 +12,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,13 @@ def test_a_stream_of_a_stuck_vllm_has_no_token(working: str) -> None:
     requests.delete(f"{working}/_fault", timeout=LIMIT_S)
     reading.join(LIMIT_S)
     assert not reading.is_alive()
+
+
+def test_each_instance_of_vllm_says_when_it_began(vllm: str, working: str) -> None:
+    began = [metrics(base)["process_start_time_seconds"] for base in (vllm, working)]
+    assert 0 < began[1] - began[0] < 3600
+    assert began[1] == pytest.approx(time.time(), abs=3600)
+    assert metrics(vllm)["process_start_time_seconds"] == began[0], "as long as it lives"
 
 
 def test_requests_are_counted_as_vllm_counts_them(vllm: str) -> None:

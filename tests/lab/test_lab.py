@@ -127,7 +127,7 @@ class TestRunningLab:
     def test_status_lists_every_process(self, running: Running) -> None:
         found = json.loads(lab("status", "--json").stdout)
         assert set(found) == {
-            "pid", "uptime_s", "gateway", "processes", "addresses", "restarts", "faults", "errors", "lanes",
+            "pid", "uptime_s", "gateway", "burst", "processes", "addresses", "restarts", "faults", "errors", "lanes",
         }  # fmt: skip
         assert found["uptime_s"] > 0
         assert set(found["processes"]) == {

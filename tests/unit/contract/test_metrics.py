@@ -28,7 +28,7 @@ def test_nothing_shipped_reads_a_metric_that_is_not_in_the_list() -> None:
 
 @pytest.mark.parametrize(
     ("text", "real"),
-    [(fake_metrics.vllm("m", Counts(), [0.5]), VLLM), (fake_metrics.llama_cpp(Counts()), LLAMA_CPP)],
+    [(fake_metrics.vllm("m", Counts(), [0.5], 1.79e9), VLLM), (fake_metrics.llama_cpp(Counts()), LLAMA_CPP)],
     ids=["vllm", "llama.cpp"],
 )
 def test_a_stand_in_has_no_metric_and_no_label_that_the_engine_lacks(

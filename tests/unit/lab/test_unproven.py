@@ -97,6 +97,14 @@ def test_the_gpu_service_of_burst_is_no_second_gateway(stacks: dict[str, Stack])
     assert groups["burst-service (Service)"] is Group.GPU
 
 
+def test_the_instances_that_no_lab_runs_are_told(stacks: dict[str, Stack], stack_of: Callable[..., Stack]) -> None:
+    one, two = ({row.name: row.missing for row in read(stack)} for stack in (
+        stacks["dev"], stack_of(gateway={"max_instances": 2}),
+    ))  # fmt: skip
+    told = ", any but the first of up to 2 instances: the lab runs one, with its share of every lane"
+    assert two["gateway-service (Service)"] == one["gateway-service (Service)"] + told
+
+
 def test_a_downloaded_chart_is_told_from_our_own(stacks: dict[str, Stack]) -> None:
     told = {one.name: one.missing for one in read(stacks["dev"])}
     assert told["home-device-plugin (Release)"] == "chart nvidia-device-plugin is downloaded, and needs a GPU node"
