@@ -4,7 +4,9 @@
 safety rule taken out.
 """
 
+import contextlib
 import json
+import socket
 import threading
 import time
 from typing import Any
@@ -263,6 +265,23 @@ def stream_is_not_buffered(here: World) -> None:
     assert seen == [f'data: {{"index": {index}}}' for index in range(5)]
 
 
+def no_other_stream_is_buffered(here: World) -> None:
+    """Caddy hands on at once what is `text/event-stream`, and whatever has no known length: lines of JSON, sound."""
+    for kind in ("application/x-ndjson", "audio/mpeg", "application/octet-stream"):
+        here.home.behaviour = Behaviour(tokens=[0.0] * 3, step=True, headers={"Content-Type": kind})
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Length: 2"
+        told: list[bytes] = []
+        with socket.create_connection(("127.0.0.1", here.port), timeout=here.patience) as caller:
+            caller.sendall(head.encode() + b"\r\n\r\n{}")
+            with contextlib.suppress(TimeoutError), caller.makefile("rb") as answer:
+                told += iter(answer.readline, b"\r\n")
+                assert f"Content-Type: {kind}\r\n".encode() in told
+                for _ in range(3):
+                    here.home.release()
+                    told.append(next(line for line in answer if line.startswith(b"data: ")))
+        assert told[-3:] == [f'data: {{"index": {index}}}\n'.encode() for index in range(3)], kind
+
+
 def slow_answers_arrive(here: World) -> None:
     """Twice on one connection: deadlines of the first request must not reach into the second."""
     here.home.behaviour = Behaviour(delay=1)
@@ -380,7 +399,8 @@ CHECKS: list[Check] = [
     a_500_is_repeated_on_the_next_lane, the_last_lane_s_500_stands, a_500_beside_full_lanes_ends,
     poison_is_nobody_else_s_trouble, a_large_request_s_500_stands, no_caller_chooses_his_lane,
     half_a_large_body_is_never_repeated, refused_large_body_is_visible, full_lanes_wait_in_line, waiting_ends_in_503,
-    a_check_takes_no_slot, gone_caller_frees_the_lane, stream_is_not_buffered, slow_answers_arrive,
+    a_check_takes_no_slot, gone_caller_frees_the_lane, stream_is_not_buffered, no_other_stream_is_buffered,
+    slow_answers_arrive,
     caller_s_abort_is_not_the_lane_s_fault, bad_lengths_are_refused,
     only_keys_open_the_door, only_the_api_s_paths_exist, lanes_see_only_what_they_need,
 ]  # fmt: skip

@@ -19,7 +19,7 @@ def lanes() -> Iterator[World]:
 
 def to_lanes(part: dict[str, Any]) -> bool:
     """Whether it is a handler in front of the lanes."""
-    return "load_balancing" in part and "flush_interval" in part
+    return "passive" in part.get("health_checks", ())
 
 
 def proxies(config: dict[str, Any], *, replay: bool) -> list[dict[str, Any]]:
@@ -208,6 +208,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (no_capacity, seen.full_lanes_wait_in_line),
     (no_waiting, seen.full_lanes_wait_in_line),
     (responses_buffered, seen.stream_is_not_buffered),
+    (responses_buffered, seen.no_other_stream_is_buffered),
     (response_header_timeout, seen.slow_answers_arrive),
     (default_idle_timeout, seen.bad_lengths_are_refused),
     (write_timeout, seen.slow_answers_arrive),

@@ -67,7 +67,6 @@ def _proxy(burst_url: str) -> Json:
         "handler": "reverse_proxy",
         "upstreams": [{"dial": f"{host}:{port}"}],
         "transport": transport,
-        "flush_interval": -1,
         "headers": {"request": only_needed(urlsplit(burst_url).netloc, own)},
         "handle_response": [
             {"match": {"status_code": list(PLATFORM)}, "routes": refused},

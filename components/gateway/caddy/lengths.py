@@ -41,7 +41,6 @@ def route(
         "upstreams": [{"dial": again.listen(ports.LENGTHS)}],
         # One byte more than the largest body that is kept: Caddy takes a full buffer for an incomplete body.
         "request_buffers": replay_limit // 2 + 1,
-        "flush_interval": -1,
         # Without its origin, or a page would get every header for pages twice, which browsers refuse.
         "headers": {
             "request": {"set": {"X-Request-Id": ["{request_id}"]}, "delete": ["Expect", "Origin"]},

@@ -58,7 +58,6 @@ def _turn(settings: Settings, client: str, number: int, most: int) -> Json:
         # A zero more for each: another spelling of one port, and another address to Caddy's counters.
         "upstreams": [{"dial": f"{host}:{'0' * number}{port}", "max_requests": most}],
         "load_balancing": {"try_duration": f"{turn_s(settings)}s", "try_interval": "10ms"},
-        "flush_interval": -1,
         "headers": {
             "request": {"set": {"X-Request-Id": ["{request_id}"]}, "delete": ["Expect"]},
             # Said once, on the way to the caller (`cors`).

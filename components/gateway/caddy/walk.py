@@ -167,6 +167,8 @@ def _proxy(
     against the one that failed, unless it is a 500. Otherwise the body streams through once: nothing but a refused dial
     is repeated, and failures don't count, because a caller who hangs up half-way looks like a lane that did. Checks
     find a dead lane.
+
+    Streams need no `flush_interval`: Caddy hands on at once whatever has no known length, and `text/event-stream`.
     """
     balancing: Json = {
         "selection_policy": next_lane.policy() if lined else {"policy": "first"},
@@ -205,7 +207,6 @@ def _proxy(
             "compression": False,
             "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
         },
-        "flush_interval": -1,
         "headers": {
             "request": only_needed("{http.reverse_proxy.upstream.hostport}", own),
             # Which pages may read an answer is the gateway's to say (`cors`).

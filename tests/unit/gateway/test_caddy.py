@@ -44,7 +44,7 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
         children: list[object] = []
         if isinstance(node, dict):
             table = cast(dict[str, Any], node)
-            found.extend([table] if "load_balancing" in table else [])
+            found.extend([table] if {"load_balancing", "health_checks"} <= table.keys() else [])
             children = list(table.values())
         elif isinstance(node, list):
             children = cast(list[object], node)
@@ -53,7 +53,7 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
 
     api = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]
     look([route for route in api["routes"] if "/pinned" not in json.dumps(route.get("match"))])
-    return [handler for handler in found if "flush_interval" in handler]
+    return [handler for handler in found if "passive" in handler["health_checks"]]
 
 
 def server(name: str, *, url: str = BURST_URL) -> dict[str, Any]:
