@@ -409,3 +409,5 @@ CHECKS: list[Check] = [
     what_comes_too_late_is_refused_at_once, nothing_is_refused_that_a_lane_takes, only_burst_sees_the_token,
     status_is_the_pilot_s, waiting_can_be_counted, admin_is_for_the_pilot_alone,
 ]  # fmt: skip
+LONG = {who_is_spared_the_vm_gets_the_next_lane_that_is_up, what_comes_too_late_is_refused_at_once}
+"""They take some 12 s each, nearly all of it waiting."""

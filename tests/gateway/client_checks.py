@@ -361,6 +361,12 @@ CHECKS: list[Check] = [
     a_client_s_own_limit_holds, a_turn_changes_nothing_else, a_turn_holds_no_token_back, who_leaves_gives_his_turn_back,
 ]  # fmt: skip
 
+LONG = {
+    a_private_client_when_home_is_refused, a_private_client_when_home_refuses,
+    a_private_client_when_home_is_black_holed,
+}  # fmt: skip
+"""They take some 20 s each, nearly all of it waiting."""
+
 
 def log_lines(log: str) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in log.splitlines()]

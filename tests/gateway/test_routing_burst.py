@@ -38,7 +38,10 @@ def shared(toys: World) -> Iterator[World]:
 class TestBurst:
     """One Caddy for all of them."""
 
-    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    @pytest.mark.parametrize(
+        "check",
+        [pytest.param(check, id=check.__name__, marks=[pytest.mark.slow] * (check in seen.LONG)) for check in CHECKS],
+    )
     def test_burst(self, shared: World, check: Check) -> None:
         cold(shared)
         check(shared)

@@ -43,7 +43,13 @@ class TestClients:
     @pytest.mark.parametrize(
         "check",
         [
-            pytest.param(check, id=check.__name__, marks=[BREAKS] if check is seen.a_turn_holds_no_token_back else [])
+            pytest.param(
+                check,
+                id=check.__name__,
+                marks=[BREAKS]
+                if check is seen.a_turn_holds_no_token_back
+                else [pytest.mark.slow] * (check in seen.LONG),
+            )
             for check in CHECKS
         ],
     )
@@ -52,6 +58,7 @@ class TestClients:
         check(shared)
 
 
+@pytest.mark.slow
 def test_who_hangs_at_a_mute_home_and_may_go_nowhere_else_gets_503(lanes: World) -> None:
     """The pilot says that home is sick and ends the tunnel: the others who hung there are answered elsewhere."""
     with lanes.caddy(patient(rendered(lanes, wait_s=10)), environment()):

@@ -40,6 +40,7 @@ def test_a_gateway_joins_by_its_identity() -> None:
 # --- beginning and end -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a parent's death is told by Linux only")
 def test_killed_supervisor_leaves_no_process() -> None:
     with detached("--fake-models", "--answer-in", "0"):

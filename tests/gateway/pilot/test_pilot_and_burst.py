@@ -116,6 +116,7 @@ def test_idle_burst_may_sleep(world: World) -> None:
         assert pilot_.get("/lane/burst")[0] == 503
 
 
+@pytest.mark.slow
 def test_slow_burst_is_left_and_taken_again(world: World) -> None:
     with piloted(world) as pilot_:
         world.in_flight["vm"] = 2

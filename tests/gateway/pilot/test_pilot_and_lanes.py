@@ -33,6 +33,7 @@ def works(pilot_: Running) -> None:
     assert left(pilot_) == []
 
 
+@pytest.mark.slow
 def test_a_mute_home_is_left_freed_and_taken_back_by_tokens(world: World) -> None:
     """`/health` says 200 all the time. Its metrics are found by the service's name, its token by the lane's address."""
     with piloted(world, **WATCHED) as pilot_:

@@ -22,6 +22,7 @@ def refused(pilot_: Running) -> list[str]:
     return [size for size in ("short", "long", "picture") if pilot_.get(f"/lane/refuse/{size}")[0] == 200]
 
 
+@pytest.mark.slow
 def test_the_vm_is_spared_while_home_is_sooner(world: World) -> None:
     with piloted(world, **WITH_HOME) as pilot_:
         until(lambda: spared(pilot_) == ["short", "long", "picture"], "home is up and idle")
