@@ -15,8 +15,9 @@ from lab.read.stack import ROOT
 
 PAGES: Final = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 MARK: Final = re.compile(r"<!-- not run: (\S.*) -->")
-OUTSIDE: Final = ("pulumi", "gcloud", "ssh", "make", "git", "gh")
-"""Programs that act on accounts, on other machines, or start the tests themselves: never run by a test."""
+OUTSIDE: Final = ("pulumi", "gcloud", "ssh", "k3s", "make", "git", "gh")
+"""Programs that act on accounts, on other machines, or start the tests themselves: never run as they are."""
+HEADING: Final = re.compile(r"#{1,6} (.*)")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,23 @@ def blocks_of(page: Path, text: str) -> Iterator[Block]:
     assert start is None, f"{page.name}:{start}: a block that isn't closed"
 
 
+def section(page: Path, anchor: str) -> list[Block]:
+    """The blocks below the heading that GitHub gives this anchor, up to the next heading of whatever level."""
+    lines = page.read_text().splitlines()
+    fenced = {number for block in blocks(page) for number in range(block.line, block.line + block.text.count("\n") + 2)}
+    headings = [
+        (number, re.sub(r"[^\w\- ]", "", found[1].lower()).replace(" ", "-"))
+        for number, line in enumerate(lines)
+        if (found := HEADING.fullmatch(line)) and number not in fenced
+    ]
+    [(begin, end)] = [
+        (number, following)
+        for (number, name), (following, _) in itertools.pairwise([*headings, (len(lines), "")])
+        if name == anchor
+    ]
+    return [block for block in blocks(page) if begin < block.line <= end]
+
+
 def problems(block: Block) -> list[str]:
     """What is wrong with a block before anything of it is run."""
     match block.language:
@@ -100,7 +118,10 @@ def problems(block: Block) -> list[str]:
             if inside and block.reason is not None:
                 return [f"{block.place}: `{inside[0]}` runs here; take it out of the block that is marked as not run"]
             return [f"{block.place}: nobody sees the output" for c in commands if block.reason and c.expected]
-        case "yaml" | "python" | "text":
+        case "yaml" | "python":
             return [f"{block.place}: a {block.language} block needs no mark"] if block.reason is not None else []
+        case "text":
+            # Nothing reads it: a drawing, or another program's file, and no command.
+            return [f"{block.place}: say above the block what it is: <!-- not run: REASON -->"] * (block.reason is None)
         case _:
             return [f"{block.place}: {block.language or 'a block without a language'}: nothing here can check it"]

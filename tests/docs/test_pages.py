@@ -13,6 +13,7 @@ from components.settings.section import SettingsError
 from lab.read.stack import ROOT
 from lab.run.faults import FAULTS
 from tests.docs.blocks import PAGES, Block, blocks, blocks_of, problems
+from tests.docs.walk import STEPS, steps
 
 README = ROOT / "README.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -60,6 +61,14 @@ def test_the_readme_links_each_page_once() -> None:
 def test_every_make_target_is_there(page: Path) -> None:
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^\$ )make ([a-z-]+)", page.read_text(), re.MULTILINE)) <= targets
+
+
+def test_the_walk_leads_through_every_step_to_something_to_type() -> None:
+    found = steps()
+    assert tuple(found) == STEPS
+    for step, sections in found.items():
+        for blocks_there in sections:
+            assert blocks_there, f"{step}: a section has nothing to type"
 
 
 # --- settings that the pages show -------------------------------------------------------------------------------------
@@ -131,6 +140,8 @@ def test_every_fault_is_in_the_table() -> None:
         ("<!-- not run: why -->\n```yaml\na: 1\n```", "needs no mark"),
         ("<!-- not run: -->\n```console\n$ make lab\n```", "say above the block"),
         ("<!-- not run: why -->\n\n```console\n$ make lab\n```", "say above the block"),
+        ("```console\n$ k3s kubectl delete crd all\n```", "why `k3s kubectl delete crd all` can't run"),
+        ("```text\nk3s kubectl delete crd all\n```", "say above the block what it is"),
         ("```\n$ make lab\n```", "a block without a language"),
         ("```sh\nmake lab\n```", "sh: nothing here can check it"),
     ],

@@ -184,11 +184,7 @@ class Engine:
 
     def at(self, now: datetime) -> None:
         """Sets the program's clock, which stands still from then on."""
-        settings = self.tree / "components" / "settings" / "stack.py"
-        clock = f"default_factory=lambda: datetime.fromisoformat({now.isoformat()!r}),"
-        text, found = re.subn(r"default_factory=lambda: datetime\..*", clock, settings.read_text())
-        assert found == 1
-        settings.write_text(text)
+        set_clock(self.tree, now)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Adds config by hand, as in an editor: what the CLI would not write can be written so."""
@@ -229,13 +225,21 @@ class Factory:
     provider: AnyProvider
 
     def stack(self, name: str, *, schema_defaults: Mapping[str, Any] | None = None, grants_s: float = 0) -> Engine:
-        """A new stack in a copy of its own; `schema_defaults` change those of Pulumi.yaml.
+        """A new stack in a copy of its own; `schema_defaults` change those of Pulumi.yaml."""
+        tree = self.tree(name, grants_s=grants_s)
+        (tree / f"Pulumi.{name}.yaml").unlink(missing_ok=True)
+        if schema_defaults:
+            project = tree / "Pulumi.yaml"
+            document: dict[str, Any] = yaml.safe_load(project.read_text())
+            for key, default in schema_defaults.items():
+                document["config"][key]["default"] = default
+            project.write_text(yaml.safe_dump(document))
+        return Engine(tree, self.environment, self.provider, name)
 
-        `grants_s`, seconds, replaces the minutes for which a service waits after a new grant.
-        """
+    def tree(self, name: str, *, grants_s: float = 0) -> Path:
+        """A copy of the repository; `grants_s`, seconds, replaces the minutes of a service's wait after a new grant."""
         tree = self.folder / f"tree-{name}"
         shutil.copytree(ROOT, tree, ignore=NOT_COPIED)
-        (tree / f"Pulumi.{name}.yaml").unlink(missing_ok=True)
         # Pulumi.yaml names `.venv`; the packages are those this test runs with.
         (tree / ".venv").symlink_to(sys.prefix)
         # Nobody waits minutes for a provider of this machine.
@@ -245,13 +249,16 @@ class Factory:
         )
         assert found == 1
         grants.write_text(text)
-        if schema_defaults:
-            project = tree / "Pulumi.yaml"
-            document: dict[str, Any] = yaml.safe_load(project.read_text())
-            for key, default in schema_defaults.items():
-                document["config"][key]["default"] = default
-            project.write_text(yaml.safe_dump(document))
-        return Engine(tree, self.environment, self.provider, name)
+        return tree
+
+
+def set_clock(tree: Path, now: datetime) -> None:
+    """Of the program in that copy of the repository."""
+    settings = tree / "components" / "settings" / "stack.py"
+    clock = f"default_factory=lambda: datetime.fromisoformat({now.isoformat()!r}),"
+    text, found = re.subn(r"default_factory=lambda: datetime\..*", clock, settings.read_text())
+    assert found == 1
+    settings.write_text(text)
 
 
 def types_and_names(urns: list[str]) -> list[tuple[str, str]]:
