@@ -7,7 +7,7 @@ Google's metrics alone, and wakes nothing.
 from typing import Any, Final
 
 from components.observability import metrics
-from components.observability.metrics import mean, quantile, total
+from components.observability.metrics import mean, quantile, slot_ms, total
 
 NOW: Final = "${__interval}"
 """Google puts the width of the chart's points here."""
@@ -46,7 +46,7 @@ def _requests(prefix: str) -> list[dict[str, Any]]:
         ),
         chart("Wait for a lane, mean, s", waited("_count")),
         chart("Until an answer begins, 95 %, ms", quantile(metrics.BEGUN, prefix, NOW, 0.95, by=LANES)),
-        chart("Time of a lane's slot, 95 %, ms", quantile(metrics.SLOT, prefix, NOW, 0.95, by=LANES)),
+        chart("Until an answer ends, 95 %, ms", quantile(metrics.ENDED, prefix, NOW, 0.95, by=LANES)),
     ]
 
 
@@ -64,7 +64,7 @@ def _lanes(prefix: str) -> list[dict[str, Any]]:
 
 
 def _usage(prefix: str) -> list[dict[str, Any]]:
-    slot = total(metrics.SLOT, prefix, DAY, by=("client", "lane"), of="_sum")
+    slot = slot_ms(prefix, DAY, by=("client", "lane"))
     return [
         chart("By day and client: requests", total(metrics.REQUESTS, prefix, DAY, by=CLIENTS)),
         chart("By day and client: errors", total(metrics.REQUESTS, prefix, DAY, by=CLIENTS, where=FAILED)),

@@ -43,14 +43,14 @@ class LogMetric:
 
 REQUESTS: Final = LogMetric("requests", "Requests", REQUEST, (*BY, "status"))
 BROKEN: Final = LogMetric(
-    "broken", "Answers that broke off", f"{ANSWERED} AND NOT jsonPayload.slot_ms:*", BY
+    "broken", "Answers that broke off", f"{ANSWERED} AND NOT jsonPayload.whole:*", BY
 )  # the caller hung up, or the lane did
-BEGUN: Final = LogMetric("begun", "Until an answer begins", ANSWERED, BY, "begun_ms", "ms")
-LANE: Final = LogMetric("lane", "Of that, on the lane", ANSWERED, BY, "lane_ms", "ms")
-SLOT: Final = LogMetric("slot", "Time of a lane's slot", ANSWERED, BY, "slot_ms", "ms")
+BEGUN: Final = LogMetric("begun", "Until an answer begins", ANSWERED, (*BY, "whole"), "begun_ms", "ms")
+LANE: Final = LogMetric("lane", "Of that, on the lane", ANSWERED, (*BY, "whole"), "lane_ms", "ms")
+ENDED: Final = LogMetric("ended", "Until an answer ends", ANSWERED, BY, "ended_ms", "ms")
 RECEIVED: Final = LogMetric("received", "Bytes of requests", REQUEST, ("client",), "bytes_read", "By")
 SENT: Final = LogMetric("sent", "Bytes of answers", REQUEST, ("client",), "size", "By")
-EVERY_GATEWAY: Final = (REQUESTS, BROKEN, BEGUN, LANE, SLOT, RECEIVED, SENT)
+EVERY_GATEWAY: Final = (REQUESTS, BROKEN, BEGUN, LANE, ENDED, RECEIVED, SENT)
 """Of Caddy's access log."""
 
 STATES: Final = LogMetric("states", "Minutes in a state", ACCOUNT, ("lane", "state"))
@@ -105,6 +105,13 @@ def arguments(metric: LogMetric, prefix: str, service: str) -> dict[str, Any]:
 def total(metric: LogMetric, prefix: str, window: str, *, by: tuple[str, ...], of: str = "", where: str = "") -> str:
     """PromQL: how many lines, or what they add up to, in each `window`."""
     return f"sum by ({', '.join(by)}) (increase({metric.series(prefix, of=of, where=where)}[{window}]))"
+
+
+def slot_ms(prefix: str, window: str, *, by: tuple[str, ...]) -> str:
+    """PromQL: the time of lanes' slots that whole answers took; `lab.read.usage` adds it up in the same way."""
+    whole = 'whole="yes"'
+    lane, begun = (total(metric, prefix, window, by=by, of="_sum", where=whole) for metric in (LANE, BEGUN))
+    return f"({lane} - {begun} + {total(ENDED, prefix, window, by=by, of='_sum')})"
 
 
 def mean(metric: LogMetric, prefix: str, window: str, *, by: tuple[str, ...]) -> str:

@@ -101,7 +101,7 @@ def _used(at: str, line: Mapping[str, Any]) -> Used:
         client=str(line["client"]),
         lane=lane,
         status=int(line["status"]),
-        broken=lane != GATEWAY and "slot_ms" not in line,
+        broken=lane != GATEWAY and "whole" not in line,
         received=int(line["bytes_read"]),
         sent=int(line["size"]),
         slot_s=slot_s,

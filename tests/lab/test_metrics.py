@@ -20,6 +20,7 @@ CONFIG = {
     "lanes": '["home", "burst", "vm"]',
     "home": '{"max_requests": 2}',
     "vm": '{"machine_type": "c3-highcpu-8"}',
+    "clients": '[{"name": "demo"}, {"name": "few", "max_requests": 4}]',
     "alerts": '{"email": "me@example.com"}',
 }
 SERVICE = "pilotlight-dev-gateway"
@@ -37,7 +38,10 @@ def stack() -> Stack:
 
 @pytest.fixture(scope="module")
 def lines(declared_addresses: None) -> list[str]:  # noqa: ARG001
-    """Of one run: each lane answers, somebody waits in line, hangs up, is refused, and burst starts."""
+    """Of one run: each lane answers, somebody waits in line, hangs up, is refused, and burst starts.
+
+    Also a client with a limit, whose requests come back to the gateway and wait for a lane there.
+    """
     options = [word for key, value in CONFIG.items() for word in ("--config", f"{key}={value}")]
     with (
         detached("--fake-models", "--answer-in", "1", "--cold-start", "1", *options) as text,
@@ -48,8 +52,10 @@ def lines(declared_addresses: None) -> list[str]:  # noqa: ARG001
         here.http.post(url, json=body, headers={"Authorization": "Bearer nobody"})
         with here.http.stream("POST", url, json={**body, "stream": True}, headers=here.authorized) as answer:
             next(answer.iter_raw())
-        with ThreadPoolExecutor(40) as callers:
+        few = {"Authorization": f"Bearer {here.outputs['api_keys']['few']}"}
+        with ThreadPoolExecutor(52) as callers:
             asked = [callers.submit(here.http.post, url, json=body, headers=here.authorized) for _ in range(40)]
+            asked += [callers.submit(here.http.post, url, json=body, headers=few) for _ in range(12)]
             assert {call.result().status_code for call in asked} == {200}
         until(lambda: here.lane() == "burst" or here.lane() == "home", "the crowd is gone")
         with here.broken("home-refused"):
@@ -91,7 +97,7 @@ def test_every_chart_has_something_to_show(stack: Stack, lines: list[str]) -> No
 
 @pytest.mark.parametrize(
     "field",
-    ["lane", "client", "status", "begun_ms", "lane_ms", "slot_ms", "bytes_read", "size", "state", "in_flight",
+    ["lane", "client", "status", "begun_ms", "lane_ms", "ended_ms", "whole", "bytes_read", "size", "state", "in_flight",
      "first_token_s", "prompt_tokens", "answer_tokens", "longest_s", "seconds", "from", "to", "message"],
 )  # fmt: skip
 def test_a_renamed_field_is_seen(stack: Stack, lines: list[str], field: str) -> None:
@@ -109,13 +115,50 @@ def test_a_renamed_field_is_seen(stack: Stack, lines: list[str], field: str) -> 
 
 def test_usage_adds_up_to_what_was_asked(lines: list[str]) -> None:
     found = usage.requests("\n".join(lines))
-    assert {one.client for one in found} == {"demo"}
+    assert {one.client for one in found} == {"demo", "few"}
     assert len([one for one in found if one.status == 200 and not one.broken]) >= 40
     [left] = [one for one in found if one.broken]
     assert left.lane == "home"
     assert 0 < left.slot_s < 60
     for one in found:
         assert (one.slot_s > 0) == (one.lane != usage.GATEWAY)
+
+
+def check_charts_and_usage_agree(stack: Stack, lines: list[str]) -> None:
+    """Of whole answers. A line's own time, by which the command counts, is no earlier than the answer's end."""
+    [query] = [query for title, query in charts(stack) if "seconds of a slot" in title]
+    shown = {(dict(key)["client"], dict(key)["lane"]): s for key, s in window(stack, lines).value(query).items()}
+    used, waited = dict[tuple[str, str], float](), dict[tuple[str, str], float]()
+    for one in usage.requests("\n".join(lines)):
+        if one.lane != usage.GATEWAY and not one.broken:
+            used[one.client, one.lane] = used.get((one.client, one.lane), 0.0) + one.slot_s
+    for line in map(json.loads, lines):
+        if "whole" in line and "client" in line:
+            key = line["client"], line["lane"]
+            waited[key] = waited.get(key, 0.0) + (line["begun_ms"] - float(line["lane_ms"])) / 1000
+    assert ("few", "home") in shown
+    assert shown.keys() == used.keys()
+    for key, seconds in shown.items():
+        assert seconds <= used[key] + 0.001 * len(lines), f"{key}: more than it used, as with its wait"
+        assert used[key] - seconds < waited[key], key
+
+
+def test_charts_and_usage_say_the_same_of_a_slot(stack: Stack, lines: list[str]) -> None:
+    check_charts_and_usage_agree(stack, lines)
+
+
+@pytest.mark.parametrize("without", ["whole", "begun", "lane"])
+def test_a_chart_that_counts_the_wait_or_broken_answers_is_seen(stack: Stack, lines: list[str], without: str) -> None:
+    [board] = stack.of_type(DASHBOARD)
+    text = board.inputs["dashboardJson"]
+    changed = text.replace("begun_sum{", "begun_count{") if without == "begun" else text
+    changed = changed.replace("lane_sum{", "lane_count{") if without == "lane" else changed
+    changed = changed.replace(r",whole=\"yes\"", "") if without == "whole" else changed
+    assert changed != text
+    other = dataclasses.replace(board, inputs={**board.inputs, "dashboardJson": changed})
+    resources = [other if one is board else one for one in stack.resources]
+    with pytest.raises(AssertionError):
+        check_charts_and_usage_agree(dataclasses.replace(stack, resources=resources), lines)
 
 
 def test_the_command_shows_what_the_lab_logged(lines: list[str]) -> None:

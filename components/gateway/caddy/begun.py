@@ -4,8 +4,12 @@ Owns: the fields that are logged before the first byte of an answer goes out. Do
 
 Where a caller hangs up, even right after the last byte, or a lane breaks off, Caddy gives its handlers up: fields that
 are added after the answer never come, `duration` is 0, and the line is written all the same. So the lane stands in the
-line as soon as its headers are there. A line without one is of an answer of the gateway's own. The field `slot_ms`
-comes with the answer's end: where it is missing, the answer broke off.
+line as soon as its headers are there. A line without one is of an answer of the gateway's own. Two fields come with the
+answer's end; where they are missing, it broke off.
+
+A slot's time is the lane's until the answer began, and from there to the end: `lane_ms` - `begun_ms` + `ended_ms`.
+Caddy's own duration of an upstream would be that, too, but for a request that comes back: its upstream is the server
+itself, which waits for a lane meanwhile.
 """
 
 from collections.abc import Sequence
@@ -17,6 +21,8 @@ from components.gateway.caddy.answers import Json
 
 NAME: Final = "begun"
 """Name of the routes that every handler of a lane invokes."""
+WHOLE: Final = "yes"
+"""Of `whole`, by which metrics tell whole answers from others."""
 LANE_MS: Final = "X-Lane-Ms"
 """Header of an answer that comes back to the server itself: milliseconds from the lane's taking it to its headers."""
 
@@ -51,10 +57,13 @@ def _routes(lane_ms: str) -> list[Json]:
     early: list[Json] = [
         {"handler": "log_append", "key": key, "value": value, "early": True} for key, value in fields.items()
     ]
-    whole: Json = {"handler": "log_append", "key": "slot_ms", "value": "{http.reverse_proxy.upstream.duration_ms}"}
+    late: list[Json] = [
+        {"handler": "log_append", "key": key, "value": value}
+        for key, value in {"ended_ms": "{http.request.duration_ms}", "whole": WHOLE}.items()
+    ]
     told: Json = {"handler": "headers", "response": {"set": {LANE_MS: [lane_ms]}}}
     return [
         # Of a request that is back, the line is the outer one's, which can't see for itself when the lane took it.
         {"match": [again.back(ports.LENGTHS, ports.TURNS)], "handle": [told]},
-        {"handle": [*early, whole, {"handler": "copy_response"}]},
+        {"handle": [*early, *late, {"handler": "copy_response"}]},
     ]

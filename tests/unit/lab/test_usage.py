@@ -15,15 +15,15 @@ def line(**changes: Any) -> dict[str, Any]:
     whole = {
         "time": "2026-11-29T12:00:00.000000000Z", "message": "handled request", "client": "demo", "lane": "home",
         "status": 200, "bytes_read": 1000, "size": 3000, "lane_ms": "250.5", "begun_at_ms": str(int(1000 * AT - 2000)),
-        "slot_ms": 2250.5,
+        "ended_ms": 2300.5, "whole": "yes",
     }  # fmt: skip
     return {key: value for key, value in (whole | changes).items() if value is not ...}
 
 
 LINES = [
     line(),
-    line(slot_ms=..., duration=0),
-    line(status=503, lane=..., lane_ms=..., begun_at_ms=..., slot_ms=...),
+    line(ended_ms=..., whole=..., duration=0),
+    line(status=503, lane=..., lane_ms=..., begun_at_ms=..., ended_ms=..., whole=...),
     line(client=...),
     {"time": "2026-11-29T12:00:00Z", "message": "account", "lane": "home"},
 ]

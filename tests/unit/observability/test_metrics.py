@@ -46,7 +46,7 @@ def test_every_metric_is_shown(stack_of: Render) -> None:
 def test_labels_are_few_and_nothing_a_caller_says(stack_of: Render) -> None:
     for metric in evaluated.declared(stack_of(**ALL)):
         assert len(metric.labels) <= LABELS_MOST
-        assert set(metric.labels) <= {"client", "lane", "status", "state", "from", "to"}
+        assert set(metric.labels) <= {"client", "lane", "status", "state", "from", "to", "whole"}
         assert 'resource.labels.service_name="pilotlight-' in metric.filter, "another stack may share the project"
 
 
