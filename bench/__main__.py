@@ -16,14 +16,22 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import BenchError
-from bench.results import TITLES, Section, markdown
+from bench.results import TITLES, Section, markdown, picture
 from bench.stage import QUICK, SMOKE, WHOLE, Scale, Stage
-from bench.tables import requests
+from bench.tables import failover, features, line, requests, start, streams
 from bench.vm import machine
 from lab.errors import LabError
 
 HERE: Final = Path(__file__).parent
-TABLES: Final[dict[str, Callable[[Stage], list[Section]]]] = {"requests": requests.run}
+TABLES: Final[dict[str, Callable[[Stage], list[Section]]]] = {
+    "requests": requests.run,
+    "streams": streams.run,
+    "line": line.run,
+    "start": start.run,
+    "render": start.render,
+    "features": features.run,
+    "failover": failover.run,
+}
 """By name on the command line; one may make several tables of the results."""
 
 
@@ -60,7 +68,10 @@ def run(scale: Scale, names: Sequence[str], out: Path) -> None:
                 say(f"{name}:")
                 sections += TABLES[name](stage)
     took = time.monotonic() - begun
-    skipped = [f"{system.name}: {system.missing}" for system in requests.systems() if system.missing]
+    skipped = [f"{system.name}: {why}" for system in requests.systems() if (why := stage.why_not(system))]
+    for section in sections:
+        if section.plot:
+            (out / picture(section.key)).write_text(section.plot)
     (out / "RESULTS.md").write_text(markdown(sections, facts(scale, before, took), skipped))
     say(f"written: {out / 'RESULTS.md'}, {len(sections)} of {len(TITLES)} tables")
 

@@ -33,7 +33,7 @@ class Section:
     notes: list[str] = field(default_factory=list[str])
     goals: list[Goal] = field(default_factory=list[Goal])
     plot: str = ""
-    """Name of a picture beside RESULTS.md."""
+    """A picture, as SVG."""
 
 
 def markdown(sections: Sequence[Section], facts: Sequence[str], skipped: Sequence[str]) -> str:
@@ -60,8 +60,13 @@ def markdown(sections: Sequence[Section], facts: Sequence[str], skipped: Sequenc
         lines += [section.text, "", *table(section.header, section.rows), ""]
         lines += [line for note in section.notes for line in (note, "")]
         if section.plot:
-            lines += [f"![{title}]({section.plot})", ""]
+            lines += [f"![{title}]({picture(key)})", ""]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def picture(key: str) -> str:
+    """Name of a table's picture, beside RESULTS.md."""
+    return f"{key}.svg"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

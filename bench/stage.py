@@ -7,10 +7,11 @@ Owns: which core is whose, starting a system until it answers as it should, runn
 import contextlib
 import json
 import os
+import resource
 import shutil
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,9 @@ class Scale:
     quick: bool = False
 
 
-WHOLE = Scale(rounds=3, seconds=3.0, pairs=6, streams_s=9.0, line_s=25.0, fault_s=8.0, starts=3)
-QUICK = Scale(rounds=1, seconds=1.0, pairs=1, streams_s=4.0, line_s=6.0, fault_s=4.0, starts=1, quick=True)
-SMOKE = Scale(rounds=1, seconds=0.3, pairs=1, streams_s=1.5, line_s=1.0, fault_s=1.0, starts=1, quick=True)
+WHOLE = Scale(rounds=3, seconds=2.5, pairs=4, streams_s=8.0, line_s=15.0, fault_s=6.0, starts=3)
+QUICK = Scale(rounds=1, seconds=0.8, pairs=1, streams_s=4.0, line_s=4.0, fault_s=3.0, starts=1, quick=True)
+SMOKE = Scale(rounds=1, seconds=0.2, pairs=1, streams_s=2.0, line_s=1.0, fault_s=1.0, starts=1, quick=True)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,10 @@ class Loaded:
         return self.cpu_s / len(self.latencies) * 1e6 if self.latencies else float("nan")
 
 
+Meanwhile = Callable[[Process], None]
+"""What is done while the generator, the process, runs."""
+
+
 class Stage:
     """Where everything runs."""
 
@@ -81,9 +86,20 @@ class Stage:
     def open(self) -> Generator[None]:
         """The backend, and this process on the load's core."""
         os.sched_setaffinity(0, {self.load_core})
+        # A thousand streams are two thousand sockets of a proxy's.
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         with contextlib.ExitStack() as stack:
             self.backend = stack.enter_context(self.serve())
             yield
+
+    def there(self, systems: Iterable[System]) -> list[System]:
+        """Those that can be measured in a run of this scale."""
+        return [system for system in systems if not self.why_not(system)]
+
+    def why_not(self, system: System) -> str:
+        """Why a system is left out; empty: it isn't."""
+        return system.missing or ("it starts too slowly for a quick run" if system.slow and self.scale.quick else "")
 
     @contextlib.contextmanager
     def serve(self) -> Generator[Process]:
@@ -96,6 +112,7 @@ class Stage:
     @contextlib.contextmanager
     def up(self, system: System) -> Generator[Running]:
         """The system, answering as it should; the lanes that it must not use are closed meanwhile."""
+        system.prepare()
         closed = [lane for lane in LANES if system.ours and lane not in (*system.lanes, OTHER)]
         self._count += 1
         folder = self.folder / f"{self._count:03d}"
@@ -104,7 +121,8 @@ class Stage:
             steer("close", lane)
         try:
             with system.start(Place(self.core, self.load_core, folder, free_port())) as running:
-                until(running.ready or (lambda: self.answers(running)), system.name, system.start_s, running.processes)
+                ready = None if system.ready_by_status else running.ready
+                until(ready or (lambda: self.answers(running)), system.name, system.start_s, running.processes)
                 yield running
         finally:
             for lane in closed:
@@ -133,7 +151,7 @@ class Stage:
 
     def jobs(
         self, running: Running, jobs: Sequence[Mapping[str, Any]], *, callers: int = 0, patience_s: float = 30.0,
-        meanwhile: Callable[[], None] = lambda: None,
+        meanwhile: Meanwhile | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Jobs at their times, or by so many callers; `meanwhile` runs beside them. `load.jobs` has the form."""
         file = self.folder / "jobs.json"
@@ -143,25 +161,26 @@ class Stage:
         return self._generate("bench.load.jobs", [running.address, str(file)], meanwhile)[0]
 
     def _generate(
-        self, module: str, arguments: Sequence[str], meanwhile: Callable[[], None] = lambda: None
+        self, module: str, arguments: Sequence[str], meanwhile: Meanwhile | None = None
     ) -> tuple[dict[str, Any], float]:
         """What a generator prints, and its processor time."""
-        output, errors = self.folder / "generated.json", self.folder / "generator.log"
+        output = self.folder / "generated.json"
         output.unlink(missing_ok=True)
         process = Process(module, [sys.executable, "-m", module, *arguments], environment(), self.load_core, output)
+        before = os.times()
         try:
-            meanwhile()
-            before = os.times()
+            if meanwhile:
+                meanwhile(process)
             process.handle.wait(600.0)
-            after = os.times()
         finally:
             process.kill()
+        after = os.times()
         try:
             return json.loads(output.read_text()), after.children_user + after.children_system - (
                 before.children_user + before.children_system
             )
         except ValueError as error:
-            raise BenchError(f"{module} {' '.join(arguments)}: {output.read_text()[-2000:]}{errors}") from error
+            raise BenchError(f"{module} {' '.join(arguments)}: {output.read_text()[-2000:]}") from error
 
 
 def request(headers: Mapping[str, str], payload: bytes) -> bytes:

@@ -35,6 +35,10 @@ class Rounds:
         found = self.values(system, measure)
         return statistics.median(found.values()) if found else float("nan")
 
+    def most(self, system: str, measure: str) -> float:
+        """The worst of what must not happen even once; nan if it was never measured."""
+        return max(self.values(system, measure).values(), default=float("nan"))
+
     def spread(self, system: str, measure: str) -> float:
         """Half of the way from the least to the most, as a share of the median; nan of less than two."""
         found = list(self.values(system, measure).values())

@@ -5,9 +5,9 @@ thread and one epoll, because it shares a core with whoever asks.
 
 A request says by OpenAI's own fields what it wants, for gateways hand on no others: `"seed":MS` holds the answer back,
 or with `"stream":true` is the pause between two of `"max_tokens":N` chunks; without it an answer comes at once.
-`POST /bench/VERB?NAME` steers: `close` refuses every dial from then on and resets what is open, `mute` takes requests
-and answers none, but for its health; `open` ends both; `kill` ends the process, `seen` tells what was seen, and
-forgets it.
+`POST /bench/VERB?NAME` steers: `close` refuses every dial from then on and resets what is open, `freeze` leaves it open
+and hears nothing, `mute` takes requests and answers none, but for its health; `open` ends all three. `seen` tells what
+was seen, and forgets it.
 """
 
 import base64
@@ -15,10 +15,8 @@ import contextlib
 import heapq
 import itertools
 import json
-import os
 import re
 import select
-import signal
 import socket
 import struct
 import sys
@@ -96,6 +94,7 @@ class Backend:
         self._order = itertools.count()
         self._addresses = {name: _address(place) for name, _, place in (word.partition("=") for word in places)}
         self._mute: set[str] = set()
+        self._frozen: set[str] = set()
         self._count = dict.fromkeys(self._addresses, 0)
         self._busy = dict.fromkeys(self._addresses, 0)
         self._most = dict.fromkeys(self._addresses, 0)
@@ -115,7 +114,7 @@ class Backend:
             now = time.monotonic()
             while self._due and self._due[0][0] <= now:
                 _, _, caller = heapq.heappop(self._due)
-                if self._callers.get(caller.fd) is caller and caller.busy:
+                if self._callers.get(caller.fd) is caller and caller.busy and caller.name not in self._frozen:
                     self._go_on(caller, now)
 
     def _listen(self, name: str) -> None:
@@ -175,11 +174,11 @@ class Backend:
         found = _ID.search(head)
         caller.rid = found[1].decode() if found else ""
         caller.since = time.monotonic()
-        self._count[caller.name] += 1
         if caller.name in self._mute:
-            caller.busy, caller.left, caller.pause = True, 0, 1e9
+            caller.busy = True
             self._begin(caller)
             return
+        self._count[caller.name] += 1
         seed = _NUMBER[b"seed"].search(wanted)
         streamed = b'"stream":true' in wanted or b'"stream": true' in wanted
         if not seed and not streamed:
@@ -235,7 +234,7 @@ class Backend:
             self._send(caller, HEALTHY)
 
     def _metrics(self, name: str) -> bytes:
-        """vLLM's, as far as the pilot reads them: requests move while they are answered."""
+        """vLLM's, as far as the pilot reads them: what is answered moves, and nothing does while it is mute."""
         count, busy = self._count[name], self._busy[name]
         moving = count + int(time.monotonic() * 20) if busy and name not in self._mute else count
         label = b'{engine="0",model_name="m"}'
@@ -244,21 +243,23 @@ class Backend:
 
     def _steer(self, verb: str, name: str) -> Any:
         match verb:
-            case "kill":
-                os.kill(os.getpid(), signal.SIGKILL)
             case "close":
-                for fd, (own, listener) in list(self._listeners.items()):
-                    if own == name:
-                        del self._listeners[fd]
-                        listener.close()
-                for caller in list(self._callers.values()):
+                self._deafen(name)
+                self._reset(name)
+            case "freeze":
+                # Nobody listens, and what is open hears nothing any more.
+                self._deafen(name)
+                self._frozen.add(name)
+                for caller in self._callers.values():
                     if caller.name == name:
-                        caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                        self._close(caller)
+                        self._epoll.modify(caller.fd, 0)
             case "mute":
                 self._mute.add(name)
             case "open":
+                if name in self._mute or name in self._frozen:
+                    self._reset(name)
                 self._mute.discard(name)
+                self._frozen.discard(name)
                 if name not in {own for own, _ in self._listeners.values()}:
                     self._listen(name)
             case "seen":
@@ -268,6 +269,18 @@ class Backend:
             case _:
                 raise ValueError(verb)
         return {}
+
+    def _deafen(self, name: str) -> None:
+        for fd, (own, listener) in list(self._listeners.items()):
+            if own == name:
+                del self._listeners[fd]
+                listener.close()
+
+    def _reset(self, name: str) -> None:
+        for caller in list(self._callers.values()):
+            if caller.name == name:
+                caller.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self._close(caller)
 
     def _send(self, caller: Caller, data: bytes) -> None:
         if caller.out:

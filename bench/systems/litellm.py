@@ -41,4 +41,4 @@ def system(lanes: Sequence[Lane] = (VM,)) -> System:
             yield Running(f"127.0.0.1:{place.port}", [process], {"Authorization": f"Bearer {KEY}"})
 
     missing = "" if PROGRAM.exists() else "PyPI's package litellm is not in .bench"
-    return System("LiteLLM", start, missing, tuple(lanes), start_s=120.0)
+    return System("LiteLLM", start, missing, tuple(lanes), start_s=120.0, slow=True)

@@ -30,6 +30,7 @@ from lab.run import folders
 
 CONFIG: Final = "caddy.json.bz2"
 Edit = Callable[[dict[str, Any]], None]
+VM_SETTINGS: Final = {**declared.SLOTS, "clients": declared.clients(1)}
 
 
 def system(
@@ -40,7 +41,6 @@ def system(
     lanes: Sequence[Lane] = (HOME, VM),
     edit: Edit | None = None,
     real_tunnel: bool = False,
-    ready_by: Lane | None = None,
 ) -> System:
     """The gateway of a plan, ready once `lane` answers. `edit` changes Caddy's configuration before the start."""
 
@@ -49,14 +49,14 @@ def system(
         with _started(chosen(), place, edit, real_tunnel=real_tunnel) as (processes, key):
             headers = {"Authorization": f"Bearer {key}"}
             address = f"127.0.0.1:{place.port}"
-            yield Running(address, processes, headers, lambda: served_by(address, headers) == (ready_by or lane).name)
+            yield Running(address, processes, headers, lambda: served_by(address, headers) == lane.name)
 
-    return System(name, start, lanes=tuple(lanes), ours=True)
+    return System(name, start, lanes=tuple(lanes), ours=True, prepare=chosen)
 
 
 def vm(name: str = "ours, VM lane", edit: Edit | None = None, **settings: Any) -> System:
     """Home is away, so the VM has everything."""
-    chosen = {**declared.SLOTS, "clients": declared.clients(1), **settings}
+    chosen = {**VM_SETTINGS, **settings}
     return system(name, lambda: declared.declared(**chosen), VM, lanes=(VM,), edit=edit)
 
 
@@ -145,6 +145,12 @@ def _edited(container: Container, edit: Edit | None) -> Container:
         for mount in container.mounts
     ]
     return replace(container, mounts=tuple(mounts))
+
+
+def caddy_config(plan: Plan) -> dict[str, Any]:
+    """Caddy's configuration of a plan."""
+    [packed] = [mount.files[CONFIG] for one in plan.gateway.containers for mount in one.mounts if CONFIG in mount.files]
+    return json.loads(bz2.decompress(packed))
 
 
 def _changed(packed: bytes, edit: Edit) -> bytes:

@@ -77,6 +77,12 @@ class System:
     """Where its requests may go."""
     start_s: float = 60.0
     ours: bool = False
+    slow: bool = False
+    """It takes so long to start that a quick run leaves it out."""
+    prepare: Callable[[], Any] = lambda: None
+    """What is done once and is no part of a start."""
+    ready_by_status: bool = False
+    """Any 200 will do, whoever served it."""
 
 
 def find(program: str) -> str:

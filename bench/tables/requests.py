@@ -3,11 +3,13 @@
 Owns: the rows, the loads, the goals about them. Does not own: the systems, the arithmetic over rounds (`statistics`).
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from bench.errors import BenchError
 from bench.goals import Goal, number
+from bench.plots import Bar, bars
 from bench.results import Section
 from bench.stage import Stage, body, picture
 from bench.statistics import Rounds, percentile
@@ -42,7 +44,7 @@ def systems() -> list[System]:
 def run(stage: Stage) -> list[Section]:
     """Both tables."""
     found = Rounds()
-    chosen = [system for system in systems() if not system.missing]
+    chosen = stage.there(systems())
     for turn in range(stage.scale.rounds):
         # Each round begins elsewhere, so that nothing is always first or last.
         for system in [*chosen[turn:], *chosen[:turn]]:
@@ -91,11 +93,12 @@ def _small(found: Rounds, names: Sequence[str]) -> Section:
     added = {
         name: found.median(name, "p50") - found.median(PLAIN, "p50") for name in (VM, HOME, BURST) if name in names
     }
+    bounds = {VM: 0.8, HOME: 0.8, BURST: 0.5}
     goals = [
         *(
             Goal(f"1 KB at {CONNECTIONS} connections, {name}: requests/s by plain Caddy's",
                  found.ratio(name, PLAIN, "rate"), bound, at_most=False)
-            for name, bound in ((VM, 0.8), (HOME, 0.8), (BURST, 0.5))
+            for name, bound in bounds.items()
         ),
         *(
             Goal(f"one connection, {name}: p50 over plain Caddy's", late, 0.15, unit=" ms")
@@ -114,6 +117,15 @@ def _small(found: Rounds, names: Sequence[str]) -> Section:
             + "together."
         ],
         goals,
+        bars(
+            f"Requests of 1 KB a second, {CONNECTIONS} connections, one core",
+            "as a multiple of plain Caddy's; the mark is the goal",
+            [
+                Bar(name, found.ratio(name, PLAIN, "rate"), name.startswith("ours"), bounds.get(name, math.nan))
+                for name in names
+                if name != "direct"
+            ],
+        ),
     )
 
 
