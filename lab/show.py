@@ -86,13 +86,14 @@ def size_of(value: Any) -> str:
 
 def status(stack: str, found: Mapping[str, Any]) -> None:
     """Everything `lab status` knows, as tables of at most the terminal's width."""
-    gateway, burst = found["gateway"], found.get("burst")
+    gateway, burst, vm = found["gateway"], found.get("burst"), found.get("vm")
     starts = gateway["starts_s"]
     rows = [
         [f"stack {stack}", f"up {duration(found['uptime_s'])}, pid {found['pid']}"],
         ["gateway", f"{_count(gateway['instances'], 'instance')}, {gateway['in_flight']} in flight"],
         ["cold starts", f"{len(starts)}, the last took {starts[-1]:.2f} s" if starts else "none yet"],
         *([["burst", f"{burst['instances']} of up to {_count(burst['most'], 'instance')}"]] if burst else []),
+        *([["vm", _machines(vm)]] if vm else []),
         ["faults", ", ".join(found["faults"]) or "none"],
     ]
     _table((), rows)
@@ -114,6 +115,11 @@ def status(stack: str, found: Mapping[str, Any]) -> None:
         _table(("log", "last error"), [[log, error] for log, error in errors.items()])
     else:
         lines(["", "errors in the logs: none"])
+
+
+def _machines(vm: Mapping[str, Any]) -> str:
+    coming = f", {vm['starting']} on the way" if vm["starting"] else ""
+    return f"{vm['machines']} of up to {_count(vm['most'], 'machine')}{coming}"
 
 
 def _lane(lane: Mapping[str, Any]) -> list[str]:

@@ -63,6 +63,10 @@ class Testbed:
         """How many of burst's instances run."""
         return self._lab.burst.service.instances.status()["instances"] if self._lab.burst else 0
 
+    def machines(self) -> int:
+        """How many machines of the VM lane serve."""
+        return self._lab.vm.status()["machines"] if self._lab.vm else 0
+
     def burst_start_s(self) -> float | None:
         """How long burst's first start took; None before it."""
         starts: list[float] = self._lab.burst.service.instances.status()["starts_s"] if self._lab.burst else []

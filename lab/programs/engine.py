@@ -110,6 +110,8 @@ class Engine:
         self._waiting: deque[Job] = deque()
         self._slots: list[Job] = []
         self._working: asyncio.Task[None] | None = None
+        self._worked_s = 0.0
+        self._step_at = self._step_end = 0.0
         self.counts = Counts()
 
     @contextlib.contextmanager
@@ -165,14 +167,14 @@ class Engine:
         if looking:
             tokens = looking.pictures.popleft()
             self.counts.busy += 1
-            return await self._until(at + tokens / pace.picture + tokens / pace.prompt)
+            return await self._until(at, tokens / pace.picture + tokens / pace.prompt)
         answering = [job for job in ready if not job.reads]
         reading = self._shared([job for job in ready if job.reads], self._batch - len(answering))
         self.counts.busy += len(answering) + len(reading)
         took = len(answering) ** pace.answers / pace.answer if answering else 0.0
         if reading:
             took += sum(reading.values()) / pace.prompt * len(reading) ** (pace.prompts - 1)
-        end = await self._until(at + took)
+        end = await self._until(at, took)
         for job, tokens in reading.items():
             job.text -= tokens
             if not job.reads:
@@ -189,10 +191,18 @@ class Engine:
             room -= shares[job]
         return {job: tokens for job, tokens in shares.items() if tokens}
 
-    async def _until(self, end: float) -> float:
+    async def _until(self, at: float, took: float) -> float:
+        """The end of a step that begins at `at`."""
+        self._step_at, self._step_end = at, at + took
         # A sleep that is over already lets everybody else run, all the same.
-        await asyncio.sleep(max(0.0, end - asyncio.get_running_loop().time()))
-        return end
+        await asyncio.sleep(max(0.0, self._step_end - asyncio.get_running_loop().time()))
+        self._worked_s += took
+        self._step_at = self._step_end
+        return self._step_end
+
+    def busy_s(self, now: float) -> float:
+        """Time that all steps took, the one under way included; no metric of an engine tells it."""
+        return self._worked_s + max(0.0, min(now, self._step_end) - self._step_at)
 
     def _read(self, job: Job, at: float) -> None:
         self.counts.prompt_tokens += job.work.prompt

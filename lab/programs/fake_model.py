@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
 
@@ -33,6 +34,10 @@ from lab.programs.serving import serve_http
 BATCH_TOKENS = 2048
 """Prompt tokens of a step: the default of llama.cpp (`--batch-size`) and of vLLM on cards under 70 GB."""
 
+CONNECTION_REQUESTS = 100
+"""After so many llama.cpp's server closes a connection (b11206 says `Keep-Alive: timeout=5, max=100`, and does it)."""
+CONNECTION_IDLE_S = 5.0
+
 _ENTRY = web.RequestKey("entry", Entry)
 
 log_to_stderr("fake_model")
@@ -48,12 +53,14 @@ class FakeModel:
         self._most_picture_tokens = prompt.most_picture_tokens(args.image_max_tokens, args.mm_processor_kwargs)
         self._first_tokens: list[float] = []
         self._control = Control(args.journal, self._first_tokens.clear)
-        self._engines: list[Engine] = []
+        self._engine: Engine | None = None
         if args.pace:
             pace, limits = Pace(**json.loads(args.pace)), {"slots": args.parallel, "batch": args.batch_size}
-            self._engines = [Engine(pace, **limits, moving=self._control.moving) for _ in range(args.machines)]
+            self._engine = Engine(pace, **limits, moving=self._control.moving)
         self._scripted, self._requests, self._served = Counts(), fake_metrics.Served(), 0
         self._started = time.time()
+        self._connections = WeakKeyDictionary[asyncio.Transport, int]()
+        """Requests on each."""
 
     def app(self) -> web.Application:
         """Return the application with all routes."""
@@ -66,6 +73,7 @@ class FakeModel:
                 web.get("/v1/models", self._models),
                 web.get("/health", self._health),
                 web.get("/metrics", self._metrics),
+                web.get("/_busy", self._busy),
                 *self._control.routes(),
             ]
         )
@@ -73,6 +81,11 @@ class FakeModel:
 
     async def _mark(self, request: web.Request, response: web.StreamResponse) -> None:
         response.headers["X-Fake-Backend"] = self._marker
+        if self._llama_cpp and request.transport:
+            self._connections[request.transport] = count = self._connections.get(request.transport, 0) + 1
+            if count >= CONNECTION_REQUESTS:
+                response.force_close()
+                response.headers["Connection"] = "close"
         if entry := request.get(_ENTRY):
             entry.status = response.status
             self._control.log.note(entry)
@@ -100,11 +113,11 @@ class FakeModel:
         if faulty := self._faulty(behaviour):
             return faulty
         reading = self._read(request, entry, raw)
-        if not self._engines:
+        if not self._engine:
             return await self._begin(request, reading, behaviour, None)
         assert reading.work
         work = replace(reading.work, answer=reading.tokens(behaviour))
-        with self._engine(request).enter(work, held_s=behaviour.first_token_delay) as job:
+        with self._engine.enter(work, held_s=behaviour.first_token_delay) as job:
             return await self._begin(request, reading, behaviour, job)
 
     def _faulty(self, behaviour: Behaviour) -> web.Response | None:
@@ -130,13 +143,8 @@ class FakeModel:
             raise undecodable(self._llama_cpp) from error
         self._limits.check_tokens(work.prompt, body)
         reading = Reading(entry, body, chat=request.path.endswith("/chat/completions"))
-        reading.work = work if self._engines else None
+        reading.work = work if self._engine else None
         return reading
-
-    def _engine(self, request: web.Request) -> Engine:
-        """The machine that a connection leads to: a balancer hands out connections, and keeps none in mind."""
-        peer = request.transport.get_extra_info("peername") if request.transport else None
-        return self._engines[(peer[1] if peer else 0) % len(self._engines)]
 
     async def _begin(
         self, request: web.Request, reading: Reading, behaviour: Behaviour, job: Job | None
@@ -232,19 +240,24 @@ class FakeModel:
         status = self._control.behaviour.health
         return web.json_response({"status": "ok" if status == 200 else "fault"}, status=status)
 
-    async def _metrics(self, request: web.Request) -> web.Response:
+    async def _metrics(self, _: web.Request) -> web.Response:
         self._control.probes["/metrics"] += 1
         if self._control.moving.is_set():
             # Told by an engine's steps: of one that is stuck nobody hears who came and went.
             self._scripted.processing = self._control.in_flight
             # A slow engine takes steps, also while a script holds its tokens back.
             self._scripted.steps += bool(self._control.in_flight)
-        counts = self._engine(request).counts if self._engines else self._scripted
+        counts = self._engine.counts if self._engine else self._scripted
         if self._llama_cpp:
             text = fake_metrics.llama_cpp(counts)
         else:
             text = fake_metrics.vllm(self._alias, counts, self._first_tokens, self._started) + self._requests.text()
         return web.Response(text=text, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _busy(self, _: web.Request) -> web.Response:
+        """How long the machine has worked by now, seconds, on a clock of its own; never without a pace."""
+        now = asyncio.get_running_loop().time()
+        return web.json_response({"at_s": now, "busy_s": self._engine.busy_s(now) if self._engine else 0.0})
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -259,7 +272,6 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--pace", help="the machine's speeds, JSON of `engine.Pace`; without them a script sets the pace"
     )
-    parser.add_argument("--machines", type=int, default=1, help="machines that share the connections, each this fast")
     parser.add_argument("--parallel", type=int, default=1, help="slots of a machine")
     parser.add_argument("--batch-size", type=int, default=BATCH_TOKENS, help="prompt tokens of a step")
     parser.add_argument("--image-max-tokens", type=int, help="llama.cpp: most tokens of a picture")
@@ -277,7 +289,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 async def run(args: argparse.Namespace) -> None:
     """Serve until SIGTERM."""
-    await serve_http(FakeModel(args).app(), args.host, args.port, stop_event())
+    idle_s = CONNECTION_IDLE_S if args.engine == "llama.cpp" else None
+    await serve_http(FakeModel(args).app(), args.host, args.port, stop_event(), idle_s=idle_s)
 
 
 if __name__ == "__main__":

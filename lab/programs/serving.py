@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from aiohttp import web
 
@@ -9,9 +10,12 @@ _DRAIN_SECONDS = 0.5
 """How long open answers may go on after SIGTERM; the lab expects the process gone within 2 s."""
 
 
-async def serve_http(app: web.Application, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve `app` until `stop` is set. A client that goes away cancels its handler."""
-    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_DRAIN_SECONDS)
+async def serve_http(
+    app: web.Application, host: str, port: int, stop: asyncio.Event, *, idle_s: float | None = None
+) -> None:
+    """Serve `app` until `stop` is set. One who goes away cancels his handler; who idles for `idle_s` is cut off."""
+    idle: dict[str, Any] = {} if idle_s is None else {"keepalive_timeout": idle_s}
+    runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=_DRAIN_SECONDS, **idle)
     try:
         await runner.setup()
         await web.TCPSite(runner, host, port).start()

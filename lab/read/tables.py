@@ -69,8 +69,12 @@ def paces(plan: Plan) -> list[str]:
     """How late the declared machines answer, which real models here don't show."""
     rows = ["how late the declared machines answer: scripted models do so, too, the small real one does not", ""]
     rows += [f"   {title}: {pace.told}" for title, pace in plan.paces.items()]
-    if plan.vm and plan.vm.grouped:
-        count = plan.vm.machines
-        many = f"{count} machines, each with its own slots" if count > 1 else "the group's one machine"
-        rows.append(f"   {plan.vm.container.title}: one process stands for {many}; the real model is one server")
+    if plan.vm and plan.vm.balancing:
+        title, scaling = plan.vm.container.title, plan.vm.scaling
+        rows.append(
+            f"   {title}: the group's one machine is at the balancer's address, with no balancer between"
+            if plan.vm.most == 1
+            else f"   {title}: a process for each machine behind the balancer, {plan.vm.machines} always"
+            + (f", up to {scaling.most} where processors are busier than {scaling.busy:.0%}" if scaling else "")
+        )
     return rows

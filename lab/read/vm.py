@@ -5,7 +5,7 @@ next. Does not own: what a machine does at boot (`user_data`), who reaches it (`
 program that stands in for the container's image (`images`), starting it (`run.lab`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from lab.errors import LabError
@@ -28,6 +28,26 @@ CHECK: Final = "gcp:compute/regionHealthCheck:RegionHealthCheck"
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """When an autoscaler adds machines."""
+
+    most: int
+    busy: float
+    """Share of the machines' processors that it keeps."""
+    start_s: float
+    """What a new machine is given until it serves."""
+
+
+@dataclass(frozen=True)
+class Balancing:
+    """How the balancer finds out that a machine serves, and what it leaves to one that goes."""
+
+    check_s: float
+    failures: int
+    draining_s: float
+
+
+@dataclass(frozen=True)
 class Vm:
     """The lane: one container behind a published port, on one machine or on each of several."""
 
@@ -35,13 +55,23 @@ class Vm:
     address: str
     port: int
     pace: Pace
+    working: float
+    """Share of a machine's processors that its server keeps busy while it works."""
     machines: int = 1
-    """Those that always run; what an autoscaler may add is not counted on."""
-    grouped: bool = False
+    """Those that always run."""
+    balancing: Balancing | None = None
+    """Of a group."""
+    scaling: Scaling | None = None
+    """None: the group has a size of its own, or it is no group."""
     card: str = ""
     """The machine's graphics card; empty: none."""
     closed: bool = False
     """The container can open no connection, so the server fetches nothing that a caller names."""
+
+    @property
+    def most(self) -> int:
+        """Machines at their maximum."""
+        return self.scaling.most if self.scaling else self.machines
 
 
 def resources(stack: Stack) -> list[Resource]:
@@ -53,14 +83,14 @@ def read(stack: Stack, resource: Resource) -> Vm:
     """The lane that an instance or a group's manager stands for; raises `LabError` where nobody could reach it."""
     if resource.type == INSTANCE:
         address = resource.inputs["networkInterfaces"][0]["networkIp"]
-        return _of_machine(stack, resource, address, machines=1, grouped=False)
-    template = template_of(stack, resource)
-    found = _of_machine(stack, template, _address(stack, resource), machines=machines_of(stack, resource), grouped=True)
-    _require_served(stack, resource, found.port)
-    return found
+        return _of_machine(stack, resource, address, grouped=False)
+    found = _of_machine(stack, template_of(stack, resource), _address(stack, resource), grouped=True)
+    balancing = _balancing(stack, resource, found.port)
+    machines, scaling = machines_of(stack, resource), _scaling(stack, resource)
+    return replace(found, machines=machines, balancing=balancing, scaling=scaling)
 
 
-def _of_machine(stack: Stack, machine: Resource, address: str, *, machines: int, grouped: bool) -> Vm:
+def _of_machine(stack: Stack, machine: Resource, address: str, *, grouped: bool) -> Vm:
     boot = user_data.read(machine.name, machine.inputs["metadata"]["user-data"])
     container = Container(
         group=LANE, name="model", image=boot.image, command=(), args=boot.arguments, env=boot.env, mounts=boot.mounts
@@ -69,7 +99,9 @@ def _of_machine(stack: Stack, machine: Resource, address: str, *, machines: int,
     row, its_pace = pace.of_machine(machine.name, machine.inputs, model.of_llama_cpp(machine.name, boot.arguments))
     _require_card(machine.name, row.gpu, boot)
     firewall.require_reachable(stack, machine, boot.port, checked=grouped)
-    return Vm(container, address, boot.port, its_pace, machines, grouped, row.gpu, boot.closed)
+    threads = int(images.value_of(boot.arguments, "--threads") or row.cores)
+    working = min(1.0, threads / row.vcpus)
+    return Vm(container, address, boot.port, its_pace, working, card=row.gpu, closed=boot.closed)
 
 
 def _require_card(name: str, card: str, boot: user_data.Boot) -> None:
@@ -114,6 +146,16 @@ def machines_of(stack: Stack, manager: Resource) -> int:
     return int(found)
 
 
+def _scaling(stack: Stack, manager: Resource) -> Scaling | None:
+    for scaler in scalers_of(stack, manager):
+        policy = cast(dict[str, Any], scaler.inputs["autoscalingPolicy"])
+        known = {"mode", "minReplicas", "maxReplicas", "cooldownPeriod", "cpuUtilization"}
+        if policy["mode"] != "ON" or policy.keys() - known or policy["cpuUtilization"].keys() != {"target"}:
+            raise LabError(f"{scaler.name}: the lab knows an autoscaler that is on, and goes by the processors alone")
+        return Scaling(policy["maxReplicas"], policy["cpuUtilization"]["target"], float(policy["cooldownPeriod"]))
+    return None
+
+
 def _backends(stack: Stack, manager: Resource) -> list[Resource]:
     group = manager.outputs["instanceGroup"]
     return [one for one in stack.of_type(BACKEND) if group in (backend["group"] for backend in one.inputs["backends"])]
@@ -131,19 +173,22 @@ def _address(stack: Stack, manager: Resource) -> str:
     return cast(str, rules[0]["ipAddress"])
 
 
-def _require_served(stack: Stack, manager: Resource, port: int) -> None:
+def _balancing(stack: Stack, manager: Resource, port: int) -> Balancing:
     """A balancer sends nothing to another port, or to a machine whose check asks where nobody answers."""
     [rule] = _rules(stack, manager)
     opened = rule.get("allPorts") or str(port) in rule.get("ports", ())
     if rule["loadBalancingScheme"] != "INTERNAL" or not opened:
         raise LabError(f"{manager.name}: its forwarding rule is not an internal one for port {port}")
-    checks = {one.outputs["id"]: one.inputs["httpHealthCheck"] for one in stack.of_type(CHECK)}
+    checks = {one.outputs["id"]: one.inputs for one in stack.of_type(CHECK)}
     [backend] = _backends(stack, manager)
     healing = cast(dict[str, str], manager.inputs.get("autoHealingPolicies") or {}).get("healthCheck")
     for used in (backend.inputs["healthChecks"], *([healing] if healing else [])):
-        asked = checks[used]
+        asked = checks[used]["httpHealthCheck"]
         if (asked["port"], asked["requestPath"]) != (port, "/health"):
             raise LabError(
                 f"{manager.name}: a health check asks {asked['requestPath']} on port {asked['port']}, the server "
                 + f"answers /health on {port}; no machine would ever count as healthy"
             )
+    serving = checks[backend.inputs["healthChecks"]]
+    draining_s = float(backend.inputs["connectionDrainingTimeoutSec"])
+    return Balancing(float(serving["checkIntervalSec"]), serving["unhealthyThreshold"], draining_s)

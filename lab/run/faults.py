@@ -20,6 +20,7 @@ from lab.run.burst import Serverless
 from lab.run.cloudrun import Service
 from lab.run.folders import PILOT_BROKEN
 from lab.run.ports import BlackHole
+from lab.run.vm import Machines
 
 FAULTS: Final = {
     "home-refused": "home's machine is on, but nothing listens on its port",
@@ -56,13 +57,12 @@ class Breakable(Protocol):
     plan: Plan
     gateway: Service
     burst: Serverless | None
+    vm: Machines | None
     fake_models: bool
     traefik_address: str
 
     def model_addresses(self) -> dict[str, list[str]]: ...
     def container_groups(self) -> list[int]: ...
-    async def stop_vm(self) -> None: ...
-    async def start_vm(self) -> None: ...
 
 
 class Faults:
@@ -93,7 +93,7 @@ class Faults:
         elif name == "tunnel-down" and on:
             self._signal("containerboot", signal.SIGTERM)
         elif name == "vm-down":
-            await (self._lab.stop_vm() if on else self._lab.start_vm())
+            await (self._vm.stop() if on else self._vm.start())
         elif name == "vm-late":
             await (self._hide_vm() if on else self._show_vm())
         elif name.startswith("burst-"):
@@ -111,12 +111,17 @@ class Faults:
         vm = self._lab.plan.vm
         assert vm is not None
         async with self._lab.gateway.instances.replaced():
-            await self._lab.stop_vm()
+            await self._vm.stop()
             self._hole = self._hole or BlackHole(vm.address, vm.port)
 
     async def _show_vm(self) -> None:
         self.close()
-        await self._lab.start_vm()
+        await self._vm.start()
+
+    @property
+    def _vm(self) -> Machines:
+        assert self._lab.vm is not None, "`_require_possible` was asked"
+        return self._lab.vm
 
     def close(self) -> None:
         """Gives back what a fault holds."""

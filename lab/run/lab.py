@@ -31,6 +31,7 @@ from lab.run.models import Models
 from lab.run.pods import Pods, marker
 from lab.run.ports import free_port, require_free
 from lab.run.processes import Process
+from lab.run.vm import Machines
 
 MODEL_START_S: Final = 120.0
 
@@ -82,6 +83,7 @@ class Lab:
             if plan.burst
             else None
         )
+        self.vm = Machines(plan.vm, self._launch_vm, time_scale=time_scale) if plan.vm else None
         self._api = KubernetesApi(home.objects(stack.resources)) if plan.pods or plan.not_run else None
         self._pods = Pods(
             plan.pods, self._api, self._launch_pod, run=self._run, logs=self._logs, programs=self._bin, say=say
@@ -118,8 +120,8 @@ class Lab:
             await self._start_traefik(self._api.url)
         try:
             async with asyncio.TaskGroup() as models:
-                if self.plan.vm:
-                    models.create_task(self.start_vm())
+                if self.vm:
+                    models.create_task(self.vm.start())
                 for pod in self.plan.pods:
                     # A small real model has llama.cpp's metrics, and may be busy for longer than a probe waits.
                     models.create_task(self._pods.start(pod, watched=self.fake_models))
@@ -141,6 +143,8 @@ class Lab:
                 last_first.push_async_callback(process.stop, 0)
             last_first.push_async_callback(self._stop_processes)
             last_first.push_async_callback(self._pods.stop)
+            if self.vm:
+                last_first.push_async_callback(self.vm.stop)
             last_first.push_async_callback(self._identities.stop)
             if self.burst:
                 last_first.push_async_callback(self.burst.service.stop)
@@ -154,24 +158,10 @@ class Lab:
         async with self._switching:
             await self.faults.switch(name, on)
 
-    async def stop_vm(self) -> None:
-        """Ends the VM's model server."""
-        assert self.plan.vm is not None
-        await self._processes[self.plan.vm.container.title].stop(2.0)
-
-    async def start_vm(self) -> None:
-        """Starts the VM's model server, if it doesn't run, and waits until it answers."""
-        vm = self.plan.vm
-        assert vm is not None
-        running = self._processes.get(vm.container.title)
-        if not running or not running.running:
-            await self._start_model(vm.container, vm.address, vm.port, "vm", "/health")
-
     def model_addresses(self) -> dict[str, list[str]]:
         """Lane -> addresses of its model servers, of those that run."""
         found = {marker(pod): [f"127.0.0.1:{self._pods.ports[pod.name]}"] for pod in self.plan.pods}
-        if self.plan.vm:
-            found["vm"] = [f"{self.plan.vm.address}:{self.plan.vm.port}"]
+        found["vm"] = self.vm.addresses if self.vm else []
         return found | {"burst": self.burst.addresses if self.burst else []}
 
     def journal(self, lane: str) -> Path:
@@ -199,6 +189,7 @@ class Lab:
             "uptime_s": round(time.monotonic() - self._began, 1),
             "gateway": self.gateway.instances.status(),
             "burst": self.burst.service.instances.status() if self.burst else None,
+            "vm": self.vm.status() if self.vm else None,
             "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
             "addresses": here,
             "restarts": self._pods.restarts,
@@ -248,6 +239,10 @@ class Lab:
         burst = self.plan.burst
         assert burst is not None
         return await self._start_model(burst.container, "127.0.0.1", port, "burst", burst.health_path, number)
+
+    async def _launch_vm(self, number: int, host: str, port: int) -> Process:
+        assert self.plan.vm is not None
+        return await self._start_model(self.plan.vm.container, host, port, "vm", "/health", number)
 
     async def _start_model(
         self, container: Container, host: str, port: int, lane: str, health: str, number: int = 1

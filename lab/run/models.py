@@ -39,9 +39,6 @@ class Models:
         return [*line, "--marker", marker, "--journal", str(journal), *self._pace(container)] if self.scripted else line
 
     def _pace(self, container: Container) -> list[str]:
-        """One process stands for all machines of a group."""
         if self.time_scale is None:
             return []
-        pace = ["--pace", json.dumps(self.plan.paces[container.title].scaled(self.time_scale))]
-        vm = self.plan.vm
-        return [*pace, "--machines", str(vm.machines)] if vm and vm.container.title == container.title else pace
+        return ["--pace", json.dumps(self.plan.paces[container.title].scaled(self.time_scale))]

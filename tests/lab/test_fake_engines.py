@@ -93,6 +93,19 @@ def refused(base: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     return answer.status_code, answer.json().get("error", {})
 
 
+@pytest.mark.parametrize(("kind", "kept"), [("llama_cpp", 100), ("vllm", 150)])
+def test_llama_cpp_closes_a_connection_after_100_requests(request: pytest.FixtureRequest, kind: str, kept: int) -> None:
+    """So the balancer in front of a group gets a new one to lead elsewhere, which a lane in steady use needs."""
+    base: str = request.getfixturevalue(kind)
+    with requests.Session() as session:
+        counts = [0]
+        for _ in range(150):
+            closes = session.get(f"{base}/health", timeout=LIMIT_S).headers.get("Connection") == "close"
+            counts[-1] += 1
+            counts += [0] if closes else []
+    assert counts[0] == kept
+
+
 # --- vLLM ------------------------------------------------------------------------------------------------------------
 
 

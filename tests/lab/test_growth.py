@@ -1,4 +1,4 @@
-"""What a stack gains under load: further instances of burst, as its declaration allows."""
+"""What a stack gains under load, as its declaration allows: further instances of burst, further machines."""
 
 import asyncio
 from collections import Counter
@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lab.measure.load import Load
+from lab.measure.requests import Request
 from lab.measure.scenarios import QUICK_BURST
 from lab.measure.testbed import lab_up
 
@@ -18,6 +19,8 @@ pytestmark = [
 ]
 SLOTS = 4
 DEADLINE_S = 120.0
+KEPT_S = 7.0
+"""Longer than an answer takes, and then Caddy keeps a connection that is idle."""
 
 
 def burst(instances: int) -> list[str]:
@@ -56,3 +59,26 @@ def test_a_burst_of_one_instance_stays_alone() -> None:
     found, answered = asyncio.run(loaded(instances=1))
     assert found == 1
     assert len(answered) == 1, answered
+
+
+def test_both_machines_of_a_group_answer_and_busy_ones_get_a_third() -> None:
+    async def main() -> None:
+        # A minute of Google's is 1 s here, and the declared 10 minutes until a machine serves are 10 s.
+        config = ['lanes=["vm"]', 'vm={"machine_type":"e2-highmem-2","replicas":2,"max_replicas":3}']
+        async with lab_up(3.0, config, answer_s=None, time_scale=60.0) as testbed:
+
+            async def reached(load: Load, machines: int) -> None:
+                """A new connection may lead anywhere, and Caddy keeps those that are in use: hence the pauses."""
+                async with asyncio.timeout(DEADLINE_S):
+                    while len({arrival.process for arrival in testbed.received() if arrival.request}) < machines:
+                        await asyncio.gather(load.run(1), asyncio.sleep(KEPT_S))
+
+            # About what two machines can do.
+            async with testbed.load(rate=5, request=Request(answer_tokens=40)) as load:
+                assert testbed.machines() == 2
+                await reached(load, 2)
+                await goes_on(load, lambda: testbed.machines() == 3)
+                await reached(load, 3)
+            assert {(sample.outcome, sample.lane) for sample in load.samples} == {("ok", "vm")}
+
+    asyncio.run(main())

@@ -171,22 +171,33 @@ def test_load_is_an_average_over_the_whole_window(monkeypatch: pytest.MonkeyPatc
     assert seen[17] == 2.0, "what is older than a minute is forgotten"
 
 
-def test_requests_are_spread_over_what_the_load_wants_and_the_rest_is_ended() -> None:
+def test_requests_are_spread_over_what_the_load_wants() -> None:
     async def scenario() -> None:
         launcher = Launcher()
-        options: dict[str, Any] = {"concurrency": 4, "window_s": WINDOW_S, "idle_s": 0.6, "most": 2}
-        async with serving(launcher, **options) as (service, callers):
+        async with serving(launcher, concurrency=4, window_s=WINDOW_S, most=2) as (service, callers):
             callers.come(4)
             await until(lambda: service.status()["instances"] == 2)
             assert set(callers.seats) == {0}
             callers.come(1)
             await until(lambda: 1 in callers.seats)
+            await callers.go()
             async with asyncio.timeout(DEADLINE_S):
-                # Less than both hold: each of them is chosen now and then.
-                while service.status()["instances"] == 2 and not {0, 1} <= set(callers.seats):
+                # As many as one holds: each of them is chosen now and then.
+                while set(callers.seats) != {0, 1}:
                     await callers.go()
                     callers.come(4)
-                    await asyncio.sleep(0)
+                    await asyncio.sleep(0.01)
+
+    run(scenario)
+
+
+def test_what_the_load_no_longer_wants_becomes_idle_and_ends() -> None:
+    async def scenario() -> None:
+        launcher = Launcher()
+        options: dict[str, Any] = {"concurrency": 4, "window_s": WINDOW_S, "idle_s": 0.6, "most": 2}
+        async with serving(launcher, **options) as (service, callers):
+            callers.come(5)
+            await until(lambda: service.status()["instances"] == 2)
             await callers.go()
             async with asyncio.timeout(DEADLINE_S):
                 # One at a time is a load for one instance; the other one goes in the end.
@@ -194,7 +205,7 @@ def test_requests_are_spread_over_what_the_load_wants_and_the_rest_is_ended() ->
                     callers.come(1)
                     await asyncio.sleep(0.02)
                     await callers.go()
-            assert service.running == [launcher.toys[0]]
+            assert len(service.running) == 1
             await until(lambda: service.status()["instances"] == 0)
             assert launcher.launches == 2
 

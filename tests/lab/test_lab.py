@@ -127,7 +127,8 @@ class TestRunningLab:
     def test_status_lists_every_process(self, running: Running) -> None:
         found = json.loads(lab("status", "--json").stdout)
         assert set(found) == {
-            "pid", "uptime_s", "gateway", "burst", "processes", "addresses", "restarts", "faults", "errors", "lanes",
+            "pid", "uptime_s", "gateway", "burst", "vm", "processes", "addresses", "restarts", "faults", "errors",
+            "lanes",
         }  # fmt: skip
         assert found["uptime_s"] > 0
         assert set(found["processes"]) == {
@@ -145,7 +146,9 @@ class TestRunningLab:
         assert max(map(len, text.splitlines())) <= 80
         found = [line.split() for line in text.splitlines()]
         assert ["lane", "state", "for", "in", "flight", "first", "token", "last", "error"] in found
-        assert [row[:2] for row in found if row[:1] in (["home"], ["vm"])] == [["home", "warm"], ["vm", "warm"]]
+        assert [row[:2] for row in found if row[:1] in (["home"], ["vm"])] == [
+            ["vm", "1"], ["home", "warm"], ["vm", "warm"],
+        ]  # fmt: skip
         assert ["gateway/caddy", "running", str(status()["processes"]["gateway/caddy"]["pid"])] in found
         assert ["faults", "none"] in found
         assert "errors in the logs: none" in text

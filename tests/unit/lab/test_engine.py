@@ -97,6 +97,22 @@ def test_one_request_takes_what_was_measured(run: Run, pace: Pace, text: float, 
     assert with_picture == pytest.approx(picture, rel=CLOSE)
 
 
+def test_an_engine_knows_how_long_it_has_worked_in_the_midst_of_a_step_too(run: Run) -> None:
+    async def main() -> list[float]:
+        server, loop = engine(ONE_CORE), asyncio.get_running_loop()
+        await asyncio.sleep(1000)
+        seen = [server.busy_s(loop.time())]
+        answering = asyncio.create_task(answer(server, Work(300, (PICTURE,), 1)))
+        for _ in range(2):
+            await asyncio.sleep(100)
+            seen.append(server.busy_s(loop.time()))
+        *_, last = await answering
+        await asyncio.sleep(1000)
+        return [*seen, server.busy_s(loop.time()) - last]
+
+    assert run(main()) == pytest.approx([0, 100, 200, 0], abs=0.1)
+
+
 def test_two_texts_at_once_make_each_other_late(run: Run) -> None:
     """Measured on two cores: 64 s each instead of 41, then 2.5 tokens/s instead of 4.1."""
 

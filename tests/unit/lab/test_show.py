@@ -25,6 +25,7 @@ STATUS: dict[str, Any] = {
     "uptime_s": 3725.2,
     "gateway": {"instances": 1, "in_flight": 2, "starts_s": [1.5, 0.3]},
     "burst": {"instances": 2, "most": 3, "in_flight": 1, "starts_s": []},
+    "vm": {"machines": 2, "starting": 1, "most": 4},
     "lanes": {
         "home": {"state": "down", "seconds": 61, "in_flight": None, "error": "its check says 502 " * 5},
         "burst": {"state": "warm", "seconds": 5, "in_flight": 1, "error": "", "first_token_s": 0.25},
@@ -101,6 +102,7 @@ def test_status_as_tables(capsys: pytest.CaptureFixture[str]) -> None:
         ["gateway", "1 instance, 2 in flight"],
         ["cold starts", "2, the last took 0.30 s"],
         ["burst", "2 of up to 3 instances"],
+        ["vm", "2 of up to 4 machines, 1 on the way"],
         ["faults", "home-refused"],
         ["lane", "state", "for", "in flight", "first token", "last error"],
         ["burst", "warm", "5 s", "1", "0.25 s", "-"],

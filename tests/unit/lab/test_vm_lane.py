@@ -12,6 +12,7 @@ from components.machines.speeds import CARDS
 from lab.errors import LabError
 from lab.read import pace, plan, tables, user_data
 from lab.read.stack import Resource, Stack
+from lab.read.vm import Balancing, Scaling
 from lab.run.models import Models
 
 Render = Callable[..., Stack]
@@ -37,21 +38,25 @@ def test_a_group_is_one_lane_at_the_balancer_s_address(two: Stack) -> None:
     assert found.vm
     assert found.lanes == ("vm",)
     assert found.vm.address == one(two, "vm-group-address").outputs["address"]
-    assert (found.vm.port, found.vm.machines, found.vm.grouped) == (9931, 2, True)
+    assert (found.vm.port, found.vm.machines, found.vm.most) == (9931, 2, 4)
+    assert found.vm.balancing == Balancing(check_s=5, failures=2, draining_s=300)
+    # e2-highmem-2 has two vCPUs and one core: its one thread never fills more than half.
+    assert (found.vm.working, found.vm.scaling) == (0.5, Scaling(most=4, busy=0.3, start_s=600))
     assert found.vm.container.title == "vm/model"
     assert found.vm.container.args == user_data.read("", one(two, TEMPLATE).inputs["metadata"]["user-data"]).arguments
     text = tables.tables(found, {})
-    assert "vm/model: one process stands for 2 machines, each with its own slots" in text
+    behind = "vm/model: a process for each machine behind the balancer, 2 always"
+    assert f"{behind}, up to 4 where processors are busier than 30%" in text
 
 
-def test_a_stand_in_is_told_how_many_machines_it_stands_for(two: Stack, tmp_path: Any) -> None:
+def test_a_stand_in_is_told_its_machine_s_pace(two: Stack, tmp_path: Any) -> None:
     found = plan.read(two)
     assert found.vm
     command = Models(found, tmp_path, scripted=True, time_scale=10.0).command(
         found.vm.container, "127.0.0.2:9931", "vm", tmp_path / "journal"
     )
     told = dict(itertools.pairwise(command))
-    assert (told["--machines"], told["--engine"], told["--parallel"]) == ("2", "llama.cpp", "2")
+    assert (told["--engine"], told["--parallel"]) == ("llama.cpp", "2")
     assert '"prompt": 46.0' in told["--pace"], "ten times as fast"
     scripted = Models(found, tmp_path, scripted=True, time_scale=None)
     assert "--pace" not in scripted.command(found.vm.container, "127.0.0.2:9931", "vm", tmp_path / "journal")
@@ -64,7 +69,7 @@ def test_a_group_without_an_autoscaler_has_its_own_size(two: Stack) -> None:
     one(two, "vm-group-manager").inputs["targetSize"] = 3
     found = plan.read(two).vm
     assert found
-    assert found.machines == 3
+    assert (found.machines, found.most, found.scaling) == (3, 3, None)
 
 
 def changed(name: str, **inputs: object) -> Change:
@@ -99,6 +104,32 @@ BROKEN: dict[str, tuple[Change, str]] = {
     "healing by another path": (
         changed("vm-group-healing", httpHealthCheck={"port": 9931, "requestPath": "/"}),
         "a health check asks / on port 9931",
+    ),
+    "autoscaler by another figure": (
+        changed(
+            "vm-group-autoscaler",
+            autoscalingPolicy={
+                "mode": "ON",
+                "minReplicas": 2,
+                "maxReplicas": 4,
+                "cooldownPeriod": 60,
+                "metrics": [],
+            },
+        ),
+        "vm-group-autoscaler: the lab knows an autoscaler that is on, and goes by the processors alone",
+    ),
+    "autoscaler that only adds": (
+        changed(
+            "vm-group-autoscaler",
+            autoscalingPolicy={
+                "mode": "ONLY_SCALE_OUT",
+                "minReplicas": 2,
+                "maxReplicas": 4,
+                "cooldownPeriod": 60,
+                "cpuUtilization": {"target": 0.3},
+            },
+        ),
+        "vm-group-autoscaler: the lab knows an autoscaler that is on",
     ),
     "firewall without the checks": (
         changed("vm-firewall", sourceRanges=["10.80.0.0/26", "35.191.0.0/16"]),
