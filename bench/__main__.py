@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import BenchError
-from bench.results import TITLES, Section, markdown, picture
+from bench.results import TITLES, Section, in_readme, markdown, picture
 from bench.stage import QUICK, SMOKE, WHOLE, Scale, Stage
 from bench.tables import failover, features, line, requests, start, streams
 from bench.vm import machine
@@ -72,7 +72,11 @@ def run(scale: Scale, names: Sequence[str], out: Path) -> None:
     for section in sections:
         if section.plot:
             (out / picture(section.key)).write_text(section.plot)
-    (out / "RESULTS.md").write_text(markdown(sections, facts(scale, before, took), skipped))
+    text = markdown(sections, facts(scale, before, took), skipped)
+    (out / "RESULTS.md").write_text(text)
+    if out == HERE and len(sections) == len(TITLES):
+        readme = HERE.parent / "README.md"
+        readme.write_text(in_readme(readme.read_text(), text))
     say(f"written: {out / 'RESULTS.md'}, {len(sections)} of {len(TITLES)} tables")
 
 

@@ -9,7 +9,7 @@ import pytest
 from bench import __main__ as program
 from bench.goals import Goal
 from bench.plots import Bar, bars
-from bench.results import TITLES, Section, markdown, picture
+from bench.results import TITLES, Section, headline, in_readme, markdown, picture
 
 HERE = Path(program.__file__).parent
 RESULTS = HERE / "RESULTS.md"
@@ -40,6 +40,26 @@ def test_the_kept_goals_say_what_was_not_reached_in_bold() -> None:
     rows = re.findall(r"^\| .+ \| [≤≥] .+ \| (.+) \| (.+) \|$", RESULTS.read_text(), re.M)
     assert len(rows) >= 20, "every goal has a row"
     assert {verdict for _, verdict in rows} <= {"yes", "**no**", "-"}
+
+
+def test_the_readme_quotes_what_was_measured() -> None:
+    readme = (HERE.parent / "README.md").read_text()
+    assert in_readme(readme, RESULTS.read_text()) == readme, "make bench writes both"
+
+
+def test_the_headline_follows_the_results() -> None:
+    """Planted figures come out, and a table that is missing gives none."""
+    rates = [["ours, VM lane", "0.54"], ["ours, burst", "0.2"], ["ours, VM lane, 100 clients", "0.1"], ["nginx", "5"]]
+    results = markdown(
+        [
+            Section("requests", "", ["system", "x plain Caddy"], rates),
+            Section("line", "", ["system, load", "p99 by fair"], [["ours, 70 callers at once", "1.1"]]),
+        ],
+        [], [],
+    )  # fmt: skip
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in headline(results)[2:]]
+    assert [row[1] for row in rows] == ["0.54, 0.2", "1.1", "-"]
+    assert rows[0][2:] == ["-", "-", "5", "-", "-"]
 
 
 def test_every_picture_that_is_shown_is_there() -> None:
