@@ -7,6 +7,7 @@ A handler is made only where a declared client, or a pin of one, can come to it:
 Pins share one handler for each lane and priority.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -14,7 +15,7 @@ from typing import Final
 from components.gateway.caddy import answers
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream
-from components.gateway.caddy.walk import Walk, pinned_walk, walks
+from components.gateway.caddy.walk import Walk, more_than, pinned_walk, walks
 from components.settings import Lane, Settings
 from components.settings.client_classes import ClientClass, classes, limit, pins
 from components.settings.clients import Priority
@@ -31,9 +32,11 @@ class Way:
     taken_by: ClientClass
     walks: Sequence[Walk]
 
-    def mark(self, walk: Walk) -> str:
-        """What the variable `size` holds of a request on its way to the handler."""
-        return f"{self.name}/{walk.name}"
+    def marks(self, walk: Walk, borders: Sequence[int]) -> list[str]:
+        """What the variable `size` can hold of a request on its way to the handler, with all `borders` in bytes."""
+        larger = [other.above for other in self.walks if other.above and other.above > (walk.above or 0)]
+        own = [border for border in (*borders, 0) if (walk.above or 0) <= border < min(larger, default=math.inf)]
+        return [f"{self.name}/{border}" for border in own]
 
 
 def name(settings: Settings, one: ClientClass) -> str:
@@ -102,27 +105,35 @@ def only_with_home(settings: Settings, paths: Sequence[str]) -> list[Json]:
 
 
 def to_walks(found: Sequence[Way]) -> list[Json]:
-    """Routes that leave the mark by which a request finds its handler among the server's own routes."""
-    return [
-        {
-            "match": [{"vars": {"class": [way.name]}, **size} for size in walk.match.get("match", ({},))],
-            "handle": [{"handler": "vars", "size": way.mark(walk)}],
-        }
-        for way in found
-        for walk in way.walks
-    ]
+    """Handlers that leave the mark by which a request finds its handler among the server's own routes: its class, and
+    the largest border below the length of its body. What has no known length is larger than all."""
+    larger = [(more_than(border), border) for border in _borders(found)]
+    unknown = [("^$", largest) for _, largest in larger[:1]]
+    border: Json = {
+        "handler": "map",
+        "source": "{http.request.header.Content-Length}",
+        "destinations": ["{border}"],
+        "mappings": [{"input_regexp": pattern, "outputs": [str(above)]} for pattern, above in (*unknown, *larger)],
+        "defaults": ["0"],
+    }
+    return [border, {"handler": "vars", "size": "{http.vars.class}/{border}"}]
 
 
 def handlers(settings: Settings, found: Sequence[Way]) -> list[Json]:
     """Routes to the lanes, each a route of the server's own: that is how Caddy counts who has or wants a lane."""
     return [
         {
-            "match": [{"vars": {"size": [way.mark(walk)]}}],
+            "match": [{"vars": {"size": way.marks(walk, _borders(found))}}],
             "handle": [*_counted_as(settings, way.taken_by.lanes), walk.handler],
         }
         for way in found
         for walk in way.walks
     ]
+
+
+def _borders(found: Sequence[Way]) -> list[int]:
+    """All lengths of bodies, in bytes, above which another handler takes a request in some way; the largest first."""
+    return sorted({walk.above for way in found for walk in way.walks if walk.above}, reverse=True)
 
 
 def _all(settings: Settings) -> Sequence[ClientClass]:

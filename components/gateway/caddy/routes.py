@@ -119,10 +119,9 @@ def _paths(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -
     models = ", ".join(entry["id"] for entry in entries)
     # A route for each path, the longest first.
     by_path = sorted(((path, *found) for found in at_home for path in found[0].paths), key=lambda one: -len(one[0]))
-    routes: list[Json] = [
-        *classes.only_with_home(settings, [path for path, *_ in by_path]),
-        *(_service(settings, path, service, home) for path, service, home in by_path),
-        {"match": [{"path": list(answered(settings))}], "handle": [answers.subroute(_answers(settings, lanes, ways))]},
+    at_home_only = [_service(settings, path, service, home) for path, service, home in by_path]
+    below = [path + end for path, *_ in by_path for end in ("", "/*")]
+    elsewhere: list[Json] = [
         # The list is static, so that reading it wakes nothing.
         *_model_route(paths.MODELS, {"object": "list", "data": entries}),
         *(route for entry in entries for route in _model_route(f"{paths.MODELS}/{entry['id']}", entry)),
@@ -133,7 +132,21 @@ def _paths(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -
         },
         *_missing(settings, [path for path, *_ in by_path]),
     ]
-    return _one_of("path", routes)
+    # Caddy puts the routes of a subroute together for each request that gets there: so what few ask for has its own.
+    return [
+        *classes.only_with_home(settings, [path for path, *_ in by_path]),
+        *([{"match": [{"path": below}], "handle": [answers.subroute(at_home_only)]}] if below else ()),
+        *_one_of(
+            "path",
+            [
+                {
+                    "match": [{"path": list(answered(settings))}],
+                    "handle": [answers.subroute(_answers(settings, lanes, ways))],
+                },
+                {"handle": [answers.subroute(elsewhere)]},
+            ],
+        ),
+    ]
 
 
 def _missing(settings: Settings, at_home: Sequence[str]) -> list[Json]:
@@ -165,7 +178,7 @@ def _service(settings: Settings, path: str, service: Service, home: Upstream) ->
         "match": [{"path_regexp": below}],
         "handle": [
             {"handler": "log_append", "key": "service", "value": service.name, "early": True},
-            answers.subroute([_guarded(), {"handle": [canonical]}, _served_by_lane(), *handlers]),
+            answers.subroute([_guarded(settings), {"handle": [canonical, _served_by_lane()]}, *handlers]),
         ],
     }
 
@@ -187,15 +200,14 @@ def _model_route(path: str, answer: Json) -> list[Json]:
 def _answers(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[Way]) -> list[Json]:
     """From a request for an answer to a lane."""
     return [
-        _guarded(),
+        _guarded(settings),
         # One spelling reaches a lane, whatever the caller's slashes, case and query were.
         *(
             {"match": [{"path": [path]}], "handle": [{"handler": "rewrite", "uri": f"{path}?"}]}
             for path in answered(settings)
         ),
-        _served_by_lane(),
+        {"handle": [_served_by_lane(), *classes.to_walks(ways)]},
         *(line.gate(next_lane.to_line(lanes)) if settings.piloted else ()),
-        *_one_of("size", classes.to_walks(ways)),
     ]
 
 
@@ -204,8 +216,11 @@ def named(settings: Settings) -> Json:
     return {GUARDS: {"handle": [answers.subroute(_guards(settings))]}, begun.NAME: begun.route()}
 
 
-def _guarded() -> Json:
-    return {"handle": [{"handler": "invoke", "name": GUARDS}]}
+def _guarded(settings: Settings) -> Json:
+    """The guards look closer at every request that isn't plain: a body whose length is known, as it is, and allowed."""
+    too_large = longer_than(settings.gateway.request_limit_mib * MIB)
+    plain: Json = {"method": ["POST"], "header": {"Content-Length": ["*"], ENCODING: None}, "not": [too_large]}
+    return {"match": [{"not": [plain]}], "handle": [{"handler": "invoke", "name": GUARDS}]}
 
 
 def _guards(settings: Settings) -> list[Json]:
@@ -231,19 +246,19 @@ def _guards(settings: Settings) -> list[Json]:
             ],
             "handle": [answers.error(411, "length_required", "Send a body, with a Content-Length or in chunks.")],
         },
-        lengths.route(came_back, settings.lanes, limit_mib * MIB, replay_limit, too_large, _served_by_lane()["handle"]),
+        lengths.route(came_back, settings.lanes, limit_mib * MIB, replay_limit, too_large, [_served_by_lane()]),
         {"match": [longer_than(limit_mib * MIB)], "handle": [too_large]},
     ]
 
 
 def _served_by_lane() -> Json:
     names = {"X-Request-Id": "{request_id}", "X-Served-By": "{lane}"}
-    return {"handle": [answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])]}
+    return answers.headers(names, deferred=True, delete=["Server", "Via", "Set-Cookie"])
 
 
 def _turns(settings: Settings) -> list[Json]:
     longer = longer_than(settings.gateway.request_limit_mib * MIB)
-    return turns.routes(settings, longer, _served_by_lane()["handle"])
+    return turns.routes(settings, longer, [_served_by_lane()])
 
 
 def _one_of(group: str, routes: Sequence[Json]) -> list[Json]:

@@ -67,8 +67,18 @@ class Walk:
 
 def longer_than(limit: int) -> Json:
     """Matcher of requests with a body of more than `limit` bytes, as far as they say so."""
-    length = "{http.request.header.Content-Length}"
-    return {"expression": f"{length} != '' && int({length}) > {limit}"}
+    return {"header_regexp": {"Content-Length": {"pattern": more_than(limit)}}}
+
+
+def more_than(limit: int) -> str:
+    """Pattern of the decimal numbers above `limit`: a tenth of what an expression (CEL) costs Caddy."""
+    digits = str(limit)
+    larger = [f"[1-9][0-9]{{{len(digits)},}}"] + [
+        f"{digits[:place]}[{int(digit) + 1}-9][0-9]{{{len(digits) - place - 1}}}"
+        for place, digit in enumerate(digits)
+        if digit != "9"
+    ]
+    return f"^0*(?:{'|'.join(larger)})$"
 
 
 def service_walks(settings: Settings, home: Upstream) -> list[Walk]:

@@ -52,7 +52,7 @@ def proxies(chosen: Settings) -> list[dict[str, Any]]:
             look(child)
 
     api = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]
-    look([route for route in api["routes"] if "/pinned" not in json.dumps(route.get("match"))])
+    look([route for route in api["routes"] if "!/" not in json.dumps(route.get("match"))])
     return [handler for handler in found if "passive" in handler["health_checks"]]
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from components import ports
 from components.gateway.caddy import again, classes, line, turns, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.classes import Way
+from components.gateway.caddy.walk import more_than
 from components.gateway.pilot.answers import Answers
 from components.settings import Lane, Settings
 from components.settings.client_classes import limit
@@ -83,11 +85,31 @@ def test_who_has_all_lanes_is_judged_and_nobody_else() -> None:
 
 def test_a_request_is_led_to_one_handler_by_its_class() -> None:
     found = ways(settings(MIXED))
-    marks = [way.mark(walk) for way in found.values() for walk in way.walks]
-    assert len(set(marks)) == len(marks)
-    for route in classes.to_walks([*found.values()]):
-        own = [route["handle"][0]["size"].partition("/")[0]]
-        assert all(match["vars"]["class"] == own for match in route["match"]), "and never by its size alone"
+    border, mark = classes.to_walks([*found.values()])
+    assert mark["size"] == "{http.vars.class}/{border}"
+    routes = classes.handlers(settings(MIXED), [*found.values()])
+    for length in (None, *lengths(*(one.above for way in found.values() for one in way.walks if one.above))):
+        asked = "" if length is None else str(length)
+        patterns = [one for one in border["mappings"] if re.search(one["input_regexp"], asked)]
+        size = patterns[0]["outputs"][0] if patterns else border["defaults"][0]
+        for way in found.values():
+            [taken] = [r["handle"][-1] for r in routes if f"{way.name}/{size}" in r["match"][0]["vars"]["size"]]
+            own = [one for one in way.walks if one.above is None or length is None or length > one.above]
+            assert taken == own[0].handler, (way.name, length)
+
+
+def lengths(*limits: int) -> list[int]:
+    return [0, 1, *(limit + more for limit in limits for more in (-1, 0, 1))]
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10, 99, 1000, 1024, 32505856, 10**9 - 1])
+def test_a_number_is_more_than_another(limit: int) -> None:
+    larger = re.compile(more_than(limit))
+    for number in {*range(200), *lengths(limit), limit // 10, limit * 10, 2**63 - 1}:
+        for text in (str(number), f"00{number}"):
+            assert bool(larger.search(text)) == (number > limit), text
+    for text in ("", "-5", "5x", " 5", "9" * 20 + "x"):
+        assert not larger.search(text)
 
 
 @pytest.mark.parametrize("lanes", [["vm"], ["home"]])
@@ -106,7 +128,7 @@ def test_a_stack_without_special_clients_has_one_class_and_a_small_handler_for_e
 @pytest.mark.parametrize(
     ("clients", "most"),
     [
-        ([{"name": "demo"}], 6_000),
+        ([{"name": "demo"}], 6_100),
         ([{"name": name, "priority": name} for name in PRIORITIES], 6_700),
         ([{"name": f"c{number}"} for number in range(400)], 8_400),
     ],
