@@ -130,7 +130,7 @@ def test_a_stack_without_special_clients_has_one_class_and_a_small_handler_for_e
     [
         ([{"name": "demo"}], 6_100),
         ([{"name": name, "priority": name} for name in PRIORITIES], 6_700),
-        ([{"name": f"c{number}"} for number in range(400)], 8_400),
+        ([{"name": f"c{number}"} for number in range(400)], 8_900),
     ],
 )  # fmt: skip
 def test_the_configuration_leaves_room(clients: list[dict[str, object]], most: int) -> None:
@@ -151,7 +151,7 @@ def test_as_many_clients_as_a_stack_takes_fill_a_third_of_the_secret() -> None:
     chosen = settings(
         clients, services=[{"name": "vllm", "preset": "model"}, *services], home={"cpus": 256, "memory_gib": 2000}
     )
-    assert len(caddy_config.packed(document(chosen))) < caddy_config.SECRET_LIMIT / 3
+    assert len(caddy_config.packed(document(chosen))) < 0.35 * caddy_config.SECRET_LIMIT
 
 
 def test_what_would_not_fit_is_refused_with_what_makes_it_large(monkeypatch: pytest.MonkeyPatch) -> None:
