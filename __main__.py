@@ -54,7 +54,7 @@ if tailnet and settings.home.owner and settings.kubeconfig:
     Home("home", settings, kubeconfig=settings.kubeconfig.get_secret_value(), after=gateway.url, now=settings.now)
 Observability("observability", settings, opts=after_network)
 if settings.alerts.email:
-    alerts = Alerts("alerts", settings, key_expires=tailnet and tailnet.gateway_key_expires, opts=after_network)
+    alerts = Alerts("alerts", settings, tailnet=tailnet, url=gateway.url, opts=after_network)
 if settings.budget.per_month:
     Budget("budget", settings, channel=alerts.channel if alerts else None, after=apis, opts=after_network)
 if settings.delivery.repository:

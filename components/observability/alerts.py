@@ -1,22 +1,22 @@
 """Mail to the owner before something ends, and when something breaks.
 
 Owns: the channel, the alerts before the gateway's auth key and home's kubeconfig end, and the policies of what can go
-wrong. Does not own: what can (`trouble`), a key's or a kubeconfig's renewal.
+wrong. Does not own: what can (`trouble`, `uptime`), a key's or a kubeconfig's renewal.
 
 Google takes a price for each condition, whether it holds or not (cloud.google.com/monitoring/alerts/cost-control; 0.10
 USD a month each, from memory): nothing of it is there without `alerts.email`.
 """
 
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import pulumi
 from pulumi_gcp import monitoring
 
 from components.home import certificate
-from components.observability import trouble
+from components.observability import trouble, uptime
 from components.settings import Settings
-from components.tailnet.tailnet import LAST_PART
+from components.tailnet.tailnet import LAST_PART, Tailnet
 
 EVERY_S: Final = 60
 """Between two looks for trouble, seconds."""
@@ -42,7 +42,8 @@ class Alerts(pulumi.ComponentResource):
         name: str,
         settings: Settings,
         *,
-        key_expires: pulumi.Output[str] | None,
+        tailnet: Tailnet | None,
+        url: pulumi.Output[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("pilotlight:gcp:Alerts", name, None, opts)
@@ -56,10 +57,10 @@ class Alerts(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.channel = channel.id
-        if key_expires:
+        if tailnet and tailnet.gateway_key_expires:
             self._before_end(
                 "key",
-                key_expires,
+                tailnet.gateway_key_expires,
                 what="the gateway's tailnet key",
                 before_days=settings.tailnet.key_expiry_days / LAST_PART,
                 then="New instances of the gateway can't reach home then",
@@ -75,15 +76,16 @@ class Alerts(pulumi.ComponentResource):
                 renew=certificate.RENEW,
             )
         for one in trouble.troubles(settings):
-            self._policy(
-                one.name, title=one.title, condition=one.title, query=one.query, every_s=EVERY_S, told=one.then
-            )
+            self._asks(one.name, title=one.title, condition=one.title, query=one.query, every_s=EVERY_S, told=one.then)
+        if settings.alerts.uptime_check:
+            check_id = uptime.check(name, settings, url, self)
+            self._policy("uptime", uptime.TITLE, check_id.apply(uptime.condition), uptime.told(settings))
         self.register_outputs({"channel": self.channel})
 
     def _before_end(
         self, of: str, expires_at: pulumi.Output[str], *, what: str, before_days: float, then: str, renew: str
     ) -> None:
-        self._policy(
+        self._asks(
             f"{of}-ends",
             title=f"{what} ends soon",
             condition=f"{what} has {before_days:g} days left",
@@ -92,27 +94,30 @@ class Alerts(pulumi.ComponentResource):
             told=expires_at.apply(lambda at: f"It ends at {at}. {then}. Renew it: {renew}."),
         )
 
-    def _policy(
+    def _asks(
         self, of: str, *, title: str, condition: str, query: pulumi.Input[str], every_s: int, told: pulumi.Input[str]
     ) -> None:
+        """A policy whose condition is PromQL."""
+        asked = {
+            "display_name": condition,
+            "condition_prometheus_query_language": {
+                "query": query,
+                "evaluation_interval": f"{every_s}s",
+                "duration": "0s",
+                # A metric of the log has no series before its first line, and none is a reason to refuse.
+                "disable_metric_validation": True,
+            },
+        }
+        self._policy(of, title, asked, told)
+
+    def _policy(self, of: str, title: str, condition: pulumi.Input[Any], told: pulumi.Input[str]) -> None:
         monitoring.AlertPolicy(
             f"{self._name}-{of}",
             project=self._settings.project,
             display_name=f"{self._settings.prefix}: {title}",
             combiner="OR",
             severity="WARNING",
-            conditions=[
-                {
-                    "display_name": condition,
-                    "condition_prometheus_query_language": {
-                        "query": query,
-                        "evaluation_interval": f"{every_s}s",
-                        "duration": "0s",
-                        # A metric of the log has no series before its first line, and none is a reason to refuse.
-                        "disable_metric_validation": True,
-                    },
-                }
-            ],
+            conditions=[condition],
             notification_channels=[self.channel],
             documentation={"mime_type": "text/markdown", "content": told},
             opts=pulumi.ResourceOptions(parent=self),

@@ -29,7 +29,7 @@ CPU_MOST_GIB: Final = 4
 
 def broken(settings: Settings) -> list[str]:
     """Every rule the settings break, a `problem` line each."""
-    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet, _budget, _delivery)
+    parts = (_lanes, _gateway, _images, _burst, _burst_machine, _home, _tailnet, _alerts, _budget, _delivery)
     return [found for part in parts for found in part(settings)]
 
 
@@ -171,6 +171,15 @@ def _tailnet(settings: Settings) -> list[str]:
                 "it would be ignored: another stack registers the policy", "set it there, not here")
         for name, is_given in given.items() if is_given and not tailnet.policy_owner
     ]  # fmt: skip
+
+
+def _alerts(settings: Settings) -> list[str]:
+    if settings.alerts.uptime_check and not settings.alerts.email:
+        return [
+            problem("alerts.uptime_check", "wants `alerts.email`", "the gateway would be kept awake, and nobody told "
+                    + "when it is away", "set the address, or leave `uptime_check` out")
+        ]  # fmt: skip
+    return []
 
 
 def _budget(settings: Settings) -> list[str]:

@@ -46,6 +46,12 @@ class AlertSettings(Section):
         "or callers are in trouble. Empty: none.",
     )
 
+    uptime_check: bool = Field(
+        default=False,
+        description="Whether Google asks the endpoint every 15 minutes from all its places, and a mail comes when it "
+        "is away. It keeps the gateway awake, at the price of `gateway.min_instances: 1`, and wakes no lane.",
+    )
+
     @field_validator("email")
     @classmethod
     def _one_address(cls, email: str) -> str:

@@ -47,10 +47,10 @@ def declared(stack: Stack) -> list[Alert]:
 
 
 def _alert(name: str, inputs: Mapping[str, Any]) -> Alert:
-    if len(inputs["conditions"]) != 1:
-        raise LabError(f"{name}: the lab evaluates policies of one condition")
-    [condition] = inputs["conditions"]
-    said = condition["conditionPrometheusQueryLanguage"]
+    said = [condition.get("conditionPrometheusQueryLanguage") for condition in inputs["conditions"]]
+    if len(said) != 1 or not said[0]:
+        raise LabError(f"{name}: the lab evaluates policies of one condition, in PromQL")
+    [said] = said
     return Alert(name, said["query"], _seconds(said["evaluationInterval"]), _seconds(said["duration"]))
 
 

@@ -133,6 +133,8 @@ class Cloud:
                 return {"id": f"projects/{project}/regions/{inputs['region']}/healthChecks/{inputs['name']}"}
             case "gcp:compute/regionBackendService:RegionBackendService":
                 return {"id": f"projects/{project}/regions/{inputs['region']}/backendServices/{inputs['name']}"}
+            case "gcp:monitoring/uptimeCheckConfig:UptimeCheckConfig":
+                return {"uptimeCheckId": f"the-endpoint-{zlib.crc32(inputs['displayName'].encode())}"}
             case "gcp:storage/bucket:Bucket":
                 return {"id": inputs["name"], "url": f"gs://{inputs['name']}"}
             case "gcp:cloudrunv2/job:Job":

@@ -97,6 +97,7 @@ BY_TYPE: Final[dict[str, Row]] = {
         "drawing; tests evaluate its queries on the lab's own log lines",
     ),
     "gcp:monitoring/notificationChannel:NotificationChannel": (Group.GOOGLE, _PAPER),
+    "gcp:monitoring/uptimeCheckConfig:UptimeCheckConfig": (Group.GOOGLE, _PAPER),
     "gcp:projects/iAMMember:IAMMember": (Group.GOOGLE, _PAPER),
     "gcp:projects/service:Service": (Group.GOOGLE, _PAPER),
     "gcp:secretmanager/secret:Secret": (Group.GOOGLE, _PAPER),

@@ -39,6 +39,7 @@ STACKS: Final[Mapping[str, Mapping[str, Any]]] = {
     "`vm: {gpu: t4, spot: true}`": {"vm": {"gpu": "t4", "spot": True}},
     "`vm: {gpu: l4, spot: true}`": {"vm": {"gpu": "l4", "spot": True}},
     "`gateway.min_instances: 1`": {"gateway": {"min_instances": 1}},
+    "`alerts.email`, and `alerts.uptime_check: true`": {"alerts": {"email": "me@example.com", "uptime_check": True}},
     "`lanes: [home, burst, vm]`, `burst.min_instances: 1`": {**ALL, "burst": {"min_instances": 1}},
 }
 """What an owner chooses between -> settings over the default's."""

@@ -34,7 +34,7 @@ STACKS: Final[Mapping[str, Mapping[str, str | None]]] = {
     "dev": {},
     "burst": {
         "pilotlight:lanes": '["home", "burst", "vm"]',
-        "pilotlight:alerts": '{"email": "me@example.com"}',
+        "pilotlight:alerts": '{"email": "me@example.com", "uptime_check": true}',
         "pilotlight:budget": '{"per_month": 100, "billing_account": "012345-6789AB-CDEF01"}',
     },
     # One plain machine; by default the VM is spot capacity, and a group.

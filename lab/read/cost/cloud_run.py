@@ -14,13 +14,16 @@ from lab.read.stack import Resource, Stack
 
 SECONDS: Final = 3600
 """Of an hour."""
+UPTIME: Final = "gcp:monitoring/uptimeCheckConfig:UptimeCheckConfig"
+"""It asks the public service more often than an instance ends."""
 CARDS: Final = {"nvidia-l4": "run l4"}
 """Cloud Run's name of a card, without zonal redundancy -> the item in the file of prices."""
 
 
-def services(_stack: Stack, resources: Sequence[Resource], region: str) -> list[Line]:
+def services(stack: Stack, resources: Sequence[Resource], region: str) -> list[Line]:
     """A line for each service, and for what the public one sends to its callers."""
-    found = [_service(resource, region) for resource in sorted(resources, key=lambda one: has_gpu(one.inputs))]
+    asked = bool(stack.of_type(UPTIME))
+    found = [_service(resource, region, asked) for resource in sorted(resources, key=lambda one: has_gpu(one.inputs))]
     public = [resource for resource in resources if not has_gpu(resource.inputs)]
     traffic, logs = rate("traffic", region), rate("logs", region)
     return [
@@ -43,13 +46,15 @@ def jobs(_stack: Stack, resources: Sequence[Resource], region: str) -> list[Line
     ]  # fmt: skip
 
 
-def _service(resource: Resource, region: str) -> Line:
+def _service(resource: Resource, region: str, asked: bool) -> Line:
+    """`asked`: an uptime check keeps an instance of the public one awake."""
     template = cast(dict[str, Any], resource.inputs["template"])
     if any(item["resources"].get("cpuIdle", True) for item in template["containers"]):
         raise LabError(f"{resource.name}: a container with `cpu_idle` is billed by requests; the bill knows no such")
     hour = _hour_usd(resource, template, region)
-    always = int(template["scaling"]["minInstanceCount"])
     gpu = has_gpu(resource.inputs)
+    always = max(int(template["scaling"]["minInstanceCount"]), asked and not gpu)
+    kept = "`alerts.uptime_check`" if asked else "`gateway.min_instances`"
     seconds = rate("run cpu", region).free / _cpus(template)
     return Line(
         "lane burst" if gpu else "gateway",
@@ -57,7 +62,7 @@ def _service(resource: Resource, region: str) -> Line:
         month_usd=always * HOURS * hour,
         use_usd=hour,
         use_per="hour of a further instance" if always else "hour awake",
-        note="`burst.min_instances`" if gpu else "`gateway.min_instances`; a billing account's first "
+        note="`burst.min_instances`" if gpu else f"{kept}; a billing account's first "
         + f"{seconds / SECONDS:.0f} hours a month are free",
     )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from components.models.catalogue import DEFAULT, PRESETS
+from lab.read.cost.cloud_run import UPTIME
 from lab.read.cost.line import Line, rate, urns
 from lab.read.stack import Resource, Stack
 
@@ -35,6 +36,8 @@ FREE: Final[Mapping[str, str]] = {
     "gcp:kms/keyRing:KeyRing": "a key is billed by its versions, a ring by nothing",
     "gcp:monitoring/dashboard:Dashboard": "dashboards are free",
     "gcp:monitoring/notificationChannel:NotificationChannel": "budgets and mails are free",
+    UPTIME: "of a project's checks the first million a month are free (from memory), and this one makes 17,520; "
+    + "that it keeps the gateway awake is in the gateway's line",
     "gcp:projects/iAMMember:IAMMember": _GRANTS,
     "gcp:projects/service:Service": "an API that is on costs nothing by itself",
     "gcp:secretmanager/secret:Secret": "a secret is billed by its versions",
