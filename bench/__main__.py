@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.errors import BenchError
+from bench.load import wrk
 from bench.results import TITLES, Section, in_readme, markdown, picture
 from bench.stage import QUICK, SMOKE, WHOLE, Scale, Stage
 from bench.tables import failover, features, line, requests, start, streams
@@ -90,7 +91,8 @@ def facts(scale: Scale, load_before: float, took_s: float) -> list[str]:
         + ("; **other programs ran beside it**" if load_before > 0.5 else "") + ".",
         f"{scale.rounds} rounds, {took_s / 60:.0f} minutes"
         + ("; a quick run, good for a first look only." if scale.quick else "."),
-        "The measured system has one core, generator and model servers (`bench/load`, Python and epoll) the other one.",
+        "The measured system has one core, generator and model servers (`bench/load`, Python and epoll) the other one; "
+        + f"requests of 1 KB are sent by {'wrk' if wrk.PROGRAM else '`bench/load/closed.py`, for there is no wrk'}.",
     ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.load import wrk
 from bench.processes import Process, environment, started, until
 from bench.systems.system import LANES, MODEL, OTHER, PATH, Place, Running, System, ask, steer
 from lab.run.ports import free_port
@@ -39,7 +40,7 @@ class Scale:
     quick: bool = False
 
 
-WHOLE = Scale(rounds=3, seconds=2.5, pairs=4, streams_s=8.0, line_s=15.0, fault_s=6.0, starts=3)
+WHOLE = Scale(rounds=3, seconds=2.5, pairs=4, streams_s=8.0, line_s=12.0, fault_s=6.0, starts=3)
 QUICK = Scale(rounds=1, seconds=0.8, pairs=1, streams_s=4.0, line_s=4.0, fault_s=3.0, starts=1, quick=True)
 SMOKE = Scale(rounds=1, seconds=0.2, pairs=1, streams_s=2.0, line_s=1.0, fault_s=1.0, starts=1, quick=True)
 
@@ -49,6 +50,8 @@ class Loaded:
     """What a closed loop brought."""
 
     latencies: Sequence[float]
+    """Of whole answers, seconds; none of a load that tells a rate only."""
+    answered: int
     failed: int
     took_s: float
     cpu_s: float
@@ -58,12 +61,12 @@ class Loaded:
 
     @property
     def rate(self) -> float:
-        return len(self.latencies) / self.took_s
+        return self.answered / self.took_s
 
     @property
     def cpu_us(self) -> float:
         """A request."""
-        return self.cpu_s / len(self.latencies) * 1e6 if self.latencies else float("nan")
+        return self.cpu_s / self.answered * 1e6 if self.answered else float("nan")
 
 
 Meanwhile = Callable[[Process], None]
@@ -145,9 +148,36 @@ class Stage:
         arguments = [running.address, str(connections), str(seconds or self.scale.seconds), str(file)]
         found, own_cpu = self._generate("bench.load.closed", arguments)
         return Loaded(
-            found["latencies"], found["failed"], found["took"],
+            found["latencies"], len(found["latencies"]), found["failed"], found["took"],
             running.cpu_s() - cpu, self.backend.cpu_s() - load_cpu + own_cpu,
         )  # fmt: skip
+
+    def rate(self, running: Running, connections: int, payload: bytes, seconds: float | None = None) -> Loaded:
+        """The same without latencies, by the quickest generator there is."""
+        if not wrk.PROGRAM:
+            return self.closed(running, connections, payload, seconds)
+        script, output = self.folder / "request.lua", self.folder / "wrk.log"
+        script.write_text(wrk.script(self.headers(running), payload))
+        output.unlink(missing_ok=True)
+        # Whole seconds are all that it takes.
+        asked = f"{max(1, round(seconds or self.scale.seconds))}s"
+        command = [
+            wrk.PROGRAM,
+            "-t1",
+            f"-c{connections}",
+            f"-d{asked}",
+            "-s",
+            str(script),
+            f"http://{running.address}{PATH}",
+        ]
+        cpu, load_cpu, own = running.cpu_s(), self.backend.cpu_s(), _children_s()
+        Process("wrk", command, environment(), self.load_core, output).handle.wait(120.0)
+        try:
+            answered, failed, took = wrk.read(output.read_text())
+        except ValueError as error:
+            raise BenchError(f"wrk: {error}") from error
+        load = self.backend.cpu_s() - load_cpu + _children_s() - own
+        return Loaded((), answered, failed, took, running.cpu_s() - cpu, load)
 
     def jobs(
         self, running: Running, jobs: Sequence[Mapping[str, Any]], *, callers: int = 0, patience_s: float = 30.0,
@@ -167,20 +197,23 @@ class Stage:
         output = self.folder / "generated.json"
         output.unlink(missing_ok=True)
         process = Process(module, [sys.executable, "-m", module, *arguments], environment(), self.load_core, output)
-        before = os.times()
+        before = _children_s()
         try:
             if meanwhile:
                 meanwhile(process)
             process.handle.wait(600.0)
         finally:
             process.kill()
-        after = os.times()
         try:
-            return json.loads(output.read_text()), after.children_user + after.children_system - (
-                before.children_user + before.children_system
-            )
+            return json.loads(output.read_text()), _children_s() - before
         except ValueError as error:
             raise BenchError(f"{module} {' '.join(arguments)}: {output.read_text()[-2000:]}") from error
+
+
+def _children_s() -> float:
+    """Processor time of the generators that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def request(headers: Mapping[str, str], payload: bytes) -> bytes:

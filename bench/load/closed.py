@@ -56,8 +56,12 @@ class Closed:
             for fd, events in self._epoll.poll(0.5):
                 if connection := self._open.get(fd):
                     self._serve(connection, events, end)
+        took = time.monotonic() - begin
         self.failed += len(self._open)
-        return time.monotonic() - begin
+        for connection in self._open.values():
+            connection.sock.close()
+        self._epoll.close()
+        return took
 
     def _connect(self) -> Connection:
         connection = Connection(self._place)

@@ -80,8 +80,11 @@ class Jobs:
             for fd, events in self._epoll.poll(min(wait, 0.5)):
                 if call := self._calls.get(fd):
                     self._serve(call, events)
-        for call in list(self._calls.values()):
+        for call in self._calls.values():
             self.done[call.number] = call
+        for sock in (*self._idle, *(call.sock for call in self._calls.values())):
+            sock.close()
+        self._epoll.close()
 
     def _send(self, number: int, job: dict[str, Any]) -> None:
         body = job["body"].encode()

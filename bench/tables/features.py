@@ -154,7 +154,7 @@ def _cost(stage: Stage, edit: Edit | None) -> float:
         system = replace(system, ready_by_status=True)
     with stage.up(system) as running:
         stage.closed(running, CONNECTIONS, body(900), 0.3)
-        loaded = stage.closed(running, CONNECTIONS, body(900), stage.scale.seconds / 2)
+        loaded = stage.rate(running, CONNECTIONS, body(900), 0.8 * stage.scale.seconds)
         if loaded.failed:
             raise BenchError(f"{loaded.failed} requests failed with a part of the configuration taken out")
         return loaded.cpu_us
