@@ -111,7 +111,9 @@ class Burst(pulumi.ComponentResource):
             # The bucket is read over this interface. Nothing else answers there: the engine has no way to the internet.
             "vpc_access": {"egress": "ALL_TRAFFIC", "network_interfaces": [interface]},
             "timeout": f"{settings.gateway.timeout_s}s",
-            "max_instance_request_concurrency": burst.max_requests,
+            # One more for the pilot of each gateway instance: behind a full engine's callers, its look would wait at
+            # Google and count as an engine that doesn't answer.
+            "max_instance_request_concurrency": burst.max_requests + settings.gateway.max_instances,
             "scaling": {"min_instance_count": burst.min_instances, "max_instance_count": burst.max_instances},
             "containers": [self._container()],
             "volumes": [

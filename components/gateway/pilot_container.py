@@ -77,11 +77,16 @@ def command() -> list[str]:
 
 
 def environment(
-    settings: Settings, *, burst_url: pulumi.Input[str], dials: Mapping[Lane, pulumi.Input[str]]
+    settings: Settings,
+    *,
+    burst_url: pulumi.Input[str],
+    dials: Mapping[Lane, pulumi.Input[str]],
+    further: Mapping[Lane, pulumi.Input[str]],
 ) -> dict[str, pulumi.Input[str]]:
     """The pilot's settings; without burst, its own are empty or of no account.
 
-    `dials` are the lanes' addresses exactly as they stand in Caddy's configuration.
+    `dials` are the lanes' addresses exactly as they stand in Caddy's configuration, `further` the places of what
+    may join them.
     """
     burst, contract = settings.burst, settings.contract
     home, lanes = dials.get(Lane.HOME, ""), upstreams(settings, vm_address="")
@@ -111,6 +116,7 @@ def environment(
         "HOME_FULL": str(_full(settings)) if home else "0",
         "BURST_CAPACITY": str(settings.slots(Lane.BURST)) if Lane.BURST in settings.lanes else "0",
         "VM_CAPACITY": str(settings.slots(Lane.VM)) if Lane.VM in settings.lanes else "0",
+        **{f"{lane.upper()}_FURTHER": further.get(lane, "") for lane in Lane},
         **{f"{lane.upper()}_SECONDS": _seconds(settings, lane) for lane in Lane},
         "BURST_START_S": f"{BURST_START_S:g}",
         "VM_PROMPT": _prompt(watched, contract.picture_tokens) if watched else "",

@@ -205,7 +205,8 @@ class Gateway(pulumi.ComponentResource):
     ) -> cloudrunv2.ServiceTemplateContainerArgsDict:
         settings = self._settings
         dials = upstreams.dials(settings, vm_address=vm_address)
-        environment = pilot_container.environment(settings, burst_url=burst_url, dials=dials)
+        further = upstreams.further(settings, vm_address=vm_address)
+        environment = pilot_container.environment(settings, burst_url=burst_url, dials=dials, further=further)
         command = pilot_container.command()
         return {
             "name": "pilot",

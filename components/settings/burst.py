@@ -37,12 +37,17 @@ class BurstSettings(Section):
     min_instances: int = Field(
         default=0, ge=0, description="Instances that run while nobody calls; 1 bills an L4 around the clock."
     )
-    max_instances: int = Field(default=1, ge=1, le=10, description="Maximum of instances; each needs quota for one L4.")
+    max_instances: int = Field(
+        default=1,
+        ge=1,
+        le=10,
+        description="Maximum of instances; each needs quota for one L4. Its slots count while the pilot sees it.",
+    )
     max_requests: int = Field(
         default=16,
         ge=1,
         le=256,
-        description="Requests that one instance answers at a time; also Cloud Run's concurrency.",
+        description="Requests that one instance answers at a time. Cloud Run's concurrency is one more, for the pilot.",
     )
     cpu: Literal[4, 6, 8] = Field(default=4, description="CPUs of an instance; an L4 wants 4 at least.")
     memory_gib: int = Field(

@@ -30,9 +30,12 @@ class ClientClass:
     """Requests that name their one lane (`X-Lane`), where no client has that one alone."""
 
 
-def limit(settings: Settings, lane: Lane, priority: Priority) -> int:
-    """Requests on a lane beyond which a client of this priority gets no slot; 0: the lane is not for it."""
-    own, order = settings.slots(lane), list(Priority)
+def limit(settings: Settings, lane: Lane, priority: Priority, slots: int | None = None) -> int:
+    """Requests on a lane beyond which a client of this priority gets no slot; 0: the lane is not for it.
+
+    `slots` are those of a further machine, which are shared out by the same rule.
+    """
+    own, order = settings.slots(lane) if slots is None else slots, list(Priority)
     present = {client.priority for client in settings.clients if lane in _named(settings, client)}
     above = sum(order.index(other) < order.index(priority) for other in present)
     return max(0, own - above * ceil(own / RESERVED))

@@ -149,6 +149,18 @@ class Settings(Section):
         }
         return self.share(whole[lane])
 
+    def further_slots(self, lane: Lane) -> dict[int, int]:
+        """What the second, third, ... machine of a lane adds to `slots` when it is seen, by how many are up then.
+
+        The pilot sees them; without one they add nothing. What adds no whole slot to the share is left out.
+        """
+        each, least, most = {
+            Lane.BURST: (self.burst.max_requests, 1, self.burst.max_instances),
+            Lane.VM: (self.vm.max_requests, self.vm.replicas, self.vm.most_replicas),
+        }.get(lane, (0, 1, 1))
+        added = {up: self.share(each * up) - self.share(each * (up - 1)) for up in range(least + 1, most + 1)}
+        return {up: slots for up, slots in added.items() if slots and self.piloted}
+
     @property
     def contract(self) -> Contract:
         """The model, and what every lane takes of one request."""

@@ -79,9 +79,8 @@ class VmSettings(Section):
         default=None,
         ge=1,
         le=VM_MOST,
-        description="Maximum of machines when they are busy. The gateway counts on `replicas` only: "
-        + "more machines share "
-        + "the same requests and answer sooner. None: `replicas`.",
+        description="Maximum of machines when they are busy. The slots of those beyond `replicas` count while the "
+        "pilot sees them; the VM as the only lane has no pilot. None: `replicas`.",
     )
 
     @property

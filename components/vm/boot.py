@@ -16,7 +16,7 @@ import yaml
 
 from components import ports
 from components.models.shape import File
-from components.settings import Settings
+from components.settings import Lane, Settings
 from components.vm import server
 
 DEVICE: Final = "weights"
@@ -26,6 +26,9 @@ BOOT_GIB: Final = 20
 _FETCH: Final = "/etc/pilotlight/fetch_weights.sh"
 _CLOSE: Final = "/etc/pilotlight/close_egress.sh"
 _DRIVER: Final = "/var/lib/nvidia"
+NAMED: Final = " --tags %b"
+"""For a machine whose slots count once it is up: by a name of its own the pilot tells it from the others. systemd
+puts in the boot's id, and llama.cpp shows it with its model (`/v1/models`), to no other end."""
 _COMPILED: Final = "/cuda-cache"
 """Where the container keeps what CUDA compiled: the image has no code for a T4, so its first start compiles it."""
 
@@ -164,7 +167,7 @@ StartLimitIntervalSec=0
 {ready}
 ExecStartPre=-/usr/bin/docker rm --force model
 ExecStartPre=/bin/bash {_CLOSE}
-ExecStart={_line(run)}
+ExecStart={_line(run)}{NAMED if settings.further_slots(Lane.VM) else ""}
 ExecStop=/usr/bin/docker stop model
 Restart=always
 RestartSec=5

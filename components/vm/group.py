@@ -14,7 +14,8 @@ What a group has once been told stays unless it is told otherwise (`Computed` in
 where the default will do.
 
 The balancer hands out connections, not requests: one machine may hold two requests while another idles. What a machine
-has no slot for waits in its own queue, so the gateway sends no more in all than the machines that always run can take.
+has no slot for waits in its own queue, so the gateway sends no more in all than the machines can take that always run,
+and those that its pilot sees beside them (`boot.NAMED`).
 """
 
 import hashlib

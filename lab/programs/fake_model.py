@@ -49,6 +49,7 @@ class FakeModel:
     def __init__(self, args: argparse.Namespace) -> None:
         """Start healthy."""
         self._alias, self._marker = cast("str", args.alias), cast("str", args.marker)
+        self._tags: list[str] = args.tags.split(",") if args.tags else []
         self._limits, self._llama_cpp = Limits.of(args), args.engine == "llama.cpp"
         self._most_picture_tokens = prompt.most_picture_tokens(args.image_max_tokens, args.mm_processor_kwargs)
         self._first_tokens: list[float] = []
@@ -230,7 +231,9 @@ class FakeModel:
 
     async def _models(self, request: web.Request) -> web.Response:
         self._enter(request).outcome = "answered"
-        model = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
+        model: dict[str, Any] = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
+        if self._llama_cpp:
+            model["tags"] = self._tags
         listed = web.json_response({"object": "list", "data": [model]})
         return self._faulty(self._control.behaviour) or listed
 
@@ -276,6 +279,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=BATCH_TOKENS, help="prompt tokens of a step")
     parser.add_argument("--image-max-tokens", type=int, help="llama.cpp: most tokens of a picture")
     parser.add_argument("--mm-processor-kwargs", type=json.loads, default={}, help="vLLM: `size` of a picture")
+    parser.add_argument("--tags", default="", help="llama.cpp: told with the model")
     parser.add_argument("--ctx-size", type=int, help="tokens: llama.cpp's of all slots, vLLM's of one request")
     parser.add_argument("--mmproj", help="llama.cpp: pictures are taken")
     parser.add_argument("--limit-mm-per-prompt", type=json.loads, default={}, help="vLLM: most pictures of a request")

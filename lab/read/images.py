@@ -147,6 +147,7 @@ PROGRAMS: Final = (
             "--image-min-tokens": _as_declared("--image-min-tokens", "as declared; a stand-in takes any picture"),
             "--n-gpu-layers": _as_declared("--n-gpu-layers", "as declared; llama.cpp finds no GPU here"),
             "--metrics": _as_declared("--metrics", values=0),
+            "--tags": _as_declared("--tags", scripted=True),
         },
     ),
     Program(

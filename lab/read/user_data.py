@@ -16,6 +16,9 @@ from lab.read import images
 from lab.read.container import Mount
 
 _RUN: Final = "ExecStart=/usr/bin/docker run "
+BOOT_ID: Final = "<boot-id>"
+"""In the place of systemd's `%b`: each start of a machine has one of its own."""
+_SPECIFIER: Final = re.compile(r"%(.?)")
 _DRIVER: Final = re.compile(r"\bcos-extensions install gpu\b")
 _CARD: Final = re.compile(r"/dev/nvidia\d+")
 _BEFORE: Final = re.compile(r"^ExecStartPre=/bin/(?:ba)?sh (\S+)$", re.MULTILINE)
@@ -48,7 +51,8 @@ def read(name: str, user_data: str) -> Boot:
     run = [line.partition("=")[2] for unit in units for line in unit.splitlines() if line.startswith(_RUN)]
     if len(run) != 1:
         raise LabError(f"{name}: {len(run)} units start a container, the lab runs exactly one")
-    words = shlex.split(run[0].replace("%%", "%").replace("$$", "$").replace("\\\\", "\\"))[2:]
+    line = _SPECIFIER.sub(lambda found: _specified(name, found[1]), run[0])
+    words = shlex.split(line.replace("$$", "$").replace("\\\\", "\\"))[2:]
     published, mounts, env, cards = list[str](), list[Mount](), dict[str, str](), 0
     while words and words[0].startswith("-"):
         option, equals, value = words.pop(0).partition("=")
@@ -83,6 +87,13 @@ def read(name: str, user_data: str) -> Boot:
         driver=any(_DRIVER.search(unit) for unit in units),
         closed=any(_closes(unit, files) for unit in units if f"\n{_RUN}" in unit),
     )
+
+
+def _specified(name: str, letter: str) -> str:
+    known = {"%": "%", "b": BOOT_ID}
+    if letter not in known:
+        raise LabError(f"{name}: the lab does not understand systemd's %{letter}")
+    return known[letter]
 
 
 def _closes(unit: str, files: dict[str, str]) -> bool:

@@ -10,12 +10,13 @@ import os
 import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from lab.control import Control
-from lab.read import home, tables
+from lab.read import home, tables, user_data
 from lab.read.container import Container
 from lab.read.plan import LANES, Plan
 from lab.read.stack import ROOT, Stack
@@ -249,6 +250,8 @@ class Lab:
     ) -> Process:
         title = container.title if number == 1 else f"{container.title}-{number}"
         command = self._models.command(container, f"{host}:{port}", lane, self.journal(lane))
+        boot_id = uuid.uuid4().hex
+        command = [word.replace(user_data.BOOT_ID, boot_id) for word in command]
         mounted = folders.mount(self._run, container, fresh=False)
         env = {key: folders.translate(value, mounted) for key, value in container.env.items()}
         began = time.monotonic()

@@ -44,7 +44,7 @@ def pilot(here: World, chosen: Settings, **changed: str) -> Generator[subprocess
     program = here.folder / pilot_container.FILE
     program.write_bytes(pilot_container.archive())
     dials = {each.lane: each.dial for each in upstreams.upstreams(chosen, vm_address=VM_ADDRESS)}
-    declared = pilot_container.environment(chosen, burst_url="", dials=dials)
+    declared = pilot_container.environment(chosen, burst_url="", dials=dials, further={})
     env = {name: str(value).replace(ports.SHARED_FOLDER, str(here.folder)) for name, value in declared.items()}
     with log(here).open("wb") as stream:
         process = subprocess.Popen([sys.executable, "-W", "error", program], env=env | changed, stderr=stream)

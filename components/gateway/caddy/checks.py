@@ -55,6 +55,13 @@ def server(lanes: Sequence[Upstream], *, piloted: bool = False) -> Json:
                 {"match": [{"header": {"X-Lane": [upstream.dial]}}], "handle": [_check(upstream)]}
                 for upstream in lanes
             ),
+            *(
+                # Who is up, the pilot alone knows: without its yes there is no such machine.
+                {"match": [{"header": {"X-Lane": [more.dial]}}],
+                 "handle": [pilot_routes.ask(f"/lane/{upstream.lane}/{more.machines}/{_SIZE}")]}
+                for upstream in lanes
+                for more in upstream.further
+            ),
             {"handle": [{"handler": "static_response", "status_code": 404}]},
         ],
     }  # fmt: skip

@@ -50,11 +50,7 @@ def ways(settings: Settings, lanes: Sequence[Upstream]) -> list[Way]:
     """Every way that some request can take to the model's lanes."""
     found: list[Way] = []
     for one in _all(settings):
-        own = [
-            replace(upstream, max_requests=limit(settings, upstream.lane, one.priority))
-            for upstream in lanes
-            if upstream.lane in one.lanes
-        ]
+        own = [_limited(settings, upstream, one.priority) for upstream in lanes if upstream.lane in one.lanes]
         handlers = [pinned_walk(settings, own[0])] if one.pinned else walks(settings, own)
         found.append(Way(name(settings, one), one, handlers))
     return found
@@ -134,6 +130,16 @@ def handlers(settings: Settings, found: Sequence[Way]) -> list[Json]:
 def _borders(found: Sequence[Way]) -> list[int]:
     """All lengths of bodies, in bytes, above which another handler takes a request in some way; the largest first."""
     return sorted({walk.above for way in found for walk in way.walks if walk.above}, reverse=True)
+
+
+def _limited(settings: Settings, upstream: Upstream, priority: Priority) -> Upstream:
+    """The lane with the slots of the class; a place without any would be one without a limit."""
+    further = (
+        replace(each, max_requests=limit(settings, upstream.lane, priority, each.max_requests))
+        for each in upstream.further
+    )
+    own = limit(settings, upstream.lane, priority)
+    return replace(upstream, max_requests=own, further=tuple(each for each in further if each.max_requests))
 
 
 def _all(settings: Settings) -> Sequence[ClientClass]:

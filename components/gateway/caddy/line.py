@@ -47,17 +47,17 @@ def server(hold: Json) -> Json:
 
 def told(lanes: Sequence[Upstream], size: str, wait_s: int) -> str:
     """What the pilot gets to know: the request's age, ms, its longest wait, s, its size, and the slots it may take."""
-    slots = [f"{upstream.dial}={upstream.max_requests}" for upstream in lanes]
+    slots = [f"{dial}={most}" for upstream in lanes for dial, most in upstream.places.items()]
     return " ".join(["{http.request.duration_ms}", str(wait_s), size, *slots])
 
 
-def named(by_address: Json, mark: str) -> Json:
+def named(by_address: Json) -> Json:
     """The map of the lanes' names and marks, with the line, which is no lane, and with `NO_LANE_S`."""
     lanes: list[Json] = [{**lane, "outputs": [*lane["outputs"], HEADER]} for lane in by_address["mappings"]]
     return {
         **by_address,
         "destinations": [*by_address["destinations"], NO_LANE_S],
-        "mappings": [*lanes, {"input": DIAL, "outputs": ["gateway", mark, ""]}],
+        "mappings": [*lanes, {"input": DIAL, "outputs": ["gateway", "", ""]}],
         "defaults": [*by_address["defaults"], ""],
     }
 

@@ -7,7 +7,7 @@ A 500 may be the request's own fault. If it marked lanes as failed, one such req
 but among lanes that are not marked, policy `first` takes the same one again. So each attempt leaves a mark in the
 request's header, by which Caddy's policy `header` chooses for the next attempt: of the lanes that are up and have a
 slot, the one whose address and the mark have the highest hash together. Each lane has a mark with which the hashes are
-in the wanted order. A new request has none, and `first` chooses.
+in the wanted order. A new request has none, nor has one that comes from the line, and `first` chooses.
 
 The mark stands in `Trailer`: Caddy removes it from what callers send, and Go from what lanes get.
 """
@@ -39,27 +39,35 @@ def policy() -> Json:
 
 
 def marks(lanes: Sequence[Upstream]) -> dict[str, str]:
-    """The mark of each lane by its address: sorted as the lanes are, and best for the later ones, then the earlier."""
-    dials = [upstream.dial for upstream in lanes]
-    found: dict[str, str] = {}
-    for place, dial in enumerate(dials, start=1):
-        found[dial] = _mark(place, [*dials[place:], *dials[:place], refusal.DIAL, line.DIAL])
-    return found
+    """The mark of each lane by its address: sorted as the lanes are, and best for the later ones, then the earlier.
 
-
-def after_line(lanes: Sequence[Upstream]) -> str:
-    """The mark of the line: best for the lanes as they are sorted."""
-    return _mark(0, [*(upstream.dial for upstream in lanes), refusal.DIAL, line.DIAL])
+    The places of further machines come after all lanes, in any order: who finds all lanes full stands in line, and
+    comes back without a mark.
+    """
+    dials, further = [upstream.dial for upstream in lanes], _further(lanes)
+    return {
+        dial: _mark(place, [*dials[place:], *dials[:place]], further, [refusal.DIAL, line.DIAL])
+        for place, dial in enumerate(dials, start=1)
+    }
 
 
 def to_line(lanes: Sequence[Upstream]) -> str:
     """The mark of a new request that stands in line first. Where the line is down, it is as if it had none."""
-    return _mark(0, [line.DIAL, *(upstream.dial for upstream in lanes), refusal.DIAL])
+    return _mark(0, [line.DIAL, *(upstream.dial for upstream in lanes)], _further(lanes), [refusal.DIAL])
 
 
-def _mark(place: int, wanted: list[str]) -> str:
-    candidates = (f"{place}.{number}" for number in itertools.count())
-    return next(mark for mark in candidates if _hashed(wanted, mark) == wanted)
+def _further(lanes: Sequence[Upstream]) -> list[str]:
+    return [each.dial for upstream in lanes for each in upstream.further]
+
+
+def _mark(place: int, first: list[str], anyhow: list[str], last: list[str]) -> str:
+    """A mark that has `first` in its order before all others, and `last` in its own."""
+    return next(
+        mark
+        for mark in (f"{place}.{number}" for number in itertools.count())
+        if _hashed([*first, *last], mark) == [*first, *last]
+        and (not anyhow or _hashed([first[-1], *anyhow], mark)[0] == first[-1])
+    )
 
 
 def _hashed(dials: Sequence[str], mark: str) -> list[str]:

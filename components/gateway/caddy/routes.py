@@ -53,7 +53,7 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
         "defaults": ["gateway", ""],
     }
     if settings.piloted:
-        by_address = line.named(by_address, next_lane.after_line(lanes))
+        by_address = line.named(by_address)
     return [
         again.its_lane(),
         by_address,

@@ -4,11 +4,13 @@ Owns: addresses and capacities of the lanes and of the services at home, and how
 how a request is walked over them (`walk`), what a check asks (`checks`), the way from the hop to burst (`burst_hop`).
 
 A service that lives at home only has an address of its own, home's in another spelling: so its requests take none of
-the model's slots, and its failures don't mark home.
+the model's slots, and its failures don't mark home. So has each machine that may join a lane later: its slots are a
+place of their own in the walk, which is up while the pilot sees so many machines.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import pulumi
@@ -30,6 +32,16 @@ ALONE: Final = "alone"
 
 
 @dataclass(frozen=True)
+class Further:
+    """The slots of one more machine behind a lane's address, which is spelled in another way."""
+
+    dial: str
+    max_requests: int
+    machines: int
+    """How many must be up."""
+
+
+@dataclass(frozen=True)
 class Upstream:
     """A lane as Caddy sees it: where requests go, how many at a time, and what proves that it answers."""
 
@@ -39,6 +51,17 @@ class Upstream:
     check_path: str
     check_host: str = ""
     """Whom Traefik asks at home: the name of a service."""
+    further: tuple[Further, ...] = ()
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Slots by address, the further machines' after the lane's own."""
+        return {self.dial: self.max_requests, **{each.dial: each.max_requests for each in self.further}}
+
+    @property
+    def told(self) -> str:
+        """The further machines' places as the pilot is told of them: `machines*address=slots`, ..."""
+        return " ".join(f"{each.machines}*{each.dial}={each.max_requests}" for each in self.further)
 
     @property
     def address(self) -> str:
@@ -60,7 +83,22 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
         Lane.BURST: Upstream(Lane.BURST, loopback(ports.BURST_HOP), settings.slots(Lane.BURST), "/lane/burst"),
         Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.slots(Lane.VM), "/health"),
     }
-    return [known[lane] for lane in settings.lanes]
+    return [
+        replace(
+            known[lane],
+            further=tuple(
+                Further(_respelled(known[lane].dial, number), slots, machines)
+                for number, (machines, slots) in enumerate(settings.further_slots(lane).items(), start=1)
+            ),
+        )
+        for lane in settings.lanes
+    ]
+
+
+def _respelled(dial: str, number: int) -> str:
+    """The same address to everybody but Caddy's counters: so many zeros more before the port."""
+    host, _, port = dial.rpartition(":")
+    return f"{host}:{'0' * number}{port}"
 
 
 def judged(lanes: Sequence[Upstream]) -> bool:
@@ -81,11 +119,23 @@ def dials(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[Lane, pu
     return found
 
 
+def further(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[Lane, pulumi.Input[str]]:
+    """The places of each lane's further machines as the pilot is told of them; the VM's may be known later."""
+
+    def told(lane: Lane, address: str) -> str:
+        return next(each.told for each in upstreams(settings, vm_address=address) if each.lane is lane)
+
+    return {
+        lane: pulumi.Output.from_input(vm_address).apply(partial(told, lane)) if lane is Lane.VM else told(lane, "")
+        for lane in settings.lanes
+        if settings.further_slots(lane)
+    }
+
+
 def service_upstreams(settings: Settings) -> list[tuple[Service, Upstream]]:
     """The services that no lane but home has, in the order their paths are tried."""
     return [
-        # A zero more for each: another spelling of one port, and another address to Caddy's counters.
-        (service, Upstream(Lane.HOME, f"{settings.home.hostname}:{'0' * number}{ports.INGRESS}",
+        (service, Upstream(Lane.HOME, _respelled(f"{settings.home.hostname}:{ports.INGRESS}", number),
                            settings.share(service.max_requests), service.health, service.name))
         for number, service in enumerate(at_home_only(settings), start=1)
     ]  # fmt: skip

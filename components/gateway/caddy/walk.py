@@ -187,7 +187,9 @@ def _proxy(
     }
     passive: Json = {"max_fails": 1}
     asked: Json = {"X-Lane": ["{http.reverse_proxy.active.target_upstream}"]}
-    slots: list[Json] = [{"dial": upstream.dial, "max_requests": upstream.max_requests} for upstream in lanes]
+    slots: list[Json] = [
+        {"dial": dial, "max_requests": most} for upstream in lanes for dial, most in upstream.places.items()
+    ]
     if asks:
         asked[SIZE_HEADER] = [asks]
     if may_refuse:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, TypeAlias
 
+from .environment import Further
 from .expect import ALONE, SIZES, Declared, Scene, allows_home, allows_vm, refuses
 from .lane import sends
 from .line import Place
@@ -39,6 +40,12 @@ class Answers:
             **{f"/lane/vm/{size}": partial(self._judged, allows_vm, size) for size in SIZES},
             **{f"/lane/refuse/{size}": partial(self._judged, refuses, size) for size in SIZES},
             **{f"/lane/{lane}/{ALONE}": partial(self._well, lane) for lane in ("home", "vm")},
+            **{
+                f"/lane/{lane}/{each.machines}/{size}": partial(self._further, lane, each, size)
+                for lane, more in pilot.settings.further.items()
+                for each in more
+                for size in (*SIZES, ALONE, "")
+            },
             "/line": lambda: _plain(pilot.caddy.seen),
             "/ready": self._ready,
             "/status": lambda: (200, "application/json", json.dumps(status(pilot))),
@@ -87,7 +94,12 @@ class Answers:
             gone.cancel()
 
     def _judged(self, verdict: Callable[[str, Declared, Scene], bool], size: str) -> Reply:
-        return self._lane(verdict(size, self._pilot.settings.declared, self._pilot.scene()))
+        return self._lane(verdict(size, self._pilot.declared, self._pilot.scene()))
+
+    def _further(self, lane: str, place: Further, size: str) -> Reply:
+        pilot = self._pilot
+        later = lane == "vm" and size in SIZES and not allows_vm(size, pilot.declared, pilot.scene())
+        return self._lane(pilot.opens(lane, place) and not later)
 
     def _well(self, lane: str) -> Reply:
         return self._lane(lane not in self._pilot.lanes or not self._pilot.lanes[lane].sick)

@@ -66,14 +66,15 @@ def traffic(
 ) -> Traffic:
     """Read the upstreams' `rows` and the metrics' `text` (empty: not asked this time)."""
     seen = {row["address"]: row for row in rows}
-    in_flight = {lane: seen[dial]["num_requests"] for lane, dial in settings.dials.items() if dial in seen}
+    rows_of = {lane: [seen[dial] for dial in settings.places(lane) if dial in seen] for lane in settings.dials}
+    in_flight = {lane: sum(row["num_requests"] for row in found) for lane, found in rows_of.items() if found}
     after = replace(
         before,
         in_flight=in_flight,
         waiting=in_line + before.beside,
         at_home=sum(row["num_requests"] for row in rows if _leads_to(row["address"], settings.home)),
-        failing=frozenset(lane for lane, dial in settings.dials.items() if seen.get(dial, {}).get("fails")),
-        fails=seen.get(settings.dials.get("burst", ""), {}).get("fails", 0),
+        failing=frozenset(lane for lane, found in rows_of.items() if any(row["fails"] for row in found)),
+        fails=sum(row["fails"] for row in rows_of.get("burst", ())),
     )
     if not text:
         return after
@@ -110,7 +111,7 @@ def traffic(
     )
 
 
-def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None) -> dict[str, Load]:
+def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None, vm_slots: int) -> dict[str, Load]:
     """What the traffic means for each lane.
 
     Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have: where
@@ -130,7 +131,7 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
         wanted=demand(
             settings.policy,
             running_on_vm - after.on_vm,
-            settings.vm_capacity,
+            vm_slots,
             after.waiting - after.no_burst + int(new[2] > old[2]),
             home_free=home_free and not after.no_home,
         ),
@@ -141,15 +142,15 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
     return {lane: found[lane] for lane in settings.dials}
 
 
-def demand(policy: Policy, vm_running: int, vm_capacity: int, waiting: int, *, home_free: bool = False) -> bool:
-    """Whether there is work for burst that home does not take. Without a VM (capacity 0) it shows as waiting.
+def demand(policy: Policy, vm_running: int, vm_slots: int, waiting: int, *, home_free: bool = False) -> bool:
+    """Whether there is work for burst that home does not take. Without a VM (no slots) it shows as waiting.
 
     While home is up and has a free slot (`home_free`) nobody waits for a lane: who seems to is still sending a body.
     """
     if policy.wake == "never":
         return False
-    enough = 1 if policy.wake == "first-fallback" else vm_capacity
-    return (waiting > 0 and not home_free) or (vm_capacity > 0 and vm_running >= enough)
+    enough = 1 if policy.wake == "first-fallback" else vm_slots
+    return (waiting > 0 and not home_free) or (vm_slots > 0 and vm_running >= enough)
 
 
 def _leads_to(dial: str, target: tuple[str, int] | None) -> bool:

@@ -17,6 +17,16 @@ from .state import Policy
 _PACE: Final = (*SIZES, "answer")
 
 
+@dataclass(frozen=True)
+class Further:
+    """The slots of a machine that may join a lane, which Caddy keeps under an address of their own."""
+
+    machines: int
+    """How many must be up."""
+    dial: str
+    slots: int
+
+
 class SettingsError(Exception):
     """The environment is not what the declaration sets."""
 
@@ -37,9 +47,12 @@ class Settings:
     """Name of the model's service at home, by which its metrics are found; empty: nobody looks at them."""
     socks: tuple[str, int]
     dials: dict[str, str]
+    further: dict[str, tuple[Further, ...]]
+    """By lane."""
     home_full: int
     """Requests at home from which on some caller gets no slot there: the first are kept for higher priorities."""
-    vm_capacity: int
+    capacities: dict[str, int]
+    """Slots by lane; 0 without it."""
     policy: Policy
     """Burst's."""
     policies: dict[str, Policy]
@@ -50,6 +63,10 @@ class Settings:
     tailscaled: str
     metadata: tuple[str, int]
     checks: tuple[str, int]
+
+    def places(self, lane: str) -> list[str]:
+        """All addresses under which Caddy keeps requests on the lane."""
+        return [self.dials[lane], *(each.dial for each in self.further[lane])]
 
 
 def settings(env: Mapping[str, str]) -> Settings:
@@ -90,6 +107,10 @@ def settings(env: Mapping[str, str]) -> Settings:
         policy=policy,
     )
     dials = {lane: take(f"{lane.upper()}_DIAL", str, "a dial address, or empty") for lane in lanes}
+    further = {
+        lane: take(f"{lane.upper()}_FURTHER", _further, "machines*address=slots for each further machine, or empty")
+        for lane in dials
+    }
     home_host = take("HOME_HOST", str, "the name of the model's service, or empty")
     vm_stuck_s = take("VM_STUCK_S", lambda text: _positive(text) if text else 0.0, f"{seconds}, or empty")
     found = Settings(
@@ -102,8 +123,9 @@ def settings(env: Mapping[str, str]) -> Settings:
         home_host=home_host,
         socks=take("SOCKS5", address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
+        further=further,
         home_full=take("HOME_FULL", _count, "a whole number, 0 without the lane"),
-        vm_capacity=capacities["vm"],
+        capacities=capacities,
         policy=policy,
         policies={},
         declared=declared,
@@ -129,7 +151,7 @@ def _policy(lane: str, found: Settings, vm_stuck_s: float) -> Policy:
         slow_s = max(burst.slow_s, vm.first_s["short"] + SLACK_S if vm else 0.0)
         return replace(burst, sleeps=False, watched=bool(found.home_host), slow_s=slow_s)
     if lane == "vm":
-        stuck_s, slots = vm_stuck_s or math.inf, found.vm_capacity
+        stuck_s, slots = vm_stuck_s or math.inf, found.capacities["vm"]
         return replace(
             burst,
             sleeps=False,
@@ -162,6 +184,16 @@ def _two_speeds(text: str) -> tuple[float, float] | None:
         return None
     first, second = map(_positive, text.split())
     return first, second
+
+
+def _further(text: str) -> tuple[Further, ...]:
+    found: list[Further] = []
+    for part in text.split():
+        place, _, slots = part.rpartition("=")
+        machines, _, dial = place.partition("*")
+        address(dial)
+        found.append(Further(_count(machines), dial, _count(slots)))
+    return tuple(found)
 
 
 def _count(text: str) -> int:

@@ -5,20 +5,27 @@ Owns: the way to each lane, what is asked there, and what an answer says. Does n
 """
 
 import asyncio
+import contextlib
 import json
 import ssl
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from .engine import Engine, engine, first_token, moved, new_errors, new_tokens
 from .environment import Settings, address
 from .id_token import IdToken
+from .lane import LOOK_S
 from .log import described
+from .machines import Machines
 from .net import FAILURES, Stream, fetch, through_socks
 from .prompts import Prompts, prompts
 from .state import Answer, Ask, Request
+
+ENGINES: Final = 16
+"""That are remembered: more than burst may have."""
 
 
 class LaneClient:
@@ -28,6 +35,7 @@ class LaneClient:
         self.prompts = Prompts()
         """The VM's."""
         self._name, self._settings, self._token = name, settings, token
+        self.machines = Machines()
         self._engines: dict[float, Engine] = {}
         self._model = ""
         self.tokens: tuple[int, int] = 0, 0
@@ -45,6 +53,14 @@ class LaneClient:
             late = isinstance(error, TimeoutError)
             spent = time.monotonic() - begun
             return Answer(request.serial, 0, spent if late else None, late, f"{request.ask}: {described(error)}")
+
+    async def see(self) -> None:
+        """Which machine of a group answers now: it says so among its model's tags (`components.vm.boot`)."""
+        with contextlib.suppress(*FAILURES, KeyError, TypeError):
+            async with asyncio.timeout(LOOK_S):
+                _, text = await self._send("GET", "/v1/models")
+            [name] = json.loads(text)["data"][0]["tags"]
+            self.machines.saw(name, time.monotonic())
 
     async def _asked(self, request: Request, begun: float) -> Answer:
         if request.ask is Ask.TRY:
@@ -90,5 +106,7 @@ class LaneClient:
         read, written = new_tokens(before, after)
         self.tokens = self.tokens[0] + read, self.tokens[1] + written
         after, seconds = first_token(before, after)
-        self._engines = dict([*self._engines.items()][-7:]) | {after.identity: after}
+        self.machines.saw(after.identity, after.at)
+        self._engines.pop(after.identity, None)
+        self._engines = dict([*self._engines.items()][1 - ENGINES :]) | {after.identity: after}
         return Answer(serial, 200, seconds, moved=moved(before, after), errors=new_errors(before, after))

@@ -15,8 +15,8 @@ from .caddy import Caddy
 from .checks import check
 from .demand import loads
 from .duties import Duties
-from .environment import Settings
-from .expect import ALONE, Scene, allows_home, allows_vm, refuses
+from .environment import Further, Settings
+from .expect import ALONE, Declared, Scene, allows_home, allows_vm, refuses
 from .id_token import IdToken
 from .lane import sends, step
 from .lane_client import LaneClient
@@ -31,6 +31,8 @@ LINE_S: Final = 0.01
 """The same while somebody is in line: a slot that becomes free stays so for half of it, and for Caddy's own pause."""
 CHECK_S: Final = 0.5
 """Between two checks of home or vm: as often as Caddy, which sends the VM nothing while home counts as up."""
+SEE_S: Final = 0.5
+"""Between two questions which machine of the VM's group answers. It never sleeps, and says so without its engine."""
 TELL_S: Final = 60.0
 """Between two accounts of the lanes in the log."""
 
@@ -66,6 +68,8 @@ class Pilot:
             self._duties.every(0, self.token.keep)
         if self.tunnel and self.settings.tailscaled:
             self._duties.every(PROBE_S, self.tunnel.watch)
+        if self.settings.further["vm"]:
+            self._duties.every(SEE_S, self._clients["vm"].see)
         for name, policy in self.settings.policies.items():
             if not policy.sleeps:
                 self._duties.every(CHECK_S, partial(self._check, name))
@@ -91,6 +95,22 @@ class Pilot:
         """How many times as long as declared the VM takes."""
         declared = self.settings.vm_prompt
         return self._clients["vm"].prompts.correction(*declared) if declared and "vm" in self._clients else 1.0
+
+    def opens(self, lane: str, further: Further) -> bool:
+        """Whether the slots of one more machine are there to be taken."""
+        return self.lanes[lane].takes and self._clients[lane].machines.up(time.monotonic()) >= further.machines
+
+    def slots(self, lane: str) -> int:
+        """Of a lane, its further machines' included."""
+        more = (each.slots for each in self.settings.further[lane] if self.opens(lane, each))
+        return self.settings.capacities[lane] + sum(more)
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared of the lanes, with the slots that they have now."""
+        known = self.settings.declared
+        paces = {lane: replace(pace, capacity=self.slots(lane)) for lane, pace in known.paces.items()}
+        return replace(known, paces=paces)
 
     def scene(self) -> Scene:
         """What is there now, as far as the choice between the lanes goes by it."""
@@ -133,13 +153,13 @@ class Pilot:
     async def _serve_line(self) -> None:
         await self._somebody.wait()
         await self.caddy.count()
-        scene, declared, now = self.scene(), self.settings.declared, time.monotonic()
+        scene, declared, now = self.scene(), self.declared, time.monotonic()
         self._longest_s = max(self._longest_s, self.line.longest_s(now))
         for place in self.line.turns(
             now,
             self.caddy.taken,
             self.caddy.counted,
-            self._takes(scene),
+            self._takes(scene, declared),
             lambda size: size != ALONE and refuses(size, declared, scene),
         ):
             self._called[place].set_result(None)
@@ -150,19 +170,22 @@ class Pilot:
         if not self.line.places:
             self._somebody.clear()
 
-    def _takes(self, scene: Scene) -> Callable[[str, str], bool]:
+    def _takes(self, scene: Scene, declared: Declared) -> Callable[[str, str], bool]:
         """Whether the lane of an address takes requests of a size, as far as the pilot knows Caddy's checks."""
-        names = {dial: lane for lane, dial in self.settings.dials.items()}
+        names = {dial: lane for lane in self.settings.dials for dial in self.settings.places(lane)}
+        further = {each.dial: each for more in self.settings.further.values() for each in more}
 
         @cache
         def takes(dial: str, size: str) -> bool:
             lane = names[dial]
             if dial in self.caddy.failed or (lane == "burst" and not sends(scene.burst)) or self.lanes[lane].failures:
                 return False
+            if dial in further and not self.opens(lane, further[dial]):
+                return False
             if size == ALONE:
                 return not self.lanes[lane].sick
             verdict = {"home": allows_home, "vm": allows_vm}.get(lane)
-            return not verdict or verdict(size, self.settings.declared, scene)
+            return not verdict or verdict(size, declared, scene)
 
         return takes
 
@@ -185,7 +208,7 @@ class Pilot:
         if not await self.caddy.look(len(self.line.places)):
             return
         after = self.caddy.traffic
-        for name, load in loads(before, after, self.settings, self.lanes.get("home")).items():
+        for name, load in loads(before, after, self.settings, self.lanes.get("home"), self.slots("vm")).items():
             self.feed(name, load)
         if len(self.lanes) > 1:
             self._rescue(self.lanes.get("home"), after.in_flight.get("home", 0), after.at_home)

@@ -30,13 +30,13 @@ def status(pilot: Pilot) -> dict[str, Any]:
         for name, lane in pilot.lanes.items()
     }
     if "vm" in lanes:
-        lanes["vm"]["capacity"] = pilot.settings.vm_capacity
+        lanes["vm"]["capacity"] = pilot.slots("vm")
     if burst := pilot.lanes.get("burst"):
         wake_s = None if burst.wake_s is None else round(burst.wake_s, 3)
         lanes["burst"] |= {"wake_s": wake_s, "wakes": burst.wakes}
     for name, seconds in _expected(pilot).items():
         rounded = {size: None if value is None else round(value, 2) for size, value in seconds.items()}
-        lanes[name] |= {"expected_first_token_s": rounded, "capacity": pilot.settings.declared.paces[name].capacity}
+        lanes[name] |= {"expected_first_token_s": rounded, "capacity": pilot.slots(name)}
     return {
         "time": round(wall, 3),
         "lanes": lanes,
@@ -62,6 +62,7 @@ def metrics(pilot: Pilot) -> str:
             (f'lane_first_token_seconds{{lane="{name}"}}', "gauge", lane.first_token_s)
             for name, lane in pilot.lanes.items()
         ),
+        *((f'lane_slots{{lane="{name}"}}', "gauge", pilot.slots(name)) for name in pilot.lanes),
         ("requests_waiting", "gauge", traffic.waiting),
         *(
             (f'expected_first_token_seconds{{lane="{lane}",size="{size}"}}', "gauge", value)
@@ -87,7 +88,7 @@ def _shutdowns(pilot: Pilot) -> int:
 
 def _expected(pilot: Pilot) -> dict[str, dict[str, float | None]]:
     """Seconds to a first token, by lane and size of request; None on a lane that can't come."""
-    scene, declared = pilot.scene(), pilot.settings.declared
+    scene, declared = pilot.scene(), pilot.declared
     by_size = {size: expected(size, declared, scene) for size in SIZES}
     return {
         lane: {size: seconds[lane] if seconds[lane] < math.inf else None for size, seconds in by_size.items()}

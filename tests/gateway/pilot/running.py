@@ -79,6 +79,7 @@ def environment(world: World, port: int, **changes: object) -> dict[str, str]:
         "HOME_HOST": "",
         "SOCKS5": f"127.0.0.1:{world.socks_port}",
         **{f"{lane.upper()}_DIAL": dial for lane, dial in DIALS.items()},
+        **{f"{lane.upper()}_FURTHER": "" for lane in ("home", "burst", "vm")},
         "HOME_CAPACITY": 0,
         "HOME_FULL": changes.get("HOME_CAPACITY", 0),
         "BURST_CAPACITY": 4,

@@ -213,7 +213,8 @@ def check_no_request_is_cut_or_queued_inside(stack: Stack) -> None:
     template = service(stack)["template"]
     assert template["timeout"] == "300s"
     arguments = container(stack)["args"]
-    assert template["maxInstanceRequestConcurrency"] == int(arguments[arguments.index("--max-num-seqs") + 1]) == 16
+    assert int(arguments[arguments.index("--max-num-seqs") + 1]) == 16
+    assert template["maxInstanceRequestConcurrency"] == 16 + 1, "the pilot's look beside the callers' requests"
 
 
 def check_a_deployment_waits_for_no_weights(stack: Stack) -> None:

@@ -188,12 +188,70 @@ def test_from_each_lane_on_to_the_next_that_is_up(lanes: list[str], vm: str, hom
 def test_into_the_line_and_out_of_it(lanes: list[str]) -> None:
     """Whom the gate sends there takes it before any lane, and whom the line lets go takes the lanes in their order."""
     chosen = upstreams.upstreams(settings(lanes=lanes), vm_address=VM)
-    dials = [upstream.dial for upstream in chosen]
-    for mark, wanted in (
-        (next_lane.to_line(chosen), [line.DIAL, *dials, NONE]),
-        (next_lane.after_line(chosen), [*dials, NONE, line.DIAL]),
-    ):
-        assert sorted(wanted, key=lambda each, mark=mark: _hash(each, mark), reverse=True) == wanted
+    wanted, mark = [line.DIAL, *(upstream.dial for upstream in chosen), NONE], next_lane.to_line(chosen)
+    assert sorted(wanted, key=lambda each: _hash(each, mark), reverse=True) == wanted
+    assert {"input": line.DIAL, "outputs": ["gateway", "", ""]} in _by_address(settings(lanes=lanes))["mappings"]
+
+
+def _by_address(chosen: Settings) -> dict[str, Any]:
+    """Caddy's map of addresses to lanes."""
+    server = caddy_config.render(chosen, vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]["api"]
+    handlers = [handler for route in server["routes"] for handler in route["handle"] if handler["handler"] == "map"]
+    return next(handler for handler in handlers if "upstream.hostport" in handler["source"])
+
+
+# --- machines that join a lane ---------------------------------------------------------------------------------------
+
+GROWN: dict[str, Any] = {
+    "lanes": ALL,
+    "burst": {"max_instances": 3, "max_requests": 8},
+    "vm": {"replicas": 2, "max_replicas": 4, "max_requests": 2, "machine_type": "c3-highcpu-8"},
+}
+BURSTS = ["127.0.0.1:9181", "127.0.0.1:09181", "127.0.0.1:009181"]
+VMS = [f"{VM}:9931", f"{VM}:09931", f"{VM}:009931"]
+
+
+def test_each_further_machine_is_a_place_after_its_lane_s() -> None:
+    for handler in proxies(settings(**GROWN)):
+        found = {each["dial"]: each.get("max_requests") for each in handler["upstreams"]}
+        if "home:80" in found and BURSTS[0] in found:
+            assert list(found)[:7] == ["home:80", *BURSTS, *VMS]
+            assert list(found.values())[:7] == [8, 8, 8, 8, 4, 2, 2]
+            told = handler["headers"]["request"]["set"].get(line.HEADER, [""])[0]
+            if told:
+                assert told.endswith(" ".join(f"{dial}={most}" for dial, most in [*found.items()][:7]))
+
+
+def test_a_further_machine_s_place_is_up_while_the_pilot_says_so_and_never_without_it() -> None:
+    servers = caddy_config.render(settings(**GROWN), vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]
+    for lane, dials, least in (("burst", BURSTS[1:], 2), ("vm", VMS[1:], 3)):
+        for machines, dial in enumerate(dials, start=least):
+            [route] = [route for route in servers["checks"]["routes"] if dial in json.dumps(route)]
+            [asked] = route["handle"]
+            assert asked["rewrite"]["uri"] == f"/lane/{lane}/{machines}/{{http.request.header.X-Size}}"
+            assert [each["dial"] for each in asked["upstreams"]] == ["127.0.0.1:9182"]
+            assert "handle_response" not in asked
+
+
+def test_a_machine_is_its_lane_in_log_and_answer() -> None:
+    """The map goes by the address that was dialled, which has no zeros."""
+    assert [each["outputs"][0] for each in _by_address(settings(**GROWN))["mappings"]][:3] == ["home", "burst", "vm"]
+
+
+def test_nobody_is_sent_to_a_further_machine_while_a_lane_is_free() -> None:
+    """By a mark. Without one the walk's order counts."""
+    chosen = upstreams.upstreams(settings(**GROWN), vm_address=VM)
+    lanes = [upstream.dial for upstream in chosen]
+    for mark in (*next_lane.marks(chosen).values(), next_lane.to_line(chosen)):
+        order = sorted([*lanes, *BURSTS[1:], *VMS[1:]], key=lambda each, mark=mark: _hash(each, mark), reverse=True)
+        assert sorted(order[:3]) == sorted(lanes)
+
+
+def test_one_instance_and_one_machine_are_one_place() -> None:
+    one = settings(lanes=ALL, vm={"replicas": 2, "machine_type": "c3-highcpu-8"})
+    assert not any(upstream.further for upstream in upstreams.upstreams(one, vm_address=VM))
+    alone = settings(lanes=["vm"], vm={"max_replicas": 3, "machine_type": "c3-highcpu-8"})
+    assert not any(upstream.further for upstream in upstreams.upstreams(alone, vm_address=VM)), "there is no pilot"
 
 
 def _hash(dial: str, mark: str) -> int:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -80,7 +81,20 @@ def test_who_has_all_lanes_is_judged_and_nobody_else() -> None:
             asked = walk.handler["health_checks"]["active"]["headers"]["X-Size"][0]
             assert (asked == "alone") == (not name.startswith("all")), name
             assert ("127.0.0.1:9183" in dials(walk.handler)) == name.startswith("all")
-    assert {f"/lane/{lane}/alone" for lane in ("home", "vm")} < Answers(pilot=None)._known.keys()  # type: ignore[arg-type, attr-defined]
+    without_more: Any = SimpleNamespace(settings=SimpleNamespace(further={}))
+    assert {f"/lane/{lane}/alone" for lane in ("home", "vm")} < Answers(without_more)._known.keys()  # type: ignore[attr-defined]
+
+
+def test_a_class_has_the_same_part_of_each_further_machine_s_slots_and_never_all_of_none() -> None:
+    """Caddy takes 0 for no limit."""
+    grown = {"max_requests": 2, "replicas": 2, "max_replicas": 3, "machine_type": "c3-highcpu-8"}
+    found = ways(settings(MIXED, burst={"max_requests": 8, "max_instances": 2}, vm=grown))
+    limits = {name: {slot["dial"]: slot.get("max_requests") for slot in way.walks[-1].handler["upstreams"]}
+              for name, way in found.items()}  # fmt: skip
+    for name, burst, vm in (("all.high", 8, 2), ("all", 6, 1), ("all.background", 4, None)):
+        assert (limits[name]["127.0.0.1:9181"], limits[name]["127.0.0.1:09181"]) == (burst, burst)
+        assert limits[name].get(f"{VM}:09931") == vm
+    assert not [name for name, slots in limits.items() for dial, most in slots.items() if "09" in dial and not most]
 
 
 def test_a_request_is_led_to_one_handler_by_its_class() -> None:

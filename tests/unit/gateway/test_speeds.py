@@ -62,7 +62,7 @@ def test_a_picture_has_fewer_tokens_where_they_are_larger_and_none_without_visio
     [(["home", "burst", "vm"], {"HOME", "BURST", "VM"}), (["home", "vm"], {"HOME", "VM"}), (["home"], {"HOME"})],
 )
 def test_the_pilot_hears_of_the_lanes_that_are_there(lanes: list[str], told: set[str]) -> None:
-    found = environment(settings(lanes=lanes), burst_url="", dials={})
+    found = environment(settings(lanes=lanes), burst_url="", dials={}, further={})
     assert {name for name in ("HOME", "BURST", "VM") if found[f"{name}_SECONDS"]} == told
     assert bool(found["VM_PROMPT"]) == bool(found["VM_STUCK_S"]) == ("vm" in lanes)
     assert found["HOME_HOST"] == ("vllm" if "home" in lanes else "")
@@ -70,14 +70,14 @@ def test_the_pilot_hears_of_the_lanes_that_are_there(lanes: list[str], told: set
 
 @pytest.mark.parametrize("vm", [{"replicas": 2}, {"max_replicas": 2}])
 def test_several_machines_have_no_counters_that_go_on(vm: dict[str, int]) -> None:
-    found = environment(settings(vm=vm), burst_url="", dials={})
+    found = environment(settings(vm=vm), burst_url="", dials={}, further={})
     assert found["VM_PROMPT"] == found["VM_STUCK_S"] == ""
 
 
 def test_a_vm_is_stuck_after_three_times_its_longest_piece_of_work() -> None:
     def told(picture: float) -> float:
         vm = {"machine_type": "c3-highcpu-8", "speed": {"prompt": 100, "picture": picture, "answer": 10}}
-        return float(str(environment(settings(vm=vm), burst_url="", dials={})["VM_STUCK_S"]))
+        return float(str(environment(settings(vm=vm), burst_url="", dials={}, further={})["VM_STUCK_S"]))
 
     assert told(20) == pytest.approx(3 * 752 / 20, rel=0.01)
     assert told(1000) == 10, "never sooner than that"

@@ -221,6 +221,33 @@ def test_a_card_that_the_model_would_not_use_is_refused(two: Stack, changes: dic
         plan.read(with_card(two, **changes))
 
 
+# --- what systemd puts in ---------------------------------------------------------------------------------------------
+
+
+def respelled(stack: Stack, declared: str, instead: str) -> Stack:
+    metadata = one(stack, TEMPLATE).inputs["metadata"]
+    assert declared in metadata["user-data"]
+    metadata["user-data"] = metadata["user-data"].replace(declared, instead)
+    return stack
+
+
+@pytest.fixture
+def grown(stack_of: Render) -> Stack:
+    """A group beside home, so that there is a pilot to see its machines."""
+    return copy.deepcopy(stack_of(lanes=["home", "vm"], vm=TWO))
+
+
+def test_a_machine_s_name_is_its_boot_s(grown: Stack) -> None:
+    found = plan.read(grown).vm
+    assert found
+    assert found.container.args[-2:] == ("--tags", user_data.BOOT_ID)
+
+
+def test_what_else_systemd_would_put_in_is_not_passed_over(grown: Stack) -> None:
+    with pytest.raises(LabError, match="does not understand systemd's %H"):
+        plan.read(respelled(grown, "--tags %b", "--tags %H"))
+
+
 # --- the container's way out -----------------------------------------------------------------------------------------
 
 

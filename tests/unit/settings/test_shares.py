@@ -38,7 +38,7 @@ def settings(instances: int, **values: Any) -> Settings:
 )
 def test_caddy_and_pilot_have_the_same_share(instances: int, slots: dict[str, int]) -> None:
     chosen = settings(instances, vm={"replicas": 3, "max_requests": 2, "machine_type": "c3-highcpu-8"})
-    told = environment(chosen, burst_url="", dials={Lane.HOME: "home:80"})
+    told = environment(chosen, burst_url="", dials={Lane.HOME: "home:80"}, further={})
     assert {lane: int(str(told[f"{lane}_CAPACITY"])) for lane in slots} == slots
     assert {each.lane.upper(): each.max_requests for each in upstreams(chosen, vm_address="10.0.0.2")} == slots
     assert told["HOME_FULL"] == str(slots["HOME"])

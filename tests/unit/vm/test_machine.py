@@ -420,6 +420,18 @@ def test_systemd_does_not_expand_what_a_url_holds(settings_of: Make) -> None:
     assert url in line.replace("%%", "%")
 
 
+def test_a_machine_that_joins_a_group_says_who_it_is(settings_of: Make) -> None:
+    """By its boot's id, which systemd puts in; one that always runs counts without."""
+    grown = {"machine_type": "c3-highcpu-8", "replicas": 2, "max_replicas": 3}
+    for lanes, vm, named in (
+        (["home", "vm"], grown, True),
+        (["home", "vm"], grown | {"max_replicas": 2}, False),
+        (["vm"], grown, False),
+    ):
+        [line] = units(settings_of(lanes=lanes, vm=vm))["pilotlight-model.service"]["ExecStart"]
+        assert line.endswith(" --tags %b") is named
+
+
 def test_a_template_comes_through_systemd_as_it_is(settings_of: Make) -> None:
     """Its `\\n` stands for a newline of Jinja's; systemd would take one backslash for its own."""
     [line] = units(settings_of())["pilotlight-model.service"]["ExecStart"]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from components.gateway.pilot.environment import SettingsError, settings
+from components.gateway.pilot.environment import Further, SettingsError, settings
 
 ENV = {
     "PILOT_LISTEN": "127.0.0.1:9182",
@@ -19,6 +19,9 @@ ENV = {
     "HOME_DIAL": "home:80",
     "BURST_DIAL": "127.0.0.1:9181",
     "VM_DIAL": "10.0.0.2:9931",
+    "HOME_FURTHER": "",
+    "BURST_FURTHER": "2*127.0.0.1:09181=16 3*127.0.0.1:009181=16",
+    "VM_FURTHER": "",
     "HOME_CAPACITY": "8",
     "HOME_FULL": "8",
     "BURST_CAPACITY": "16",
@@ -46,6 +49,9 @@ def test_environment_is_read() -> None:
     assert found.metadata == ("metadata.google.internal", 80)
     assert found.checks == ("127.0.0.1", 9180)
     assert found.dials == {"home": "home:80", "burst": "127.0.0.1:9181", "vm": "10.0.0.2:9931"}
+    assert found.places("burst") == ["127.0.0.1:9181", "127.0.0.1:09181", "127.0.0.1:009181"]
+    assert found.further["burst"][1] == Further(3, "127.0.0.1:009181", 16)
+    assert (found.further["vm"], found.places("vm")) == ((), ["10.0.0.2:9931"])
     assert found.declared.paces["vm"].first_s["long"] == 91
     assert (found.declared.paces["home"].capacity, found.declared.paces["home"].answer_s) == (8, 1.88)
     assert found.vm_prompt == (13.2, 7.1)
@@ -83,6 +89,9 @@ def test_missing_setting_is_named(name: str) -> None:
         ("BURST_URL", "burst-abc.a.run.app"),
         ("BURST_URL", "https://burst-abc.a.run.app/v1"),
         ("BURST_DIAL", ""),
+        ("BURST_FURTHER", "127.0.0.1:09181=16"),
+        ("BURST_FURTHER", "2*9181=16"),
+        ("VM_FURTHER", "2*10.0.0.2:09931"),
         ("VM_CAPACITY", "-1"),
         ("HOME_SECONDS", "short=0.1 long=0.4 picture=0.6"),
         ("BURST_SECONDS", "short=0.1 long=0.4 picture=0 answer=1"),
