@@ -42,6 +42,9 @@ ROOM: Final = 256
 WIDEST_ADDRESS: Final = "255.255.255.255"
 ADMIN: Final = f"unix/{ports.ADMIN_SOCKET}|0600"
 """Caddy's own control, for the pilot: a socket in the working directory, which is the volume they share."""
+GARBAGE: Final = "200"
+"""Go's collector starts when so much is new, in % of what is in use (Go's default: 100): a tenth of Caddy's time for a
+request. 400 takes memory, and no more time off. Near `GOMEMLIMIT` it starts earlier."""
 SHUTDOWN_DELAY: Final = "6s"
 """Time at shutdown in which all goes on as before. In the grace period that follows, the checks have no listener any
 more and find every lane dead: what was at home could not be repeated elsewhere, and nobody in line would get a lane.
@@ -55,7 +58,10 @@ def environment(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[st
 
     Home goes through the tailnet, the VM straight out; loopback is never proxied.
     """
-    found: dict[str, pulumi.Input[str]] = {}
+    found: dict[str, pulumi.Input[str]] = {
+        "GOGC": GARBAGE,
+        "GOMEMLIMIT": f"{settings.gateway.memory_mib * 9 // 10}MiB",
+    }
     if Lane.HOME in settings.lanes:
         found["HTTP_PROXY"] = f"socks5://{ports.loopback(ports.SOCKS5)}"
     if Lane.VM in settings.lanes:

@@ -108,8 +108,13 @@ def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environme
     for handler in handlers:
         in_line = [line.DIAL] if "home" in lanes and "request_buffers" in handler else []
         assert [upstream["dial"] for upstream in handler["upstreams"]] == [*dials, *in_line]
-    page = {"CONSOLE_FOLDER": "/etc/pilotlight/console"}
-    assert caddy_config.environment(chosen, vm_address=VM) == environment | page
+    always = {"CONSOLE_FOLDER": "/etc/pilotlight/console", "GOGC": "200", "GOMEMLIMIT": "921MiB"}
+    assert caddy_config.environment(chosen, vm_address=VM) == environment | always
+
+
+def test_the_collector_knows_what_memory_caddy_has() -> None:
+    found = caddy_config.environment(settings(gateway={"memory_mib": 2000}), vm_address=VM)
+    assert found["GOMEMLIMIT"] == "1800MiB", "and leaves some for what Go doesn't count"
 
 
 def test_handlers_share_capacity_and_failures() -> None:
