@@ -89,7 +89,7 @@ def facts(scale: Scale, load_before: float, took_s: float) -> list[str]:
         + f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}.",
         f"Load average {load_before:.2f} before, {os.getloadavg()[0]:.2f} at the end, the run's own load included"
         + ("; **other programs ran beside it**" if load_before > 0.5 else "") + ".",
-        f"{scale.rounds} rounds, {took_s / 60:.0f} minutes"
+        f"{scale.rounds} round{'s' if scale.rounds > 1 else ''}, {took_s / 60:.0f} minutes"
         + ("; a quick run, good for a first look only." if scale.quick else "."),
         "The measured system has one core, generator and model servers (`bench/load`, Python and epoll) the other one; "
         + f"requests of 1 KB are sent by {'wrk' if wrk.PROGRAM else '`bench/load/closed.py`, for there is no wrk'}.",

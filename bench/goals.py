@@ -51,4 +51,4 @@ def summary(goals: Iterable[Goal]) -> str:
     found = list(goals)
     measured = [goal for goal in found if goal.measured]
     text = f"{sum(goal.reached for goal in measured)} of {len(measured)} goals are reached"
-    return text + (f", {len(found) - len(measured)} were not measured." if len(measured) < len(found) else ".")
+    return text + (f", {len(found) - len(measured)} not measured." if len(measured) < len(found) else ".")

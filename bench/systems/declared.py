@@ -20,6 +20,9 @@ from lab.read.stack import Resource, config_of, render
 
 BURST_URL: Final = f"https://{BURST.host}:{BURST.port + 1}"
 """With TLS, as Cloud Run's address has it; `ours` puts a front there."""
+INSTANT: Final = {"prompt": 100_000.0, "picture": 100_000.0, "answer": 100_000.0}
+"""The VM's speed, tokens a second, as the backend is: else the pilot lets callers wait whom so slow a machine could not
+begin to answer within `timeout_s`."""
 SLOTS: Final[Mapping[str, Any]] = {
     # As many as fit: no request of a speed table may wait for a slot.
     "home": {"max_requests": 1000},
@@ -28,6 +31,8 @@ SLOTS: Final[Mapping[str, Any]] = {
     # Else 64 slots don't fit the machine.
     "model": {"context_tokens": 2048},
 }
+ON_VM: Final = {**SLOTS, "vm": {**SLOTS["vm"], "speed": INSTANT}}
+"""The same where the VM is to answer. Elsewhere it is as slow as its machine, and never sooner than home or burst."""
 
 
 @functools.cache

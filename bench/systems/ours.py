@@ -30,7 +30,7 @@ from lab.run import folders
 
 CONFIG: Final = "caddy.json.bz2"
 Edit = Callable[[dict[str, Any]], None]
-VM_SETTINGS: Final = {**declared.SLOTS, "clients": declared.clients(1)}
+VM_SETTINGS: Final = {**declared.ON_VM, "clients": declared.clients(1)}
 
 
 def system(

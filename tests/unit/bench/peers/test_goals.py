@@ -25,7 +25,7 @@ def test_a_loss_stands_in_the_table_as_plainly_as_a_win() -> None:
 
 def test_the_summary_counts_no_goal_that_was_not_measured() -> None:
     goals = [Goal("a", 1, 2), Goal("b", 3, 2), Goal("c", math.nan, 2)]
-    assert summary(goals) == "1 of 2 goals are reached, 1 were not measured."
+    assert summary(goals) == "1 of 2 goals are reached, 1 not measured."
     assert summary(goals[:2]) == "1 of 2 goals are reached."
 
 
