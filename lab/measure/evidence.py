@@ -5,6 +5,7 @@ Owns: reading the logs, and the list of broken promises. Does not own: writing t
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class Arrival:
     """The headers of an answer that is no refusal were sent."""
     process: str = ""
     """Which of the lane's processes it reached."""
+    finished: float = math.inf
+    """When the last token of its answer came; Unix time."""
 
 
 def arrivals(lane: str, journal: Path) -> list[Arrival]:
@@ -53,7 +56,8 @@ def _arrival(lane: str, entry: Mapping[str, Any]) -> Arrival:
     request = next((value for name, value in headers if name.lower() == "x-request-id"), "")
     begun = entry["status"] is not None and entry["status"] not in REFUSALS
     process = cast(str, entry["key"]).partition("-")[0]
-    return Arrival(lane, request, entry["time"], headers, begun, process)
+    finished = entry["finished"] or math.inf
+    return Arrival(lane, request, entry["time"], headers, begun, process, finished)
 
 
 def broken_promises(

@@ -10,6 +10,7 @@ API requests received, `DELETE /_log` empties it, `GET /_stats` has counts and t
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -53,6 +54,11 @@ class Control:
         finally:
             self.in_flight -= 1
         entry.outcome = "answered" if entry.outcome == "open" else entry.outcome
+
+    def finished(self, entry: Entry) -> None:
+        """Its last token came. The caller doesn't have it yet: who then asks again is never there twice at a time."""
+        entry.finished = time.time()
+        self.log.note(entry)
 
     def routes(self) -> list[web.RouteDef]:
         """Of this room."""

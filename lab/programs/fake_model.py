@@ -33,13 +33,11 @@ from lab.programs.serving import serve_http
 
 BATCH_TOKENS = 2048
 """Prompt tokens of a step: the default of llama.cpp (`--batch-size`) and of vLLM on cards under 70 GB."""
-
 CONNECTION_REQUESTS = 100
 """After so many llama.cpp's server closes a connection (b11206 says `Keep-Alive: timeout=5, max=100`, and does it)."""
 CONNECTION_IDLE_S = 5.0
 
 _ENTRY = web.RequestKey("entry", Entry)
-
 log_to_stderr("fake_model")
 
 
@@ -175,6 +173,7 @@ class FakeModel:
             self._scripted.generated += 1
             self._scripted.steps += 1
             yield f" token{number}" if number else f"BACKEND:{self._marker}"
+        self._control.finished(reading.entry)
 
     async def _whole(
         self, request: web.Request, reading: Reading, behaviour: Behaviour, job: Job | None
@@ -231,9 +230,8 @@ class FakeModel:
 
     async def _models(self, request: web.Request) -> web.Response:
         self._enter(request).outcome = "answered"
-        model: dict[str, Any] = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
-        if self._llama_cpp:
-            model["tags"] = self._tags
+        model = {"id": self._alias, "object": "model", "created": 0, "owned_by": "lab"}
+        model |= {"tags": self._tags} if self._llama_cpp else {}
         listed = web.json_response({"object": "list", "data": [model]})
         return self._faulty(self._control.behaviour) or listed
 

@@ -78,6 +78,8 @@ class Entry:
     sha256: str = ""
     status: int | None = None
     """Status sent, from the moment on when the answer's headers go out."""
+    finished: float | None = None
+    """When the answer's last token came; Unix time."""
     outcome: str = "open"
     """`answered`, `client-gone` (before the answer's end), or `reset` (by us)."""
 

@@ -71,10 +71,12 @@ def test_swallowed_answers_of_a_cut_off_lane_count_for_nothing(told: str) -> Non
 
 
 def test_journal_of_several_lives_says_what_became_of_each_request(tmp_path: Path) -> None:
-    came = {"key": "7-1", "time": 1.0, "headers": [["X-Request-Id", "a"]], "status": None}
-    lines = [came, {**came, "key": "8-1"}, {**came, "status": 200}, {**came, "key": "8-2", "status": 503}]
+    came = {"key": "7-1", "time": 1.0, "headers": [["X-Request-Id", "a"]], "status": None, "finished": None}
+    ended = {**came, "status": 200, "finished": 3.0}
+    lines = [came, {**came, "key": "8-1"}, ended, {**came, "key": "8-2", "status": 503}]
     journal = tmp_path / "vm.journal"
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = arrivals("vm", journal)
     assert [(arrival.request, arrival.begun) for arrival in found] == [("a", True), ("a", False), ("a", False)]
+    assert [arrival.finished for arrival in found] == [3.0, math.inf, math.inf]
     assert arrivals("home", tmp_path / "none.journal") == []
