@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -128,19 +129,18 @@ def check_charts_and_usage_agree(stack: Stack, lines: list[str]) -> None:
     """Of whole answers. A line's own time, by which the command counts, is no earlier than the answer's end."""
     [query] = [query for title, query in charts(stack) if "seconds of a slot" in title]
     shown = {(dict(key)["client"], dict(key)["lane"]): s for key, s in window(stack, lines).value(query).items()}
-    used, waited = dict[tuple[str, str], float](), dict[tuple[str, str], float]()
+    used, told = defaultdict[tuple[str, str], float](float), defaultdict[tuple[str, str], float](float)
     for one in usage.requests("\n".join(lines)):
         if one.lane != usage.GATEWAY and not one.broken:
-            used[one.client, one.lane] = used.get((one.client, one.lane), 0.0) + one.slot_s
-    for line in map(json.loads, lines):
+            used[one.client, one.lane] += one.slot_s
+    for line in metrics.logged(lines):
         if "whole" in line and "client" in line:
-            key = line["client"], line["lane"]
-            waited[key] = waited.get(key, 0.0) + (line["begun_ms"] - float(line["lane_ms"])) / 1000
+            told[line["client"], line["lane"]] += (line["ended_ms"] - line["begun_ms"] + float(line["lane_ms"])) / 1000
     assert ("few", "home") in shown
     assert shown.keys() == used.keys()
     for key, seconds in shown.items():
         assert seconds <= used[key] + 0.001 * len(lines), f"{key}: more than it used, as with its wait"
-        assert used[key] - seconds < waited[key], key
+        assert seconds == pytest.approx(told[key], abs=1e-6), f"{key}: of whole answers, and of nothing else"
 
 
 def test_charts_and_usage_say_the_same_of_a_slot(stack: Stack, lines: list[str]) -> None:
