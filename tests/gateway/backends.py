@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from components.gateway.caddy.upstreams import ALONE
+from components.gateway.pilot.answers import READY_AFTER_S
 from components.machines.requests import Size
 from tests.kit import close
 
@@ -193,7 +195,13 @@ def _reset(request: web.BaseRequest) -> web.Response:
 
 
 class Pilot(Lane):
-    """A pilot that says what the test tells it to, and nothing while it is wedged (`behaviour.check_delay`)."""
+    """A pilot that says what the test tells it to, and nothing while it is wedged (`behaviour.check_delay`).
+
+    As the real one it is not ready before Caddy has asked about the lanes: until then Caddy takes all for healthy.
+    """
+
+    first_asked: float | None = None
+    """When this Caddy first asked about a lane, by the monotonic clock."""
 
     def reset(self) -> None:
         super().reset()
@@ -204,6 +212,10 @@ class Pilot(Lane):
 
     def checked(self, path: str) -> tuple[int, bytes]:
         self.asked.append(path)
+        if path.startswith("/lane/") and self.first_asked is None:
+            self.first_asked = time.monotonic()
+        if path == "/ready" and (self.first_asked is None or time.monotonic() - self.first_asked < READY_AFTER_S):
+            return 503, b"no"
         return self.says[path], b'{"burst": "as scripted"}'
 
 

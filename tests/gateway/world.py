@@ -201,6 +201,7 @@ class World:
             self.token(TOKEN)
             env = {"PATH": os.environ["PATH"], "HOME": folder, "PORT": str(self.port), **environment}
             command = [CADDY, "run", "--config", path]
+            self.pilot.first_asked = None
             with log.open("wb") as stderr:
                 process = subprocess.Popen(command, env=env, cwd=folder, stderr=stderr, stdout=stderr)
             try:
