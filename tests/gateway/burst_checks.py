@@ -130,6 +130,7 @@ def cloud_run_s_own_answers_are_never_seen(here: World) -> None:
         assert here.vm.received[-1].sha256 == sha256(SMALL)
     here.burst.behaviour = Behaviour(status=500, body=TOLD)
     assert happens(lambda: here.call(body=STREAMED).body == TOLD), "the engine's own words pass"
+    until(lambda: "burst answered 429" in (here.folder / "log").read_text(), "the owner gets to know")
 
 
 def all_at_home_and_warm(here: World) -> None:
