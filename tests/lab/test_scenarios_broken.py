@@ -6,6 +6,7 @@ needs a network of its own (`test_no_proxy`).
 
 import asyncio
 import base64
+import bz2
 import io
 import json
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import pytest
 
+from components.gateway.pilot_start import PACKED
 from lab.measure.cases import HYBRID, SCENARIOS, Result
 from lab.measure.scenarios import QUICK_BURST, run_on
 from lab.measure.testbed import lab_up
@@ -87,7 +89,11 @@ def in_pilot(rule: str, instead: str) -> Plant:
         planted = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(base64.b64decode(text))) as old, zipfile.ZipFile(planted, "w") as new:
             for entry in old.infolist():
-                new.writestr(entry, old.read(entry).replace(rule.encode(), instead.encode()))
+                content = old.read(entry)
+                if entry.filename == PACKED:
+                    sources = bz2.decompress(content).decode()
+                    content = bz2.compress(sources.replace(rule, instead).encode())
+                new.writestr(entry, content)
         return base64.b64encode(planted.getvalue()).decode()
 
     return plant
