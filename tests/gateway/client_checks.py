@@ -91,7 +91,7 @@ def all_up(here: World) -> None:
 # --- priority ---------------------------------------------------------------------------------------------------------
 
 
-def _one_by_one(here: World, callers: ThreadPoolExecutor, client: str, count: int) -> list[Future[Answer]]:
+def one_by_one(here: World, callers: ThreadPoolExecutor, client: str, count: int) -> list[Future[Answer]]:
     """Callers who stay: Caddy looks for a slot and takes it in two steps, so two at once could both get the last."""
     found: list[Future[Answer]] = []
     for _ in range(count):
@@ -108,14 +108,14 @@ def nobody_takes_the_slots_of_a_higher_priority(here: World) -> None:
         toy.by_path = {FREE: Behaviour()}
     with ThreadPoolExecutor(60) as callers:
         try:
-            _one_by_one(here, callers, "batch", 3 * LIMITS["batch"])
+            one_by_one(here, callers, "batch", 3 * LIMITS["batch"])
             waiting = [callers.submit(here.call, body=SMALL, **of("batch")) for _ in range(20)]
             for client in ("demo", "paying"):
                 for _ in range(5):
                     # On any lane: Caddy may still count the one before at home for a moment after his answer.
                     answer = here.call(path=FREE, body=SMALL, **of(client))
                     assert answer.status == 200, "and not 503, when nobody else has ended"
-            _one_by_one(here, callers, "demo", 3)
+            one_by_one(here, callers, "demo", 3)
             waiting += [callers.submit(here.call, body=SMALL) for _ in range(10)]
             for _ in range(10):
                 answer = here.call(path=FREE, body=SMALL, **of("paying"))
@@ -134,7 +134,7 @@ def the_next_free_slot_is_the_higher_priority_s(here: World) -> None:
     with ThreadPoolExecutor(60) as callers:
         try:
             for client, count in (("batch", 6), ("demo", 3), ("paying", 3)):
-                _one_by_one(here, callers, client, count)
+                one_by_one(here, callers, client, count)
             assert [toy.running for toy in toys(here)] == [SLOTS] * 3
             line = [callers.submit(here.call, body=SMALL, **of(client)) for client in ["batch"] * 20 + ["demo"] * 5]
             time.sleep(0.3)

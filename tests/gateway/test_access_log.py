@@ -123,8 +123,7 @@ def check_the_wait_is_known(lanes: World, config: dict[str, Any]) -> None:
         toys = client_checks.toys(lanes)
         for lane in toys:
             lane.behaviour = Behaviour(hold=True)
-        held = [callers.submit(lanes.call, body=BODY, **client_checks.of("paying")) for _ in range(slots)]
-        until(lambda: sum(lane.running for lane in toys) == slots, "all are full")
+        held = client_checks.one_by_one(lanes, callers, "paying", slots)
         few = client_checks.of("few")
         waiting = [callers.submit(lanes.call, body=b, X_Request_Id=n, **few) for n, b in asked.items()]
         until(lambda: in_walks(lanes) == slots + len(asked), "they wait")
