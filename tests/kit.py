@@ -9,14 +9,16 @@ import bz2
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator
-from typing import Final
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final
 
 WAIT_S = 30.0
 """For a condition to come true, seconds. Generous, for a busy machine: only a test that fails takes so long.
 
 The tests that must fail make it shorter."""
 POLL_S: Final = 0.02
+DEADLINE_S: Final = 60.0
+"""The same for one in a loop of its own; a whole scenario there has twice as long."""
 
 
 def happens(true: Callable[[], object], seconds: float | None = None) -> bool:
@@ -32,6 +34,25 @@ def happens(true: Callable[[], object], seconds: float | None = None) -> bool:
 def until(true: Callable[[], object], told: str = "", seconds: float | None = None) -> None:
     """Waits for a condition; `told`: what was not seen if it never comes true, where the call doesn't say it."""
     assert happens(true, seconds), f"it never happened: {told}"
+
+
+async def eventually(true: Callable[[], bool]) -> None:
+    """Until the condition is true, in the test's own loop; raises `TimeoutError`."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
+            await asyncio.sleep(0.005)
+
+
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    """A scenario in a loop of its own."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(2 * DEADLINE_S):
+            await scenario
+        # Closed sockets want one more turn of the loop; aiohttp's own advice for a clean end.
+        await asyncio.sleep(0.05)
+
+    asyncio.run(bounded())
 
 
 def packed(text: str) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import gzip
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
 import aiohttp
@@ -14,9 +14,9 @@ from aiohttp import web
 from lab.errors import LabError
 from lab.run import cloudrun, instances
 from lab.run.ports import BlackHole, free_port
+from tests.kit import DEADLINE_S, eventually, run
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-DEADLINE_S = 60.0
 
 
 class Toy:
@@ -79,12 +79,6 @@ async def get(client: aiohttp.ClientSession, path: str = "/", **options: Any) ->
         return answer.status, await answer.text()
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
-            await asyncio.sleep(0.01)
-
-
 async def raw(client: aiohttp.ClientSession, head: str) -> bytes:
     """One request written by hand, to its end."""
     url = client._base_url  # pyright: ignore[reportPrivateUsage]
@@ -98,16 +92,6 @@ async def raw(client: aiohttp.ClientSession, head: str) -> bytes:
         writer.close()
 
 
-def run(scenario: Coroutine[Any, Any, None]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(2 * DEADLINE_S):
-            await scenario
-        # Closed sockets want one more turn of the loop; aiohttp's own advice for a clean end.
-        await asyncio.sleep(0.05)
-
-    asyncio.run(bounded())
-
-
 # --- instances -------------------------------------------------------------------------------------------------------
 
 
@@ -118,7 +102,7 @@ def test_one_start_serves_everyone_who_waits_for_it() -> None:
         async with serving(toy) as (service, client):
             assert service.instances.status() == {"instances": 0, "most": 1, "in_flight": 0, "starts_s": []}
             asked = [asyncio.create_task(get(client)) for _ in range(20)]
-            await until(lambda: service.instances.status()["in_flight"] == 20)
+            await eventually(lambda: service.instances.status()["in_flight"] == 20)
             done, _ = await asyncio.wait(asked, timeout=0.2)
             assert not done, "requests are held during the start"
             toy.gate.set()
@@ -143,12 +127,12 @@ def test_idle_instance_ends_and_the_next_request_starts_another() -> None:
         toy = Toy(handler)
         async with serving(toy, idle_s=0.2) as (service, client):
             slow = asyncio.create_task(get(client, "/slow"))
-            await until(lambda: service.instances.status()["instances"] == 1)
+            await eventually(lambda: service.instances.status()["instances"] == 1)
             await asyncio.sleep(0.6)
             assert toy.stops == 0, "a request in flight keeps the instance, however long it takes"
             busy.set()
             assert await slow == (200, "done")
-            await until(lambda: toy.stops == 1)
+            await eventually(lambda: toy.stops == 1)
             assert service.instances.status()["instances"] == 0
             assert await get(client) == (200, "done")
             assert toy.launches == 2
@@ -167,7 +151,7 @@ def test_min_instances_starts_before_any_request_and_keeps_one(monkeypatch: pyte
             assert (toy.stops, service.instances.status()["instances"]) == (0, 1)
             toy.running = False
             toy.failing = 1
-            await until(lambda: toy.launches >= 3 and service.instances.status()["instances"] == 1)
+            await eventually(lambda: toy.launches >= 3 and service.instances.status()["instances"] == 1)
             assert toy.stops == 1, "what is left of a dead instance is ended"
 
     run(scenario())
@@ -238,7 +222,7 @@ def test_failed_start_is_a_503_for_its_callers_and_tried_again_for_the_next() ->
         toy.gate.clear()
         async with serving(toy) as (service, client):
             asked = [asyncio.create_task(get(client)) for _ in range(5)]
-            await until(lambda: service.instances.status()["in_flight"] == 5)
+            await eventually(lambda: service.instances.status()["in_flight"] == 5)
             toy.gate.set()
             for status, text in await asyncio.gather(*asked):
                 assert (status, "the probe failed" in text) == (503, True)
@@ -255,11 +239,11 @@ def test_caller_who_leaves_does_not_end_the_start_for_others() -> None:
         toy.gate.clear()
         async with serving(toy) as (service, client):
             first = asyncio.create_task(get(client))
-            await until(lambda: toy.launches == 1)
+            await eventually(lambda: toy.launches == 1)
             second = asyncio.create_task(get(client))
-            await until(lambda: service.instances.status()["in_flight"] == 2)
+            await eventually(lambda: service.instances.status()["in_flight"] == 2)
             first.cancel()
-            await until(lambda: service.instances.status()["in_flight"] == 1)
+            await eventually(lambda: service.instances.status()["in_flight"] == 1)
             toy.gate.set()
             assert await second == (200, "GET ")
             assert (toy.launches, toy.cancelled) == (1, 0)
@@ -273,7 +257,7 @@ def test_stop_ends_an_instance_that_is_just_starting() -> None:
         toy.gate.clear()
         async with serving(toy) as (service, client):
             asked = asyncio.create_task(get(client))
-            await until(lambda: toy.launches == 1)
+            await eventually(lambda: toy.launches == 1)
             await service.stop()
             with pytest.raises(aiohttp.ClientError):
                 await asked
@@ -302,7 +286,7 @@ def test_full_instance_makes_callers_wait_and_then_refuses(monkeypatch: pytest.M
 
         async with serving(Toy(handler), concurrency=2) as (_, client):
             held = [asyncio.create_task(get(client)) for _ in range(2)]
-            await until(lambda: running == 2)
+            await eventually(lambda: running == 2)
             began = time.monotonic()
             assert await get(client) == (429, "Rate exceeded.")
             assert time.monotonic() - began > 1.4
@@ -422,7 +406,7 @@ def test_caller_who_hangs_up_cancels_the_request_upstream() -> None:
                 assert await answer.content.readexactly(6) == b"token "
             async with asyncio.timeout(DEADLINE_S):
                 await gone.wait()
-            await until(lambda: service.instances.status()["in_flight"] == 0)
+            await eventually(lambda: service.instances.status()["in_flight"] == 0)
 
     run(scenario())
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -10,8 +10,8 @@ import pytest
 from lab.errors import LabError
 from lab.run import instances
 from lab.run.instances import FullError, Instance, Instances
+from tests.kit import DEADLINE_S, eventually, run
 
-DEADLINE_S = 60.0
 WINDOW_S = 0.24
 
 
@@ -99,20 +99,6 @@ async def serving(launcher: Launcher, **options: Any) -> AsyncGenerator[tuple[In
         assert not any(toy.running for toy in launcher.toys)
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
-            await asyncio.sleep(0.005)
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(2 * DEADLINE_S):
-            await scenario()
-
-    asyncio.run(bounded())
-
-
 def test_another_instance_starts_for_those_who_find_no_room_up_to_the_maximum(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(instances, "QUEUE_S", 0.2)
     monkeypatch.setattr(instances, "TEND_S", 0.05)
@@ -126,13 +112,13 @@ def test_another_instance_starts_for_those_who_find_no_room_up_to_the_maximum(mo
                 await asyncio.sleep(0.01)
                 assert launcher.launches == launches
             launcher.gate.set()
-            await until(lambda: len(callers.seats) == 6)
+            await eventually(lambda: len(callers.seats) == 6)
             assert sorted(callers.seats) == [0, 0, 1, 1, 2, 2]
-            await until(lambda: len(callers.errors) == 2)
+            await eventually(lambda: len(callers.errors) == 2)
             assert [type(error) for error in callers.errors] == [FullError] * 2
             assert service.status()["instances"] == 3
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_lasting_load_over_the_target_starts_another_though_nobody_waits() -> None:
@@ -143,16 +129,16 @@ def test_a_lasting_load_over_the_target_starts_another_though_nobody_waits() -> 
             await asyncio.sleep(3 * WINDOW_S)
             assert launcher.launches == 1, "6 of 10 is the target"
             callers.come(1)
-            await until(lambda: service.status()["instances"] == 2)
+            await eventually(lambda: service.status()["instances"] == 2)
             await asyncio.sleep(3 * WINDOW_S)
             assert launcher.launches == 2, "the load wants no third"
             callers.come(6)
-            await until(lambda: service.status()["instances"] == 3)
+            await eventually(lambda: service.status()["instances"] == 3)
             callers.come(12)
             await asyncio.sleep(3 * WINDOW_S)
             assert launcher.launches == 3, "the load wants a fifth, and there may be three"
 
-    run(scenario)
+    run(scenario())
 
 
 def test_load_is_an_average_over_the_whole_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,10 +162,10 @@ def test_requests_are_spread_over_what_the_load_wants() -> None:
         launcher = Launcher()
         async with serving(launcher, concurrency=4, window_s=WINDOW_S, most=2) as (service, callers):
             callers.come(4)
-            await until(lambda: service.status()["instances"] == 2)
+            await eventually(lambda: service.status()["instances"] == 2)
             assert set(callers.seats) == {0}
             callers.come(1)
-            await until(lambda: 1 in callers.seats)
+            await eventually(lambda: 1 in callers.seats)
             await callers.go()
             async with asyncio.timeout(DEADLINE_S):
                 # As many as one holds: each of them is chosen now and then.
@@ -188,7 +174,7 @@ def test_requests_are_spread_over_what_the_load_wants() -> None:
                     callers.come(4)
                     await asyncio.sleep(0.01)
 
-    run(scenario)
+    run(scenario())
 
 
 def test_what_the_load_no_longer_wants_becomes_idle_and_ends() -> None:
@@ -197,7 +183,7 @@ def test_what_the_load_no_longer_wants_becomes_idle_and_ends() -> None:
         options: dict[str, Any] = {"concurrency": 4, "window_s": WINDOW_S, "idle_s": 0.6, "most": 2}
         async with serving(launcher, **options) as (service, callers):
             callers.come(5)
-            await until(lambda: service.status()["instances"] == 2)
+            await eventually(lambda: service.status()["instances"] == 2)
             await callers.go()
             async with asyncio.timeout(DEADLINE_S):
                 # One at a time is a load for one instance; the other one goes in the end.
@@ -206,10 +192,10 @@ def test_what_the_load_no_longer_wants_becomes_idle_and_ends() -> None:
                     await asyncio.sleep(0.02)
                     await callers.go()
             assert len(service.running) == 1
-            await until(lambda: service.status()["instances"] == 0)
+            await eventually(lambda: service.status()["instances"] == 0)
             assert launcher.launches == 2
 
-    run(scenario)
+    run(scenario())
 
 
 def test_those_that_always_run_start_at_once_and_stay() -> None:
@@ -220,10 +206,10 @@ def test_those_that_always_run_start_at_once_and_stay() -> None:
             await asyncio.sleep(0.3)
             assert [toy.running for toy in launcher.toys] == [True, True]
             await launcher.toys[0].stop()
-            await until(lambda: len(launcher.toys) == 3)
+            await eventually(lambda: len(launcher.toys) == 3)
             assert service.running == launcher.toys[1:]
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_start_that_fails_fails_those_who_would_have_got_its_places() -> None:
@@ -231,18 +217,18 @@ def test_a_start_that_fails_fails_those_who_would_have_got_its_places() -> None:
         launcher = Launcher()
         async with serving(launcher) as (service, callers):
             callers.come(2)
-            await until(lambda: len(callers.seats) == 2)
+            await eventually(lambda: len(callers.seats) == 2)
             launcher.gate.clear()
             launcher.failing = 1
             callers.come(3)
-            await until(lambda: launcher.launches == 3)
+            await eventually(lambda: launcher.launches == 3)
             launcher.gate.set()
-            await until(lambda: len(callers.seats) + len(callers.errors) == 5)
+            await eventually(lambda: len(callers.seats) + len(callers.errors) == 5)
             assert [str(error) for error in callers.errors] == ["the probe failed"] * 2
             assert len(set(callers.seats)) == 2, "the other start served the third"
             assert service.status()["instances"] == 2
 
-    run(scenario)
+    run(scenario())
 
 
 def test_who_waits_for_a_further_instance_is_refused_after_some_usual_starts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,18 +243,18 @@ def test_who_waits_for_a_further_instance_is_refused_after_some_usual_starts(mon
             await asyncio.sleep(0.2)
             assert not callers.errors, "no start has been usual yet"
             launcher.gate.set()
-            await until(lambda: len(callers.seats) == 1)
+            await eventually(lambda: len(callers.seats) == 1)
             usual_s = service.status()["starts_s"][0]
             launcher.gate.clear()
             callers.come(1)
             asked = asyncio.get_running_loop().time()
-            await until(lambda: len(callers.errors) == 1)
+            await eventually(lambda: len(callers.errors) == 1)
             assert isinstance(callers.errors[0], FullError)
             assert asyncio.get_running_loop().time() - asked > 3.4 * usual_s
             launcher.gate.set()
-            await until(lambda: service.status()["instances"] == 2)
+            await eventually(lambda: service.status()["instances"] == 2)
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_caller_who_leaves_in_line_or_in_a_place_takes_none() -> None:
@@ -276,7 +262,7 @@ def test_a_caller_who_leaves_in_line_or_in_a_place_takes_none() -> None:
         launcher = Launcher()
         async with serving(launcher, concurrency=1, most=1) as (service, callers):
             callers.come(1)
-            await until(lambda: len(callers.seats) == 1)
+            await eventually(lambda: len(callers.seats) == 1)
             waiting = asyncio.create_task(service.place().__aenter__())
             await asyncio.sleep(0.01)
             assert service.status()["in_flight"] == 2
@@ -292,6 +278,6 @@ def test_a_caller_who_leaves_in_line_or_in_a_place_takes_none() -> None:
             await asyncio.wait({waiting})
             assert waiting.cancelled()
             callers.come(1)
-            await until(lambda: len(callers.seats) == 1)
+            await eventually(lambda: len(callers.seats) == 1)
 
-    run(scenario)
+    run(scenario())

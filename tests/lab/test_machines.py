@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import aiohttp
@@ -15,8 +15,8 @@ from lab.run.balancer import Balancer
 from lab.run.ports import free_port
 from lab.run.processes import Process
 from lab.run.vm import Autoscaler, Machines
+from tests.kit import eventually, run
 
-DEADLINE_S = 60.0
 HOST = "127.0.0.1"
 
 
@@ -77,22 +77,6 @@ async def answered(port: int, count: int = 40) -> set[int]:
     return {(await ask(port))[0] for _ in range(count)}
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not true():  # noqa: ASYNC110 (what is waited for tells nobody)
-            await asyncio.sleep(0.005)
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    async def bounded() -> None:
-        async with asyncio.timeout(2 * DEADLINE_S):
-            await scenario()
-        # Closed sockets want one more turn of the loop; aiohttp's own advice for a clean end.
-        await asyncio.sleep(0.05)
-
-    asyncio.run(bounded())
-
-
 # --- the balancer ----------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +110,7 @@ def test_connections_are_spread_and_requests_pass_whole() -> None:
                         texts.add(await answer.text())
                 assert len(texts) == 1
 
-    run(scenario)
+    run(scenario())
 
 
 def test_the_choice_is_a_hash_of_which_little_changes_with_a_machine() -> None:
@@ -144,7 +128,7 @@ def test_the_choice_is_a_hash_of_which_little_changes_with_a_machine() -> None:
         await balancer.stop()
         assert balancer.choose(peers[0]) is None
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_machine_that_fails_its_checks_gets_no_connection_until_one_succeeds() -> None:
@@ -152,16 +136,16 @@ def test_a_machine_that_fails_its_checks_gets_no_connection_until_one_succeeds()
         sick, well = Machine(1), Machine(2)
         async with balanced(sick, well) as (balancer, port):
             sick.well = False
-            await until(lambda: balancer.healthy == 1)
+            await eventually(lambda: balancer.healthy == 1)
             assert await answered(port) == {2}
             sick.well = True
-            await until(lambda: balancer.healthy == 2)
+            await eventually(lambda: balancer.healthy == 2)
             assert await answered(port) == {1, 2}
             sick.well = well.well = False
-            await until(lambda: balancer.healthy == 0)
+            await eventually(lambda: balancer.healthy == 0)
             assert await answered(port) == {1, 2}, "the last resort is all of them"
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_machine_that_is_gone_resets_until_the_checks_have_found_it_out() -> None:
@@ -175,7 +159,7 @@ def test_a_machine_that_is_gone_resets_until_the_checks_have_found_it_out() -> N
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection(HOST, port)
 
-    run(scenario)
+    run(scenario())
 
 
 def test_who_leaves_is_gone_for_the_machine_and_what_breaks_there_breaks_here() -> None:
@@ -184,16 +168,16 @@ def test_who_leaves_is_gone_for_the_machine_and_what_breaks_there_breaks_here() 
         machine.may_answer.clear()
         async with balanced(machine) as (_, port):
             leaving = asyncio.create_task(ask(port))
-            await until(lambda: machine.answering == 1)
+            await eventually(lambda: machine.answering == 1)
             leaving.cancel()
-            await until(lambda: machine.answering == 0)
+            await eventually(lambda: machine.answering == 0)
             broken = asyncio.create_task(ask(port))
-            await until(lambda: machine.answering == 1)
+            await eventually(lambda: machine.answering == 1)
             await machine.stop()
             with pytest.raises(aiohttp.ClientError):
                 await broken
 
-    run(scenario)
+    run(scenario())
 
 
 # --- the autoscaler --------------------------------------------------------------------------------------------------
@@ -253,7 +237,7 @@ def test_a_group_runs_its_machines_behind_one_address() -> None:
             await machines.start()
             assert await answered(port) == {1, 2}
 
-    run(scenario)
+    run(scenario())
 
 
 def test_a_machine_alone_is_at_the_address_itself() -> None:
@@ -268,7 +252,7 @@ def test_a_machine_alone_is_at_the_address_itself() -> None:
             await machines.start()
             assert await answered(port) == {1}
 
-    run(scenario)
+    run(scenario())
 
 
 def test_busy_processors_add_machines_after_their_initialisation_and_idle_ones_lose_them(
@@ -285,23 +269,23 @@ def test_busy_processors_add_machines_after_their_initialisation_and_idle_ones_l
             assert machines.status() == {"machines": 1, "starting": 0, "most": 3}, "half of half is under 0.3"
             began = loop.time()
             started[1].busy = 1.0
-            await until(lambda: machines.status()["starting"] == 1)
-            await until(lambda: machines.status()["machines"] == 2)
+            await eventually(lambda: machines.status()["starting"] == 1)
+            await eventually(lambda: machines.status()["machines"] == 2)
             assert loop.time() - began > 0.5, "300 s of initialisation"
             assert await answered(port) == {1, 2}
             started[1].busy = started[2].busy = 1.0
-            await until(lambda: machines.status() == {"machines": 3, "starting": 0, "most": 3})
+            await eventually(lambda: machines.status() == {"machines": 3, "starting": 0, "most": 3})
             started[3].may_answer.clear()
             asked = [asyncio.create_task(ask(port)) for _ in range(40)]
-            await until(lambda: sum(task.done() for task in asked) + started[3].answering == 40)
+            await eventually(lambda: sum(task.done() for task in asked) + started[3].answering == 40)
             assert started[3].answering
             for machine in started.values():
                 machine.busy = 0.0
-            await until(lambda: machines.status()["machines"] == 1)
+            await eventually(lambda: machines.status()["machines"] == 1)
             assert await answered(port) == {1}
             assert started[3].running, "it finishes what it began"
             started[3].may_answer.set()
             assert {number for number, _ in await asyncio.gather(*asked)} == {1, 2, 3}
-            await until(lambda: not started[3].running and not started[2].running)
+            await eventually(lambda: not started[3].running and not started[2].running)
 
-    run(scenario)
+    run(scenario())
