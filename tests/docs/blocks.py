@@ -1,12 +1,14 @@
 """The fenced blocks of README.md and docs/, and what may be said about them.
 
-Owns: finding blocks, and the mark `<!-- not run: REASON -->` above one. Does not own: running them (`test_blocks`).
+Owns: finding blocks, the mark `<!-- not run: REASON -->` above one, and typing a command. Does not own: which commands
+are typed (`test_blocks`).
 """
 
 import itertools
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -64,6 +66,23 @@ class Block:
                 assert found, f"{self.place}: a console block begins with `$ `"
                 found[-1] = Command(found[-1].text, (*found[-1].expected, line))
         return found
+
+
+def typed(
+    text: str, folder: Path, environment: Mapping[str, str], limit_s: float
+) -> "subprocess.CompletedProcess[str]":
+    """What came of a command as somebody types it: its status, and all that it says in `stdout`."""
+    return subprocess.run(
+        ["bash", "-o", "pipefail", "-c", text],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=limit_s,
+        check=False,
+    )
 
 
 def blocks(page: Path) -> list[Block]:

@@ -5,7 +5,6 @@ command is right if it ends with 0 and its output holds the lines shown below it
 """
 
 import os
-import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from PIL import Image
 
 from lab.read.stack import ROOT
-from tests.docs.blocks import PAGES, Block, Command, blocks
+from tests.docs.blocks import PAGES, Block, Command, blocks, typed
 
 LIMIT_S: Final = 180
 """For one command; a lab with real models starts in 10 s, and in a minute beside other work."""
@@ -71,17 +70,7 @@ class Reader:
             self._run(stand_in, (), block.place)
 
     def _run(self, command: str, expected: tuple[str, ...], place: str) -> None:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
+        done = typed(command, self._folder, self._environment, LIMIT_S)
         told = f"{place}: $ {command}\n{done.stdout}"
         assert done.returncode == 0, f"{told}ended with status {done.returncode}"
         for line in expected:

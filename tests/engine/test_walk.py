@@ -6,7 +6,6 @@ what needs no account, which `tests.docs` types into a lab.
 
 import json
 import shutil
-import subprocess
 from collections.abc import Generator
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests.docs.blocks import Block
+from tests.docs.blocks import Block, typed
 from tests.docs.walk import STEPS, steps
 from tests.engine import google
 from tests.engine.pulumi_cli import KUBECONFIG, NEEDS_THE_CLI, Factory, engines, set_clock
@@ -27,7 +26,7 @@ ENTRY: Final = {
     "timestamp": "2026-12-01T10:00:00Z",
     "jsonPayload": {
         "message": "handled request", "client": "robot", "status": 200, "bytes_read": 9, "size": 9,
-        "lane": "home", "lane_ms": 500, "begun_at_ms": 1796119199000, "slot_ms": 1000,
+        "lane": "home", "lane_ms": 500, "begun_ms": 510, "begun_at_ms": 1796119199000, "ended_ms": 1010, "whole": "yes",
     },
 }  # fmt: skip
 STAND_INS: Final = {
@@ -63,17 +62,7 @@ class Newcomer:
         }
 
     def type(self, text: str, *, refused: bool = False) -> str:
-        done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", text],
-            cwd=self.tree,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = typed(text, self.tree, self._environment, 300)
         assert refused == (done.returncode != 0), f"$ {text}\n{done.stdout}"
         return done.stdout
 

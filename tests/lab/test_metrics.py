@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lab.read import metrics, usage
+from lab.read import alerts, metrics, usage
 from lab.read.cloud import Cloud
 from lab.read.promql import Window
 from lab.read.stack import Stack, config_of, render
@@ -26,7 +26,6 @@ CONFIG = {
 }
 SERVICE = "pilotlight-dev-gateway"
 DASHBOARD = "gcp:monitoring/dashboard:Dashboard"
-POLICY = "gcp:monitoring/alertPolicy:AlertPolicy"
 NOT_HERE = {"alerts-key-ends": "asks the clock alone", "alerts-vm-stopped": "a metric of Google's own"}
 
 
@@ -83,7 +82,7 @@ def check_no_chart_is_empty(stack: Stack, lines: list[str]) -> None:
 
 def check_alerts_can_be_evaluated(stack: Stack, lines: list[str]) -> None:
     seen = window(stack, lines)
-    for policy in stack.of_type(POLICY):
+    for policy in stack.of_type(alerts.POLICY):
         if policy.name not in NOT_HERE:
             for condition in policy.inputs["conditions"]:
                 seen.value(condition["conditionPrometheusQueryLanguage"]["query"])
