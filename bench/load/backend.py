@@ -24,6 +24,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
+from bench.load import address
+
 _JSON: Final = b"Content-Type: application/json\r\n"
 _USAGE: Final = {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13}
 _ANSWER: Final = json.dumps(
@@ -92,7 +94,7 @@ class Backend:
         self._callers: dict[int, Caller] = {}
         self._due: list[tuple[float, int, Caller]] = []
         self._order = itertools.count()
-        self._addresses = {name: _address(place) for name, _, place in (word.partition("=") for word in places)}
+        self._addresses = {name: address(place) for name, _, place in (word.partition("=") for word in places)}
         self._mute: set[str] = set()
         self._frozen: set[str] = set()
         self._count = dict.fromkeys(self._addresses, 0)
@@ -306,11 +308,6 @@ class Backend:
             self._busy[caller.name] -= 1
         self._epoll.unregister(caller.fd)
         caller.sock.close()
-
-
-def _address(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
-    return host, int(port)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from bench.load import address
+
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ([0-9]+)", re.I)
 PATIENCE_S: Final = 20.0
 """For answers that are under way when time is up."""
@@ -148,8 +150,7 @@ class Closed:
 def main() -> None:
     """Prints what was seen."""
     place, connections, seconds, file = sys.argv[1:5]
-    host, _, port = place.rpartition(":")
-    loop = Closed((host, int(port)), int(connections), Path(file).read_bytes())
+    loop = Closed(address(place), int(connections), Path(file).read_bytes())
     took = loop.run(float(seconds))
     found: dict[str, Any] = {"latencies": loop.latencies, "failed": loop.failed, "took": took}
     json.dump(found, sys.stdout)

@@ -17,6 +17,8 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any, Final
 
+from bench.load import address
+
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: ([0-9]+)", re.I)
 _STATUS: Final = re.compile(rb"HTTP/1.1 ([0-9]{3})")
 _SERVED: Final = re.compile(rb"\r\nx-served-by: ([^\r]+)", re.I)
@@ -174,8 +176,7 @@ class Jobs:
 
 def main() -> None:
     """Prints what was seen."""
-    host, _, port = sys.argv[1].rpartition(":")
-    loop = Jobs((host, int(port)), json.loads(Path(sys.argv[2]).read_text()))
+    loop = Jobs(address(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()))
     loop.run()
     told = [loop.done[number].told() for number in sorted(loop.done)]
     json.dump({"begun": loop.begun, "jobs": told, "chunks": loop.chunks}, sys.stdout)

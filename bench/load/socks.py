@@ -8,6 +8,8 @@ import asyncio
 import sys
 from typing import Final, cast
 
+from bench.load import address
+
 SUCCEEDED: Final = bytes((5, 0, 0, 1, 0, 0, 0, 0, 0, 0))
 REFUSED: Final = bytes((5, 5, 0, 1, 0, 0, 0, 0, 0, 0))
 GREETED: Final = b"\x05\x00"
@@ -75,15 +77,10 @@ class Dialler(End):
         self.transport.resume_reading()
 
 
-def _address(place: str) -> tuple[str, int]:
-    host, _, port = place.rpartition(":")
-    return host, int(port)
-
-
 async def main(listen: str, *names: str) -> None:
     """Does not end."""
-    hosts = {name: _address(place) for name, _, place in (word.partition("=") for word in names)}
-    server = await asyncio.get_running_loop().create_server(lambda: Dialler(hosts), *_address(listen), backlog=1024)
+    hosts = {name: address(place) for name, _, place in (word.partition("=") for word in names)}
+    server = await asyncio.get_running_loop().create_server(lambda: Dialler(hosts), *address(listen), backlog=1024)
     await server.serve_forever()
 
 
