@@ -68,7 +68,8 @@ def _second_sink(config: Config) -> None:
 
 
 def _maps(config: Config) -> None:
-    _drop(config, "handle", lambda entry: entry.get("handler") == "map")
+    # That of the body's length leads to a handler: without it nobody is served.
+    _drop(config, "handle", lambda entry: entry.get("handler") == "map" and "{border}" not in entry["destinations"])
     _says(config, r"\{(lane|request_id)\}", "x")
 
 
@@ -81,7 +82,8 @@ def _response_headers(config: Config) -> None:
 
 def _keys(config: Config) -> None:
     def about_key(matcher: Any) -> bool:
-        return "Authorization" in json.dumps(matcher.get("header", matcher.get("header_regexp", {})))
+        says = [*matcher.get("header_regexp", ()), *matcher.get("vars", ())]
+        return "Authorization" in says or "{http.regexp.bearer.1}" in says
 
     for node in nodes(config):
         if any(about_key(matcher) for matcher in node.get("match", []) if isinstance(matcher, dict)):

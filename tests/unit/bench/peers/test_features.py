@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,15 @@ import pytest
 
 from bench.tables.features import FEATURES
 from lab.read.images import BIN
-from tests.gateway.routing import rendered, settings
+from tests.gateway.routing import environment, patient, rendered, settings
+from tests.gateway.world import World, world
+from tests.kit import until
+
+
+@pytest.fixture(scope="module")
+def lanes() -> Iterator[World]:
+    with world() as all_toys:
+        yield all_toys
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +50,13 @@ def test_a_part_is_there_and_caddy_takes_what_is_left(name: str, declared: str, 
         env={"HOME": str(tmp_path), "PORT": "8080"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-1000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FEATURES)
+def test_who_asks_is_served_without_a_part(name: str, declared: str, lanes: World) -> None:
+    """Else nothing could be measured, and the whole run would end there."""
+    config: dict[str, Any] = json.loads(declared)
+    FEATURES[name](config)
+    with lanes.caddy(patient(config), environment(settings()), first=""):
+        until(lambda: lanes.call().status == 200, "it serves")
