@@ -56,11 +56,6 @@ def _access_log(config: Config) -> None:
     _drop(config, "handle", lambda entry: entry.get("handler") == "log_append")
 
 
-def _flush(config: Config) -> None:
-    for node in nodes(config):
-        node.pop("flush_interval", None)
-
-
 def _second_sink(config: Config) -> None:
     logs = config["logging"]["logs"]
     for name in [name for name in logs if name != "default"]:
@@ -110,7 +105,6 @@ def _retries(config: Config) -> None:
 
 FEATURES: Final[dict[str, Edit]] = {
     "access log and its fields": _access_log,
-    "`flush_interval: -1`": _flush,
     "request id, evaluated at each use": lambda config: _says(config, r"\{request_id\}", "x"),
     "further log sinks": _second_sink,
     "maps": _maps,
