@@ -84,6 +84,12 @@ def declared(settings: Settings) -> tuple[Service, ...]:
     return tuple(resolved(entry, settings) for entry in settings.services)
 
 
+def replicas(service: Service, settings: Settings) -> tuple[str, ...]:
+    """Names of the service's pods, as Kubernetes has them: the model has one on each machine, all else one in all."""
+    further = range(2, settings.home.nodes + 1) if service.completes else ()
+    return (service.name, *(f"{service.name}-{number}" for number in further))
+
+
 def at_home_only(settings: Settings) -> tuple[Service, ...]:
     """The services that no other lane has, the longest path first."""
     found = [service for service in declared(settings) if not service.completes]

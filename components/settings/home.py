@@ -46,6 +46,13 @@ class HomeSettings(Section):
     gpu_memory: Memory = Field(
         default="24GiB", description="The card's memory, with unit: the upper limit of the services' sum."
     )
+    nodes: int = Field(
+        default=1,
+        ge=1,
+        le=8,
+        description="Machines at home, each with such a card: one model runs on each. The first is K3s' server, which "
+        + "the gateway reaches; the others are its agents. Limits of memory and processors are those of one machine.",
+    )
     cpus: int | None = Field(
         default=None,
         ge=1,
@@ -64,7 +71,8 @@ class HomeSettings(Section):
         default=8,
         ge=1,
         le=1000,
-        description="Requests for `model.name` that home answers at a time; further ones go to the next lane.",
+        description="Requests for `model.name` that each machine at home answers at a time; further ones go to the "
+        + "next lane.",
     )
 
     @field_validator("gpu")

@@ -142,6 +142,11 @@ def _burst_machine(settings: Settings) -> list[str]:
 
 def _home(settings: Settings) -> list[str]:
     found: list[str] = []
+    if settings.home.nodes > 1 and Lane.HOME not in settings.lanes:
+        found.append(
+            problem("home.nodes", f"1 while `lanes` has no home, is {settings.home.nodes}", "the models on all these "
+                    + "machines would get no request", "add home to `lanes`, or leave `nodes` out")
+        )  # fmt: skip
     if settings.home.namespace == "default" or settings.home.namespace.startswith("kube-"):
         found.append(
             problem("home.namespace", "the stack's own, not one of the cluster's", "destroying the stack would destroy "

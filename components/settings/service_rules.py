@@ -10,7 +10,16 @@ from typing import Final
 from components import vllm
 from components.machines.memory import GIB, VLLM_WORK_GIB
 from components.paths import ROOT
-from components.settings.declared_services import Service, Total, cpus, declared, gpu_memory, memory, shown
+from components.settings.declared_services import (
+    Service,
+    Total,
+    cpus,
+    declared,
+    gpu_memory,
+    memory,
+    replicas,
+    shown,
+)
 from components.settings.presets import PRESETS
 from components.settings.section import EXACT_IMAGE, Lane, problem
 from components.settings.stack import Settings
@@ -38,7 +47,12 @@ def _names(settings: Settings) -> list[str]:
             problem("services", f"a name stands once, {name} stands more often",
                     "one would be installed over the other", "rename one of them")
         )  # fmt: skip
-    return found
+    models = {name for service in declared(settings) if service.completes for name in replicas(service, settings)[1:]}
+    return found + [
+        problem(f"services.{number}.name", f"not {service.name}, which is the model of another machine with home.nodes "
+                + f"{settings.home.nodes}", "one would be installed over the other", "rename it")
+        for number, service in enumerate(settings.services) if service.name in models
+    ]  # fmt: skip
 
 
 def _programs(settings: Settings) -> list[str]:

@@ -46,6 +46,11 @@ def test_left_out_the_list_is_the_model_of_every_lane(settings_of: Make) -> None
     assert (service.slices, service.gpu_memory_mib, service.max_requests) == (1, 12 * 1024, 8)
 
 
+def test_the_model_alone_runs_on_every_machine(settings_of: Make) -> None:
+    chosen = settings_of(home={"nodes": 2}, services=[LLM, own(name="vllm-3")])
+    assert [declared_services.replicas(one, chosen) for one in declared(chosen)] == [("vllm", "vllm-2"), ("vllm-3",)]
+
+
 def test_an_entry_says_what_its_preset_doesn_t(settings_of: Make) -> None:
     entry = {**TTS, "image": "ghcr.io/a/tts:9.9.9", "gpu_memory": "1536MiB", "env": {"A": "1"}, "args": ["--x"]}
     tts = declared(settings_of(services=[LLM, {**entry, "max_requests": 7, "paths": ["/v1/audio/speech"]}]))[1]
@@ -194,6 +199,11 @@ REFUSED: dict[str, tuple[Entry, tuple[str, ...]]] = {
         ("services.0.max_requests: unset for the service on /v1", "set `home.max_requests`"),
     ),
     "a name twice": ({"services": [LLM, TTS, own(name="tts")]}, ("services: a name stands once, tts stands more",)),
+    "the name of the model on another machine": (
+        {"home": {"nodes": 3}, "services": [LLM, own(name="vllm-3")]},
+        ("services.1.name: not vllm-3, which is the model of another machine with home.nodes 3", "installed over the",
+         "rename it"),
+    ),
     "a name that is taken": ({"services": [LLM, own(name="traefik")]}, ("services.1.name: not traefik",)),
     "no name": ({"services": [{"preset": "tts"}]}, ("services.0.name: is required",)),
     "no host name": ({"services": [LLM, own(name="a_b")]}, ("services.1.name: is refused", "lower case")),

@@ -190,6 +190,11 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"home": {"gpu_slices": 1}}, ("home.gpu_slices: is refused", "takes 2 at least")),
     ({"home": {"gpu_memory": 24}}, ("home.gpu_memory: a whole number with its unit", "write it as 24GiB")),
     ({"home": {"max_requests": 1001}}, ("home.max_requests: is refused",)),
+    *(({"home": {"nodes": nodes}}, ("home.nodes: is refused", "one model runs on each")) for nodes in (0, 9)),
+    (
+        {"lanes": ["vm"], "home": {"nodes": 2}},
+        ("home.nodes: 1 while `lanes` has no home, is 2", "no request", "add home to `lanes`, or leave `nodes` out"),
+    ),
     *(({"home": {"hostname": name}}, ("home.hostname: is refused",)) for name in ("", "home.ts.net", "-a", "a-", "A")),
     *(({"home": {"namespace": name}}, ("home.namespace: is refused",)) for name in ("", "a-", "a_b", "a" * 64)),
     *(
@@ -244,6 +249,7 @@ ACCEPTED: list[dict[str, Any]] = [
     {"vm": {"zone": "us-central1-f"}},
     {"home": {"hostname": "h", "namespace": "kubernetes-ai"}},
     {"home": {"owner": False}},
+    {"home": {"owner": False, "nodes": 8}},
     {"tailnet": {"owners": ["me@example.com", "me@github", "autogroup:owner"]}},
 ]
 
@@ -295,6 +301,7 @@ TAKEN_AWAY: list[tuple[str, object, dict[str, Any]]] = [
     ("_gateway", nothing, {"gateway": {"wait_s": 300}}),
     ("_images", nothing, {"vm": {"image": "ghcr.io/ggml-org/llama.cpp:server"}}),
     ("_home", nothing, {"home": {"namespace": "kube-system"}}),
+    ("_home", nothing, {"lanes": ["vm"], "home": {"nodes": 2}}),
 ]
 
 
