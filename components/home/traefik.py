@@ -23,8 +23,8 @@ def traefik_values(longest_request_s: int) -> str:
         "readTimeout": limit,
         # 0 is no limit: it would count from the request's header on, so it would cut a long streamed answer.
         "writeTimeout": "0s",
-        # Longer than the gateway keeps idle connections (4 s, `IDLE_CONNECTION`), so that Caddy never writes into a
-        # closing one.
+        # Longer than the gateway keeps idle connections (4 s, `gateway.caddy.connections`), so that Caddy never writes
+        # into a closing one.
         "idleTimeout": limit,
     }
     return yaml.safe_dump({"ports": {"web": {"transport": {"respondingTimeouts": timeouts}}}}, sort_keys=False)

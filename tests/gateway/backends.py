@@ -32,6 +32,8 @@ class Received:
     headers: dict[str, str]
     length: int
     sha256: str
+    peer: tuple[str, int]
+    """Whose connection it came by."""
 
 
 @dataclass
@@ -145,7 +147,8 @@ class Lane:
             digest.update(piece)
             taken += len(piece)
         if request.content.at_eof():
-            self.received.append(Received(request.raw_path, headers, taken, digest.hexdigest()))
+            peer = request.transport.get_extra_info("peername") if request.transport else ("", 0)
+            self.received.append(Received(request.raw_path, headers, taken, digest.hexdigest(), peer))
         if now.die_after is not None:
             return _reset(request)
         try:

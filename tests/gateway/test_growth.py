@@ -156,3 +156,24 @@ def test_a_machine_of_the_vm_s_group_does_so_beyond_those_that_always_run(toys: 
         toys.home.down()
         until(lambda: asked()["lanes"]["vm"]["state"] == "warm", "the VM is up")
         slots_follow(toys, "vm", behind, lambda up: up, most=4)
+
+
+def test_each_request_to_several_machines_has_a_connection_of_its_own(toys: World) -> None:
+    def connections(toy: Toy) -> int:
+        toy.reset()
+        assert [toys.call().status for _ in range(3)] == [200] * 3
+        assert len(toy.received) == 3
+        return len({one.peer for one in toy.received})
+
+    chosen = of(["home", "vm"], vm=VM)
+    with gateway(toys, chosen):
+        assert connections(toys.home) == 1, "a new one takes a way through the tunnel more"
+        toys.home.down()
+        until(lambda: asked()["lanes"]["vm"]["state"] == "warm", "the VM is up")
+        assert connections(toys.vm) == 3, "the balancer can lead each to another machine"
+    toys.home.up()
+    with gateway(toys, of(["home", "vm"], vm={"machine_type": "c3-highcpu-8"})):
+        toys.home.down()
+        until(lambda: toys.call().status == 200, "the VM is up")
+        assert connections(toys.vm) == 1
+    toys.home.up()

@@ -24,8 +24,6 @@ pytestmark = [
 ]
 SLOTS = 4
 DEADLINE_S = 120.0
-KEPT_S = 7.0
-"""Longer than an answer takes, and then Caddy keeps a connection that is idle."""
 
 
 def burst(instances: int) -> list[str]:
@@ -79,10 +77,8 @@ def test_both_machines_of_a_group_answer_and_busy_ones_get_a_third() -> None:
         async with lab_up(3.0, config, answer_s=None, time_scale=60.0) as testbed:
 
             async def reached(load: Load, machines: int) -> None:
-                """A new connection may lead anywhere, and Caddy keeps those that are in use: hence the pauses."""
-                async with asyncio.timeout(DEADLINE_S):
-                    while len({arrival.process for arrival in testbed.received() if arrival.request}) < machines:
-                        await asyncio.gather(load.run(1), asyncio.sleep(KEPT_S))
+                """Each request has a connection of its own, which may lead anywhere."""
+                await goes_on(load, lambda: len({one.process for one in testbed.received() if one.request}) >= machines)
 
             # About what two machines can do.
             async with testbed.load(rate=5, request=Request(answer_tokens=40)) as load:

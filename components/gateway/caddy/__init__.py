@@ -17,7 +17,8 @@ A request's journey, with the file that each step stands in:
     5. The size of its body chooses one of its class's proxy handlers: short text, long text, picture (`classes`,
        `walk`).
     6. The handler takes the first lane that its checks found up (`checks`), that did not just fail and that has a free
-       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). Home and the VM are up
+       slot (`walk`, `upstreams`), and removes every header that the lane does not need (`walk`). A connection lasts
+       for one request where a balancer stands in front of several machines (`connections`). Home and the VM are up
        for a size only while the pilot doesn't say that they are sick, or later than another lane (`checks`,
        `pilot_routes`).
     7. The lane's answer goes back with `X-Served-By` and `X-Request-Id` (`routes`); one line is logged (`logging`), and

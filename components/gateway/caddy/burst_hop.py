@@ -9,8 +9,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from components import ports
+from components.gateway.caddy import connections
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import IDLE_CONNECTION
 from components.gateway.caddy.walk import only_needed
 
 TOKEN: Final = "^[A-Za-z0-9_=-]+([.][A-Za-z0-9_=-]+)+$"
@@ -53,7 +53,7 @@ def _proxy(burst_url: str) -> Json:
         "versions": ["1.1"],
         "dial_timeout": "1s",
         "compression": False,
-        "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
+        "keep_alive": connections.kept(),
     }
     if tls:
         transport["tls"] = {"server_name": host, "handshake_timeout": "2s"}

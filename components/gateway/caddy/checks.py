@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import answers, line, pilot_routes, refusal
+from components.gateway.caddy import answers, connections, line, pilot_routes, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_TIMEOUT,
-    IDLE_CONNECTION,
     SIZE_HEADER,
     Upstream,
     judged,
@@ -86,7 +85,7 @@ def _check(upstream: Upstream) -> Json:
             "dial_timeout": CHECK_TIMEOUT,
             "response_header_timeout": CHECK_TIMEOUT,
             "compression": False,
-            "keep_alive": {"idle_timeout": IDLE_CONNECTION},
+            "keep_alive": {"idle_timeout": connections.IDLE},
         },
     }
 

@@ -9,7 +9,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import paths, ports
-from components.gateway.caddy import again, answers, begun, classes, lengths, line, next_lane, pilot_routes, turns
+from components.gateway.caddy import (
+    again,
+    answers,
+    begun,
+    classes,
+    connections,
+    lengths,
+    line,
+    next_lane,
+    pilot_routes,
+    turns,
+)
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.classes import Way
 from components.gateway.caddy.upstreams import Upstream, service_upstreams
@@ -57,6 +68,7 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
     return [
         again.its_lane(),
         by_address,
+        *connections.named(lanes),
         {
             "handler": "map",
             "source": "{http.request.header.X-Request-Id}",

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import again, answers, begun, lengths
+from components.gateway.caddy import again, answers, begun, connections, lengths
 from components.gateway.caddy.answers import Json
-from components.gateway.caddy.upstreams import IDLE_CONNECTION
 from components.settings import Settings
 
 SPARE_S: Final = 5
@@ -67,7 +66,7 @@ def _turn(settings: Settings, client: str, number: int, most: int) -> Json:
         "transport": {
             "protocol": "http",
             "compression": False,
-            "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
+            "keep_alive": connections.kept(),
         },
     }
     which = "which is its limit" if settings.gateway.max_instances == 1 else "its share on an instance of the gateway"

@@ -22,9 +22,6 @@ from components.settings.declared_services import Service, at_home_only, declare
 
 CHECK_INTERVAL: Final = "500ms"
 CHECK_TIMEOUT: Final = "1s"
-IDLE_CONNECTION: Final = "4s"
-"""Below the 5 s after which llama.cpp closes an idle connection: a large body sent into a closing connection is lost,
-for it can't be replayed. Home's Traefik (`home.traefik`) and vLLM (`vllm.KEEP_ALIVE_S`) keep theirs longer."""
 SIZE_HEADER: Final = "X-Size"
 """Names, in a check, the size of the requests that the asking handler takes."""
 ALONE: Final = "alone"
@@ -52,6 +49,8 @@ class Upstream:
     check_host: str = ""
     """Whom Traefik asks at home: the name of a service."""
     further: tuple[Further, ...] = ()
+    balanced: bool = False
+    """Whether a balancer hands out connections to several machines: one that is kept would keep its machine."""
 
     @property
     def places(self) -> dict[str, int]:
@@ -81,7 +80,13 @@ def upstreams(settings: Settings, *, vm_address: str) -> list[Upstream]:
         ),
         # Asked of the pilot: a question to burst itself would keep it from scaling to zero.
         Lane.BURST: Upstream(Lane.BURST, loopback(ports.BURST_HOP), settings.slots(Lane.BURST), "/lane/burst"),
-        Lane.VM: Upstream(Lane.VM, f"{vm_address}:{ports.VM}", settings.slots(Lane.VM), "/health"),
+        Lane.VM: Upstream(
+            Lane.VM,
+            f"{vm_address}:{ports.VM}",
+            settings.slots(Lane.VM),
+            "/health",
+            balanced=settings.vm.most_replicas > 1,
+        ),
     }
     return [
         replace(

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import begun, lengths, line, next_lane, refusal
+from components.gateway.caddy import begun, connections, lengths, line, next_lane, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     ALONE,
     CHECK_INTERVAL,
     CHECK_TIMEOUT,
-    IDLE_CONNECTION,
     SIZE_HEADER,
     Upstream,
     judged,
@@ -194,10 +193,11 @@ def _proxy(
         asked[SIZE_HEADER] = [asks]
     if may_refuse:
         slots.append({"dial": refusal.DIAL})
-    own = {"X-Request-Id": "{request_id}"} | ({next_lane.FIELD: next_lane.MARK} if lined else {})
+    own = {"X-Request-Id": "{request_id}"} | connections.header(lanes)
     if lined:
         # Last of all: who is refused need not wait.
         slots.append({"dial": line.DIAL})
+        own[next_lane.FIELD] = next_lane.MARK
         own[line.HEADER] = line.told(lanes, asks or Size.SHORT, wait_s)
     handler: Json = {
         "handler": "reverse_proxy",
@@ -217,7 +217,7 @@ def _proxy(
             "protocol": "http",
             "dial_timeout": "1s",
             "compression": False,
-            "keep_alive": {"max_idle_conns_per_host": 256, "idle_timeout": IDLE_CONNECTION},
+            "keep_alive": connections.kept(),
         },
         "headers": {
             "request": only_needed("{http.reverse_proxy.upstream.hostport}", own),
