@@ -120,8 +120,9 @@ def _looked(state: Lane, answer: Answer, alive: bool, policy: Policy) -> Lane:
     if alive and answer.moved:
         # A token that did not come in time was behind others.
         state = replace(state, silent_s=0.0, unanswered=False, suspicion="" if state.unanswered else state.suspicion)
-    elif state.failures:
-        # A check that failed, too: the next ones say whether it is down, which is another thing than sick.
+    elif state.failures or answer.moved is None:
+        # A check that failed, too: the next ones say whether it is down, which is another thing than sick. Or one of
+        # several engines stands, which says nothing about the others.
         pass
     elif state.unanswered:
         return _sick(state, f"nothing moves, and no token came in {policy.stuck_s:g} s", mute=state.phase is Phase.SLOW)

@@ -11,21 +11,17 @@ import ssl
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
-from typing import Final
 from urllib.parse import urlsplit
 
-from .engine import Engine, engine, first_token, moved, new_errors, new_tokens
+from .engine import engine, first_token, new_errors, new_tokens
 from .environment import Settings, address
 from .id_token import IdToken
 from .lane import LOOK_S
 from .log import described
-from .machines import Machines
+from .machines import Looks, Machines
 from .net import FAILURES, Stream, fetch, through_socks
 from .prompts import Prompts, prompts
 from .state import Answer, Ask, Request
-
-ENGINES: Final = 16
-"""That are remembered: more than burst may have."""
 
 
 class LaneClient:
@@ -36,7 +32,7 @@ class LaneClient:
         """The VM's."""
         self._name, self._settings, self._token = name, settings, token
         self.machines = Machines()
-        self._engines: dict[float, Engine] = {}
+        self._looks = Looks()
         self._model = ""
         self.tokens: tuple[int, int] = 0, 0
         """Read and written, as far as it was seen."""
@@ -51,8 +47,9 @@ class LaneClient:
                 return await self._asked(request, begun)
         except FAILURES as error:
             late = isinstance(error, TimeoutError)
-            spent = time.monotonic() - begun
-            return Answer(request.serial, 0, spent if late else None, late, f"{request.ask}: {described(error)}")
+            now = time.monotonic()
+            spent, told = now - begun if late else None, f"{request.ask}: {described(error)}"
+            return Answer(request.serial, 0, spent, late, told, moved=self._looks.without_answer(now))
 
     async def see(self) -> None:
         """Which machine of a group answers now: it says so among its model's tags (`components.vm.boot`)."""
@@ -64,15 +61,18 @@ class LaneClient:
 
     async def _asked(self, request: Request, begun: float) -> Answer:
         if request.ask is Ask.TRY:
+            self._looks.begin()
             wanted = {"model": self._model} if self._model else {}
             body = json.dumps({**wanted, "prompt": "1", "max_tokens": 1, "temperature": 0})
             status, _ = await self._send("POST", "/v1/completions", body)
-            answer = Answer(request.serial, status, time.monotonic() - begun)
+            found = Answer(request.serial, status, time.monotonic() - begun)
         else:
             status, text = await self._send("GET", "/health" if request.ask is Ask.WAKE else "/metrics")
             looked = request.ask is Ask.LOOK and status == 200
-            answer = self._read(request.serial, text) if looked else Answer(request.serial, status)
-        return replace(answer, error="" if status < 400 else f"{request.ask}: HTTP {status}")
+            found = self._read(request.serial, text) if looked else Answer(request.serial, status)
+        if status >= 500:
+            found = replace(found, moved=self._looks.without_answer(time.monotonic()))
+        return replace(found, error="" if status < 400 else f"{request.ask}: HTTP {status}")
 
     async def _send(self, method: str, path: str, body: str = "") -> tuple[int, str]:
         headers = {"Content-Type": "application/json"}
@@ -102,11 +102,9 @@ class LaneClient:
         self._model = after.model or self._model
         self.prompts = prompts(self.prompts, text)
         # Several instances may answer in turn; each counts for itself.
-        before = self._engines.get(after.identity)
+        before = self._looks.before(after)
         read, written = new_tokens(before, after)
         self.tokens = self.tokens[0] + read, self.tokens[1] + written
         after, seconds = first_token(before, after)
         self.machines.saw(after.identity, after.at)
-        self._engines.pop(after.identity, None)
-        self._engines = dict([*self._engines.items()][1 - ENGINES :]) | {after.identity: after}
-        return Answer(serial, 200, seconds, moved=moved(before, after), errors=new_errors(before, after))
+        return Answer(serial, 200, seconds, moved=self._looks.add(after), errors=new_errors(before, after))

@@ -82,8 +82,9 @@ class Answer:
     first_token_s: float | None = None
     late: bool = False
     error: str = ""
-    moved: bool = True
-    """Of a look: whether anything that the engine counts has changed since the look before, or it counts nothing."""
+    moved: bool | None = True
+    """Of a look: whether anything that the engine counts has changed since the look before, or it counts nothing; None:
+    another engine behind the lane's address may be at work."""
     errors: int = 0
     """Of a look: the engine's answers of 5xx since the look before."""
 

@@ -96,7 +96,7 @@ class History:
         status: int,
         first_token_s: float | None = None,
         late: bool = False,
-        moved: bool = True,
+        moved: bool | None = True,
         errors: int = 0,
         after: float = 0.25,
     ) -> None:

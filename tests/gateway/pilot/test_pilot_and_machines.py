@@ -1,0 +1,47 @@
+"""The running pilot and the machines behind one address: what one does says nothing about another."""
+
+import pytest
+
+from tests.gateway.pilot.running import Running, piloted
+from tests.gateway.pilot.world import Asked, Reply, World
+from tests.kit import until
+
+BY_CHANCE = "abbbb"
+"""Whom one look after the other reaches: more of them in a row, the other way round, than a verdict takes."""
+
+
+class Instances:
+    """Two of burst: `a` has long prompts to read, so that the pilot's token is late, and `b` nothing to do."""
+
+    def __init__(self, world: World) -> None:
+        self.works, self.looks, self.tokens = True, 0, 0
+        world.burst.reply = self._answer
+
+    async def _answer(self, asked: Asked) -> Reply:
+        if asked.path == "/v1/completions":
+            self.tokens += 1
+            return None
+        if asked.path != "/metrics":
+            return 200, ""
+        name = BY_CHANCE[self.looks % len(BY_CHANCE)]
+        self.looks += 1
+        read = self.looks if name == "a" and self.works else 0
+        return 200, f"process_start_time_seconds 17900000{ord(name)}\nvllm:iteration_tokens_total_count {read}\n"
+
+
+def warm(pilot_: Running, world: World) -> None:
+    world.in_flight["vm"] = 2
+    pilot_.reaches("warm")
+    world.in_flight |= {"vm": 0, "burst": 3}
+
+
+@pytest.mark.slow
+def test_an_instance_without_work_says_nothing_about_one_that_works(world: World) -> None:
+    with piloted(world) as pilot_:
+        instances = Instances(world)
+        warm(pilot_, world)
+        until(lambda: instances.looks > 2 * len(BY_CHANCE), "each is looked at again and again")
+        assert (pilot_.state, pilot_.moves()[-1]) == ("warm", ("warming", "warm"))
+        instances.works = False
+        pilot_.reaches("slow", 60)
+        assert instances.tokens >= 1, "left by proof"
