@@ -49,8 +49,10 @@ def _moment(value: object) -> object:
     if found and len(text) == len("2026-12-15"):
         return found.replace(tzinfo=UTC)
     if found is None or found.tzinfo is None:
+        # Who mixes up the two keys of an entry has the secret here, and a refusal ends in a log.
+        it_is = "it may be a key" if CLIENT_KEY.fullmatch(text) else f"it is {value!r}"
         raise Refusal(
-            f"a day such as 2026-12-15, or a moment with its zone such as 2026-12-15T18:00:00Z; it is {value!r}",
+            f"a day such as 2026-12-15, or a moment with its zone such as 2026-12-15T18:00:00Z; {it_is}",
             "nobody could tell when the old key ends",
             "write the day at whose beginning, in UTC, the old key ends",
         )

@@ -218,6 +218,7 @@ NOT_OLD: list[tuple[list[dict[str, object]], tuple[str, ...]]] = [
          "both of its keys would get 401 at once", "put gone back under `clients` until then, or take this entry out"),
     ),
     ([old(NEXT_YEAR)], ("old_keys.0.until: at most 90 days ahead", "would go on for long", "write an earlier day")),
+    ([old(OWN_BEFORE)], ("old_keys.0.until: a day such as 2026-12-15", "it may be a key", "nobody could tell")),
     ([old("soon")], ("old_keys.0.until: a day such as 2026-12-15", "it is 'soon'", "nobody could tell", "in UTC")),
     ([old("2027-01-15T18:00:00")], ("old_keys.0.until: a day such as", "a moment with its zone")),
     ([old(generation=3)], ("old_keys.0.generation: below the client's own, which is 3", "set `generation: 4`")),
