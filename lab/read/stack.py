@@ -9,7 +9,7 @@ import json
 import logging
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -46,6 +46,8 @@ class Resource:
     options: dict[str, Any]
     secrets: frozenset[str]
     """Inputs that are secret, as dotted paths: `secretData`, `envs.0.value`."""
+    secret_outputs: frozenset[str] = frozenset()
+    """The same of its outputs: the engine marks those of secret inputs, and what the program or a component says."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class Stack:
     name: str
     resources: list[Resource]
     outputs: dict[str, Any]
+    secret_outputs: frozenset[str] = frozenset()
+    """As a resource's."""
 
     def of_type(self, token: str) -> list[Resource]:
         """Resources whose type token is exactly `token`."""
@@ -115,7 +119,7 @@ def render(stack: str, config: Mapping[str, str], compute: Compute, *, preview: 
         loop.run_until_complete(asyncio.gather(*unfinished, return_exceptions=True))
         loop.close()
         asyncio.set_event_loop(None)
-    return Stack(name=stack, resources=monitor.recorded, outputs=monitor.stack_outputs)
+    return Stack(stack, monitor.recorded, monitor.stack_outputs, monitor.secret_outputs)
 
 
 class _NoMocks(Mocks):
@@ -137,6 +141,7 @@ class _RecordingMonitor(MockMonitor):
         self._preview = preview
         self.recorded: list[Resource] = []
         self.stack_outputs: dict[str, Any] = {}
+        self.secret_outputs: frozenset[str] = frozenset()
 
     def RegisterResource(self, request: Any) -> Any:
         urn = self.make_urn(request.parent, request.type, request.name)
@@ -164,6 +169,7 @@ class _RecordingMonitor(MockMonitor):
                 outputs={**inputs, **computed, "id": identity or UNKNOWN},
                 options=_options(request),
                 secrets=frozenset(secrets),
+                secret_outputs=frozenset({*secrets, *request.additionalSecretOutputs}),
             )
         )
         return resource_pb2.RegisterResourceResponse(urn=urn, id=identity, object=answer)
@@ -182,9 +188,14 @@ class _RecordingMonitor(MockMonitor):
         return resource_pb2.ResourceInvokeResponse(**fields)
 
     def RegisterResourceOutputs(self, request: Any) -> Any:
+        secrets: set[str] = set()
+        outputs = _plain_struct(request.outputs, secrets)
         # A component's URN names the stack, too: it is its parent's type.
         if "::pulumi:pulumi:Stack::" in request.urn:
-            self.stack_outputs = _plain_struct(request.outputs, set())
+            self.stack_outputs, self.secret_outputs = outputs, frozenset(secrets)
+        for index, component in enumerate(self.recorded):
+            if component.urn == request.urn:
+                self.recorded[index] = replace(component, outputs=outputs, secret_outputs=frozenset(secrets))
         return cast(Any, super()).RegisterResourceOutputs(request)
 
 

@@ -2,7 +2,15 @@
 
 from tests.clients import page as clients
 from tests.contract import page as engines
-from tests.golden import cost_table, grants_table, growth_table, machines_table, models_table, settings_table
+from tests.golden import (
+    cost_table,
+    grants_table,
+    growth_table,
+    machines_table,
+    mistakes_table,
+    models_table,
+    settings_table,
+)
 from tests.golden import rendered as golden
 from tests.golden.effects import effects
 
@@ -17,7 +25,7 @@ if __name__ == "__main__":
     cost_table.PAGE.write_text(cost_table.page())
     cost_table.README.write_text(cost_table.readme())
     growth_table.PAGE.write_text(growth_table.page())
-    grants_table.PAGE.write_text(grants_table.page(grants_table.whole()))
+    grants_table.PAGE.write_text(mistakes_table.page(grants_table.page(grants_table.whole())))
     engines.PAGE.write_text(engines.page())
     clients.PAGE.write_text(clients.page())
     settings_table.PAGE.write_text(settings_table.page(effects()))
