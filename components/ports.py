@@ -1,7 +1,7 @@
 """Every port, socket and file name that two rooms share, once.
 
-Owns: the numbers and names. Does not own: the listeners. The ports of home's own programs (K3s, Flannel) stand in the
-guard's rules alone, and those of services are settings.
+Owns: the numbers and names. Does not own: the listeners. The guard of home's ports names K3s' and Flannel's
+itself, and those of services are settings.
 """
 
 from typing import Final
@@ -36,6 +36,9 @@ VLLM: Final = 8000
 INGRESS: Final = 80
 """Home's Traefik, which the gateway dials."""
 KUBERNETES: Final = 6443
+KUBELET: Final = 10250
+FLANNEL: Final = 8472
+"""VXLAN over UDP, which carries what pods of two machines send each other."""
 SSH: Final = 22
 
 # Files in the folder in memory that the gateway's containers share.

@@ -90,10 +90,10 @@ def _other_owners(users: OwnFile, ours: Policy) -> Iterator[str]:
 
 def _open_doors(users: OwnFile, ours: Policy) -> Iterator[str]:
     """Rules that let one of this stack's machines reach what its tests deny."""
-    denied = [(row["src"], target) for row in ours["tests"] for target in row.get("deny", ())]
+    denied = [(*_asked(row), target) for row in ours["tests"] for target in row.get("deny", ())]
     for name in ("acls", "grants"):
         for i, rule in enumerate(users.rows(name)):
-            opened = [f"{source} reach {target}" for source, target in denied if reach.opens(rule, source, target)]
+            opened = [f"{src} reach {dst}" for src, by, dst in denied if reach.opens(rule, src, dst, by)]
             if opened:
                 more = f" and {len(opened) - 1} more that this stack's tests deny" if len(opened) > 1 else ""
                 yield refused(
@@ -105,13 +105,20 @@ def _open_doors(users: OwnFile, ours: Policy) -> Iterator[str]:
 
 def _contrary_tests(users: OwnFile, ours: Policy) -> Iterator[str]:
     verdicts = ("accept", "deny")
-    said = {(row["src"], dst): verdict for row in ours["tests"] for verdict in verdicts for dst in row.get(verdict, ())}
+    said = {
+        (*_asked(row), dst): verdict for row in ours["tests"] for verdict in verdicts for dst in row.get(verdict, ())
+    }
     for i, row in enumerate(users.rows("tests")):
         for verdict in verdicts:
             for _, dst in _texts(row.get(verdict), ""):
-                if said.get((str(row.get("src")), dst), verdict) != verdict:
+                if said.get((*_asked(row), dst), verdict) != verdict:
                     rule = f"must not {verdict} {row['src']} -> {dst}: this stack's tests want the contrary"
                     yield refused(rule, "remove it there", at=f"{users.written('tests')}[{i}]")
+
+
+def _asked(row: Row) -> tuple[str, str]:
+    """Whom a test asks for, and by which protocol."""
+    return str(row.get("src")), str(row.get("proto", "tcp"))
 
 
 def _routes(users: OwnFile, ours: Policy) -> Iterator[str]:

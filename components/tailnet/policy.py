@@ -28,6 +28,10 @@ _ANYWHERE: Final = (
     *_PRIVATE6,
 )
 """Every network but the tailnet's own addresses (100.64.0.0/10, fd7a:115c:a1e0::/48), which this stack's have, too."""
+_CONTROL: Final = (f"{HOME}:{ports.KUBERNETES}", f"{HOME}:{ports.KUBELET}")
+_PODS: Final = (f"{HOME}:{ports.FLANNEL}",)
+_OWN_DOORS: Final = (f"{HOME}:{ports.SSH}", f"{HOME}:{ports.INGRESS}")
+"""What one machine at home doesn't need of another."""
 
 
 def policy(settings: Settings) -> Policy:
@@ -68,9 +72,11 @@ def _kept() -> Policy:
 def share(settings: Settings) -> Policy:
     """What this stack needs of any policy; nothing here takes a right away that another rule gives.
 
-    No `autoApprovers`: home is one machine and no way into its network.
+    No `autoApprovers`: a machine at home is no way into its network. Machines at home reach each other only where there
+    are several.
     """
     owners = list(settings.tailnet.owners)
+    several = settings.home.nodes > 1
     own_access = [f"{HOME}:{port}" for port in (ports.SSH, ports.INGRESS, ports.KUBERNETES)]
     return {
         "tagOwners": {tag: list(owners) for tag in (GATEWAY, HOME, CI)},
@@ -78,6 +84,7 @@ def share(settings: Settings) -> Policy:
             {"action": "accept", "src": [GATEWAY], "dst": [f"{HOME}:{ports.INGRESS}"]},
             {"action": "accept", "src": [CI], "dst": [f"{HOME}:{ports.KUBERNETES}"]},
             {"action": "accept", "src": owners, "dst": own_access},
+            *(_between_machines() if several else ()),
         ],
         "tests": [
             {
@@ -90,11 +97,27 @@ def share(settings: Settings) -> Policy:
                 "accept": [f"{HOME}:{ports.KUBERNETES}"],
                 "deny": [f"{HOME}:{ports.SSH}", f"{HOME}:{ports.INGRESS}", *_gateway_ports()],
             },
-            {"src": HOME, "deny": [f"{CI}:{ports.SSH}", *_gateway_ports()]},
+            {"src": HOME, "deny": [f"{CI}:{ports.SSH}", *_gateway_ports(), *(_OWN_DOORS if several else ())]},
+            *(_between_machines_tested() if several else ()),
             # Tailscale's tests name a user or a tag, never an autogroup: owners given by name are tested, too.
             *({"src": owner, "accept": own_access} for owner in owners if "@" in owner),
         ],
     }
+
+
+def _between_machines() -> list[dict[str, Any]]:
+    """What K3s' server and its agents ask of each other (docs.k3s.io/installation/requirements, inbound rules)."""
+    return [
+        {"action": "accept", "proto": "tcp", "src": [HOME], "dst": list(_CONTROL)},
+        {"action": "accept", "proto": "udp", "src": [HOME], "dst": list(_PODS)},
+    ]
+
+
+def _between_machines_tested() -> list[dict[str, Any]]:
+    return [
+        {"src": HOME, "proto": "tcp", "accept": list(_CONTROL), "deny": list(_PODS)},
+        {"src": HOME, "proto": "udp", "accept": list(_PODS), "deny": list(_CONTROL)},
+    ]
 
 
 def _gateway_ports() -> list[str]:

@@ -10,8 +10,12 @@ _EVERYBODY = ("*", "autogroup:tagged")
 """Names that stand for every tagged machine."""
 
 
-def opens(rule: dict[str, Any], source: str, target: str) -> bool:
-    """Whether the rule lets the tag, or who else it names, `source` reach `target` (`tag:home:22`) over TCP."""
+_NUMBERS = {"tcp": "6", "udp": "17"}
+"""Protocols by their number, as a rule may name them."""
+
+
+def opens(rule: dict[str, Any], source: str, target: str, protocol: str = "tcp") -> bool:
+    """Whether the rule lets the tag, or who else it names, `source` reach `target` (`tag:home:22`) over tcp or udp."""
     # The fields' older names are `users` and `ports`.
     fields = {key.lower(): value for key, value in rule.items()}
     host, _, port = target.rpartition(":")
@@ -20,8 +24,8 @@ def opens(rule: dict[str, Any], source: str, target: str) -> bool:
     targets = _list(fields.get("dst", fields.get("ports")))
     if "action" not in fields:
         # A grant: its destinations have no ports, `ip` has them; without `ip` it opens no network.
-        return _names(targets, host) and any(_grants(item, int(port)) for item in _list(fields.get("ip")))
-    if str(fields.get("proto") or "tcp") not in ("tcp", "6"):
+        return _names(targets, host) and any(_grants(item, int(port), protocol) for item in _list(fields.get("ip")))
+    if str(fields.get("proto") or protocol) not in (protocol, _NUMBERS[protocol]):
         return False
     parts = (entry.rpartition(":") for entry in targets)
     return any(_names([name], host) and _has(ports, int(port)) for name, _, ports in parts)
@@ -41,9 +45,9 @@ def _names(entries: list[str], tag: str) -> bool:
     return any(entry == tag or entry in _EVERYBODY for entry in entries)
 
 
-def _grants(item: str, port: int) -> bool:
-    protocol, colon, ports = item.rpartition(":")
-    return (not colon or protocol in ("tcp", "6", "*")) and _has(ports, port)
+def _grants(item: str, port: int, protocol: str) -> bool:
+    named, colon, ports = item.rpartition(":")
+    return (not colon or named in (protocol, _NUMBERS[protocol], "*")) and _has(ports, port)
 
 
 def _has(ports: str, port: int) -> bool:

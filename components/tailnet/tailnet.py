@@ -1,6 +1,6 @@
 """The tailnet that joins the gateway in the cloud and the GPU server at home, without an open port at home.
 
-Owns: the tailnet's policy (where this stack is its owner), the two auth keys, and the identities that may join without
+Owns: the tailnet's policy (where this stack is its owner), the auth keys, and the identities that may join without
 one. Does not own: joining, which the gateway's Tailscale container and the home machine do.
 """
 
@@ -33,7 +33,7 @@ def period(now: datetime, days: int) -> int:
 
 
 class Tailnet(pulumi.ComponentResource):
-    """Policy and keys. `gateway_key` joins the gateway again and again, `home_key` the home machine once.
+    """Policy and keys. `gateway_key` joins the gateway again and again, each key of home's one machine once.
 
     Where the gateway joins by its identity, `gateway_key` is None and `trust_gateway` makes what it needs.
     """
@@ -43,6 +43,8 @@ class Tailnet(pulumi.ComponentResource):
     """When new instances of the gateway can't join any more, RFC 3339. An `up` in the key's last sixth, or after its
     end, makes a new key; the running revision keeps the old one until its successor serves."""
     home_key: pulumi.Output[str | None]
+    node_keys: tuple[pulumi.Output[str], ...] = ()
+    """Of home's second machine, its third, and so on."""
     policy_before: pulumi.Output[str] | None = None
     """The tailnet's policy before this stack's first one, HuJSON; None where another stack owns the policy."""
     ci: pulumi.Output[dict[str, str]] | None = None
@@ -70,11 +72,8 @@ class Tailnet(pulumi.ComponentResource):
             self.gateway_key, self.gateway_key_expires = _stripped(gateway_key), gateway_key.expires_at
         self.home_key = pulumi.Output.from_input(None)
         if Lane.HOME in settings.lanes and settings.home.owner:
-            # Not ephemeral: such a machine leaves the tailnet when it is switched off, and its key is used up by then.
-            # A single-use key is invalid once used, which is its normal end. It isn't renewed by date either: one that
-            # nobody needs would be good for joining the tailnet.
-            home_key = self._key("home", HOME, reusable=False, ephemeral=False, recreate_if_invalid="never")
-            self.home_key = _stripped(home_key)
+            self.home_key = self._machine_key("home")
+            self.node_keys = tuple(self._machine_key(f"home-{number}") for number in range(2, settings.home.nodes + 1))
         if settings.tailnet.ci_repository:
             trusted = self._trust(
                 "ci",
@@ -91,6 +90,7 @@ class Tailnet(pulumi.ComponentResource):
                 "gateway_key": self.gateway_key,
                 "gateway_key_expires": self.gateway_key_expires,
                 "home_key": self.home_key,
+                **({"node_keys": list(self.node_keys)} if self.node_keys else {}),
             }
         )
 
@@ -145,6 +145,15 @@ class Tailnet(pulumi.ComponentResource):
                 ignore_changes=["overwriteExistingContent"],
             ),
         )
+
+    def _machine_key(self, whose: str) -> pulumi.Output[str]:
+        """For one machine at home, once.
+
+        Not ephemeral: such a machine leaves the tailnet when it is switched off, and its key is used up by then. A
+        single-use key is invalid once used, which is its normal end. It isn't renewed by date either: one that nobody
+        needs would be good for joining the tailnet.
+        """
+        return _stripped(self._key(whose, HOME, reusable=False, ephemeral=False, recreate_if_invalid="never"))
 
     def _key(
         self,

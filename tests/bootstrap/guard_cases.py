@@ -115,12 +115,15 @@ FROM_LAN: Final[list[Target]] = [
     ("tcp", POD, "8000"),
     ("tcp", SERVICE, "80"),
     ("udp", LAN, "8472"),
+    ("udp", TAILNET, "8472"),
 ]
 """What a neighbour could try; all of it answers without a guard."""
 ALLOWED: Final[dict[str, list[Target]]] = {
     "tailnet": [
         *(("tcp", TAILNET, port) for port in KUBERNETES),
         *(("tcp", TAILNET6, port) for port in ("6443", "10250")),
+        # Pods of another machine at home.
+        ("udp", TAILNET, "8472"),
     ],
     "cluster": [("tcp", LAN, "6443"), ("tcp", LAN, "10250"), ("tcp", "10.42.0.1", "6443"), ("udp", LAN, "8472")],
     "machine": [

@@ -41,9 +41,10 @@ def merged(settings_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """`merged(text, owners=[...])`: what a stack with this policy file registers."""
     monkeypatch.setattr(own_file, "ROOT", tmp_path)
 
-    def build(text: str | bytes, **changes: Any) -> dict[str, Any]:
+    def build(text: str | bytes, nodes: int = 1, **changes: Any) -> dict[str, Any]:
         (tmp_path / "policy.hujson").write_bytes(text.encode() if isinstance(text, str) else text)
-        return merge.declared(settings_of(tailnet={"policy_file": "policy.hujson", **changes}))
+        tailnet = {"policy_file": "policy.hujson", **changes}
+        return merge.declared(settings_of(home={"nodes": nodes}, tailnet=tailnet))
 
     return build
 
@@ -79,6 +80,29 @@ def test_what_the_user_wrote_already_is_not_doubled(merged: Merge, settings_of: 
     assert merged(json.dumps(reordered)) == reordered
     first = merged(USERS)
     assert merged(json.dumps(first)) == first, "a file that holds the share already changes nothing"
+
+
+def test_several_machines_at_home_are_merged_too(merged: Merge, settings_of: Make) -> None:
+    ours = share(settings_of(home={"nodes": 2}))
+    assert merged(USERS, nodes=2)["ACLs"][-2:] == ours["acls"][-2:]
+    assert merged(USERS, nodes=2)["tests"][1:] == ours["tests"]
+    assert merged(json.dumps(ours), nodes=2) == ours, "the share itself opens nothing that it denies"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (rules(allow("tag:home", "tag:home:22")), r"acls\[0\]: must not let tag:home reach tag:home:22\."),
+        (rules(allow("tag:home", "tag:home:*", proto="udp")), r"let tag:home reach tag:home:6443 and 1 more"),
+        (rules(allow("tag:home", "tag:home:8472")), r"let tag:home reach tag:home:8472\."),
+        (rules(grants='[{"src": ["tag:home"], "dst": ["tag:home"], "ip": ["17:10250"]}]'), r"reach tag:home:10250\."),
+        (rules(tests='[{"src": "tag:home", "proto": "udp", "deny": ["tag:home:8472"]}]'), r"must not deny tag:home"),
+    ],
+)
+def test_what_machines_at_home_need_not_reach_of_each_other_is_refused(merged: Merge, text: str, told: str) -> None:
+    with pytest.raises(SettingsError, match=told):
+        merged(text, nodes=2)
+    assert merged(text), "with one machine nothing is said about it"
 
 
 def test_only_the_share_is_added_to_a_policy_of_ones_own(merged: Merge) -> None:
@@ -205,12 +229,14 @@ def test_all_problems_of_a_file_are_shown_at_once(merged: Merge) -> None:
 
 def test_the_merged_policys_own_rules_pass_its_tests(settings_of: Make) -> None:
     """The evaluator of the refusals, on the rules and tests that it guards."""
-    alone = policy(settings_of(tailnet={"owners": ["me@example.com"]}))
-    for row in alone["tests"]:
-        for verdict in ("accept", "deny"):
-            for target in row.get(verdict, ()):
-                opened = any(reach.opens(rule, row["src"], target) for rule in alone["acls"])
-                assert opened == (verdict == "accept"), (row["src"], target)
+    for nodes in (1, 2):
+        alone = policy(settings_of(tailnet={"owners": ["me@example.com"]}, home={"nodes": nodes}))
+        for row in alone["tests"]:
+            by = row.get("proto", "tcp")
+            for verdict in ("accept", "deny"):
+                for target in row.get(verdict, ()):
+                    opened = any(reach.opens(rule, row["src"], target, by) for rule in alone["acls"])
+                    assert opened == (verdict == "accept"), (row["src"], target)
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,29 @@ def test_the_policy_is_exactly_this(settings_of: Make) -> None:
     }
 
 
+BETWEEN = {"tcp": ["tag:home:6443", "tag:home:10250"], "udp": ["tag:home:8472"]}
+"""What K3s' machines ask of each other, by K3s' documentation of its ports."""
+
+
+def test_several_machines_at_home_reach_each_other_on_k3s_ports_alone(settings_of: Make) -> None:
+    one = policy(settings_of())
+    for nodes in (2, 8):
+        several = policy(settings_of(home={"nodes": nodes}))
+        assert several["acls"] == [
+            *one["acls"],
+            *({"action": "accept", "proto": p, "src": ["tag:home"], "dst": dst} for p, dst in BETWEEN.items()),
+        ]
+        rows = [row for row in several["tests"] if row["src"] == "tag:home"]
+        assert rows == [
+            {"src": "tag:home", "deny": ["tag:ci:22", *CLOSED, "tag:home:22", "tag:home:80"]},
+            {"src": "tag:home", "proto": "tcp", "accept": BETWEEN["tcp"], "deny": BETWEEN["udp"]},
+            {"src": "tag:home", "proto": "udp", "accept": BETWEEN["udp"], "deny": BETWEEN["tcp"]},
+        ]
+        others = {name: part for name, part in several.items() if name not in ("acls", "tests")}
+        assert others == {name: part for name, part in one.items() if name not in ("acls", "tests")}
+    assert policy(settings_of(home={"nodes": 1})) == one
+
+
 def reached(policy: dict[str, Any], source: str) -> set[str]:
     """What the policy's rules let `source` reach, a source of `*` included."""
     rules = policy["acls"] + policy["grants"]
@@ -278,6 +301,16 @@ def check_home_key(stack: Stack) -> None:
     assert inputs["recreateIfInvalid"] == "never"
 
 
+def check_node_keys(stack: Stack) -> None:
+    """As home's own: one machine each, once, and not renewed."""
+    for number in (2, 3):
+        key = named(stack, f"tailnet-home-{number}-key")
+        own = named(stack, "tailnet-home-key")
+        assert key.inputs == own.inputs | {"description": f"pilotlight-dev home-{number}"}
+        assert key.options == own.options
+    assert len(stack.of_type(KEY)) == 4
+
+
 def check_keys_come_after_the_policy(stack: Stack) -> None:
     for key in stack.of_type(KEY):
         assert "tailnet-policy" in key.options["dependsOn"], key.name
@@ -339,6 +372,28 @@ def test_an_unsafe_policy_is_seen(
 
 
 @MODES
+def test_each_further_machine_at_home_has_a_key_of_its_own(stack_of: Render, preview: bool) -> None:
+    check_node_keys(stack_of(preview=preview, home={"nodes": 3}))
+    assert [key.name for key in stack_of(preview=preview).of_type(KEY)] == ["tailnet-gateway-key", "tailnet-home-key"]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("inputs.reusable", True),
+        ("inputs.ephemeral", True),
+        ("inputs.tags", ["tag:home", "tag:gateway"]),
+        ("inputs.recreateIfInvalid", "always"),
+        ("options.dependsOn", []),
+        ("options.replacementTrigger", 7),
+    ],
+)
+def test_an_unsafe_key_of_a_further_machine_is_seen(stack_of: Render, planted: Plant, path: str, value: object) -> None:
+    with pytest.raises(AssertionError):
+        check_node_keys(planted(stack_of(home={"nodes": 3}), "tailnet-home-3-key", path, value))
+
+
+@MODES
 def test_the_registered_policy_is_the_rendered_one(stack_of: Render, settings_of: Make, preview: bool) -> None:
     changes = {"tailnet": {"owners": ["me@example.com"]}}
     acl = named(stack_of(preview=preview, **changes), "tailnet-policy").inputs["acl"]
@@ -373,6 +428,9 @@ def test_a_stack_that_does_not_own_home_makes_no_key_for_it(stack_of: Render, pr
     stack = stack_of(preview=preview, kubeconfig=False, home={"owner": False})
     assert [key.name for key in stack.of_type(KEY)] == ["tailnet-gateway-key"]
     assert stack.outputs.get("home_auth_key") is None
+    # It counts them, and lets none in.
+    several = stack_of(preview=preview, kubeconfig=False, home={"owner": False, "nodes": 2})
+    assert [key.name for key in several.of_type(KEY)] == ["tailnet-gateway-key"]
 
 
 @MODES
