@@ -75,5 +75,5 @@ pulumi.export("kubeconfig_expires", settings.home_certificate.expires if setting
 pulumi.export("policy_before", tailnet.policy_before if tailnet else None)
 pulumi.export("ci_tailnet", tailnet.ci if tailnet else None)
 pulumi.export("delivery", delivery.variables if delivery else None)
-pulumi.export("home_bootstrap", bootstrap.output(settings, tailnet.home_key) if tailnet else None)
+pulumi.export("home_bootstrap", bootstrap.output(settings, tailnet.home_key, tailnet.node_keys) if tailnet else None)
 pulumi.export("next_steps", next_steps.lines(settings))

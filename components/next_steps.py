@@ -1,11 +1,19 @@
 """The steps that a user still has to take by hand, as the stack's `next_steps` output. Pure."""
 
+from typing import Final
+
+from components import ports
+from components.home.bootstrap import JOIN
 from components.home.certificate import FETCH, HAND_OVER
 from components.settings import Lane, Settings
 from components.settings.client_keys import in_grace
 from components.settings.rules import L4_BY_INVITATION
 from components.settings.tailnet import Join
 from components.tailnet.tailnet import LAST_PART
+
+BETWEEN_MACHINES: Final = (
+    f"tag:home reach tag:home:{ports.KUBERNETES} and {ports.KUBELET} over TCP, and {ports.FLANNEL} over UDP"
+)
 
 
 def lines(settings: Settings) -> list[str]:
@@ -20,12 +28,20 @@ def lines(settings: Settings) -> list[str]:
             f"Hand it to the stack: {HAND_OVER}, "
             + f"then `pulumi up` from a machine that reaches `{settings.home.hostname}` over the tailnet.",
         ]
+    if Lane.HOME in settings.lanes and settings.home.owner and settings.home.nodes > 1:
+        further = [f"`{settings.home.hostname}-{number}`" for number in range(2, settings.home.nodes + 1)]
+        steps.append(
+            f"Whether {', '.join(further)} {'has' if len(further) == 1 else 'have'} joined home isn't known here; "
+            + f"`k3s kubectl get nodes` on `{settings.home.hostname}` shows it. After the script has run there, with "
+            + f"this number of machines, each joins once: {JOIN}."
+        )
     if Lane.HOME in settings.lanes and not settings.home.owner:
         steps.append("Home is deployed by another stack (`home.owner: false`); this one only routes to it.")
     if Lane.HOME in settings.lanes and not settings.tailnet.policy_owner:
         steps.append(
             "The tailnet's policy belongs to another stack or to you (`tailnet.policy_owner: false`): "
-            + "it must own tag:gateway and tag:home, and let tag:gateway reach tag:home:80."
+            + "it must own tag:gateway and tag:home, and let tag:gateway reach tag:home:80"
+            + (f", and {BETWEEN_MACHINES}." if settings.home.nodes > 1 else ".")
         )
     if Lane.HOME in settings.lanes and settings.tailnet.join is Join.AUTH_KEY and not settings.alerts.email:
         days = settings.tailnet.key_expiry_days / LAST_PART

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.bootstrap import address_cases, box, guard_cases, nft, script_cases
+from tests.bootstrap import address_cases, box, guard_cases, join_cases, nft, script_cases
 
 Cases = Mapping[str, Callable[[Path, str], str]]
 
@@ -41,15 +41,17 @@ def main() -> int:
             script_cases.text(),
             why_not,
         ),
+        table("A further machine, and the first one of several", join_cases.CASES, join_cases.text(), why_not),
         table("K3s' ports: who reaches them", guard_cases.CASES, guard_cases.text(), guard_why_not),
         table("The changing address", address_cases.CASES, address_cases.text(), why_not),
     ]
     print(
-        "\nFirst and third table. Stand-ins: "
+        "\nFirst, second and fourth table. Stand-ins: "
         + f"{', '.join(box.PROGRAMS)}."
         + "\nReal: the script and all else that it calls, addresses and routes, who listens; of these programs, "
         + "how apt-get reads its sources and how dpkg compares versions."
-        + "\nSecond table. Real: the guard, nftables, TCP and UDP. Stand-ins: K3s' rules, and whatever listens."
+        + "\nSecond table: the first machine, its K3s and the tailnet between the two are stand-ins, too."
+        + "\nThird table. Real: the guard, nftables, TCP and UDP. Stand-ins: K3s' rules, and whatever listens."
         + "\nNot proven here: that NVIDIA's, Tailscale's and K3s' servers still offer these versions."
     )
     return 0 if all(held) else 1

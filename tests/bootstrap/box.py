@@ -34,6 +34,8 @@ WRITTEN: Final = ("/etc", "/usr/local", "/usr/share/keyrings", "/var/lib")
 
 CERTIFICATE: Final = "/var/lib/rancher/k3s/server/tls/client-admin.crt"
 """Of the kubeconfig's user."""
+AGENT_CERTIFICATE: Final = "/var/lib/rancher/k3s/agent/client-kubelet.crt"
+"""Of a further machine's kubelet."""
 
 
 def missing() -> str:
@@ -160,7 +162,14 @@ class Box(Namespace):
 
     def files(self) -> dict[str, str]:
         """Every file the script wrote, with mode and content. What counts calls, or is random, is left out."""
-        counts = {"state/calls", "state/failed", "state/restarts", "upper/etc/os-release", f"upper{CERTIFICATE}"}
+        counts = {
+            "state/calls",
+            "state/failed",
+            "state/restarts",
+            "upper/etc/os-release",
+            f"upper{CERTIFICATE}",
+            f"upper{AGENT_CERTIFICATE}",
+        }
         found: dict[str, str] = {}
         for root in (self.path(f"{self._folder}/upper"), self.path(f"{self._folder}/state"), self.path("/run")):
             for path in sorted(root.rglob("*")):

@@ -4,9 +4,10 @@ A case takes a folder for its box and the script, raises AssertionError, and ret
 """
 
 import hashlib
+import json
 import random
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -31,9 +32,15 @@ KILL: Final = 'set -T; n=0; trap \'n=$((n + 1)); [ "$n" != "$KILL_AT" ] || kill 
 
 
 def text() -> str:
-    """The script of the default settings, with the stand-in's K3s for the real one."""
-    settings = read({"gcp:project": "some-project", "gcp:region": "us-central1"}, stack="dev")
-    made = bootstrap.script(settings, KEY)
+    """The script of the default settings."""
+    return text_of()
+
+
+def text_of(node_keys: Sequence[str] = (), **changes: object) -> str:
+    """The script of settings with these changes, with the stand-in's K3s for the real one."""
+    config = {f"pilotlight:{key}": json.dumps(value) for key, value in changes.items()}
+    settings = read({"gcp:project": "some-project", "gcp:region": "us-central1", **config}, stack="dev")
+    made = bootstrap.script(settings, KEY, node_keys)
     assert made.count(bootstrap.K3S_SHA256) == 1
     return made.replace(bootstrap.K3S_SHA256, _BINARY_SHA256)
 
@@ -44,7 +51,7 @@ def _done(run: subprocess.CompletedProcess[str]) -> None:
     assert "pilotlight: done" in run.stderr
 
 
-def _refused(box: Box, run: subprocess.CompletedProcess[str], why: str, *, again: bool = False) -> str:
+def refused(box: Box, run: subprocess.CompletedProcess[str], why: str, *, again: bool = False) -> str:
     """It ended with this reason, before K3s was started, and left no key."""
     assert run.returncode == 1, run.stderr
     assert why in run.stderr, run.stderr
@@ -152,7 +159,7 @@ def _wrong(why: str, *, prepare: str = "", user: str = "root", **env: str) -> Ca
     def case(folder: Path, script: str) -> str:
         with Box(folder) as box:
             box.sh(prepare.replace("BOX", str(folder)) or ":")
-            return _refused(box, box.run(script, user=user, **env), why)
+            return refused(box, box.run(script, user=user, **env), why)
 
     return case
 
@@ -167,7 +174,7 @@ def _refused_before(why: str, *, prepare: str = "", **env: str) -> Callable[[Pat
             box.sh("apt-get update --print-uris >/dev/null 2>&1 || :; : > /run/pilotlight-bootstrap.lock")
             before = box.files()
             run = box.run(script, **env)
-            seen = _refused(box, run, why)
+            seen = refused(box, run, why)
             assert box.files() == before
             assert not any(
                 call.startswith((*CHANGES, "nft", "systemctl")) for call in box.calls()[1:] if "--print" not in call
@@ -259,7 +266,7 @@ def uninstalled(folder: Path, script: str) -> str:
         assert "cni0" not in box.sh("ip -oneline link")
         assert not box.state("tailnet").exists()
         assert not box.state("rules").exists()
-        _refused(box, box.run(script, "uninstall"), "there is no record of an installation here", again=True)
+        refused(box, box.run(script, "uninstall"), "there is no record of an installation here", again=True)
         return "every file, folder and package as before; a second time refused"
 
 

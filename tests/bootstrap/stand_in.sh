@@ -13,6 +13,10 @@ fi
 for last in "$@"; do :; done
 
 installed() { grep -q "^$1 " "$BOX_STATE/packages" 2>/dev/null; }
+# In the tailnet: the first machine at home, and this one.
+FIRST=100.64.0.5
+OWN=100.64.0.7
+first_ca() { echo "the first machine's CA"; }
 active() { [ -e "$BOX_STATE/active-$1" ]; }
 
 # As K3s does it: good for a year, and made anew by a start in its last 120 days.
@@ -21,14 +25,42 @@ certificate() { # PATH DAYS
     -days "$2" -out "$1" 2>/dev/null
 }
 
-k3s_starts() {
+# What K3s' configuration says under a key, in whatever file.
+says() { sed -n "s/^$1: \"*\([^\"]*\).*/\1/p" /etc/rancher/k3s/config.yaml.d/*.yaml; }
+
+# What a server and an agent have in common: guarded, and Flannel's interface has the address that the node says.
+node_starts() {
   [ -x /usr/local/bin/k3s ] && active pilotlight-guard.service && [ -s "$BOX_STATE/rules" ] || exit 1
-  grep -q '^node-ip: "' /etc/rancher/k3s/config.yaml.d/50-pilotlight-node-ip.yaml || exit 1
-  mkdir -p /var/lib/rancher/k3s/agent/etc/containerd /var/lib/rancher/k3s/server/tls
+  [ -n "$(says node-ip)" ] || exit 1
+  if [ -n "$(says flannel-iface)" ]; then
+    ip -4 -oneline address show dev "$(says flannel-iface)" | grep -qF " $(says node-ip)/" || exit 1
+  fi
+  mkdir -p /var/lib/rancher/k3s/agent/etc/containerd /etc/rancher/node
+  echo "a password" >/etc/rancher/node/password
   if installed nvidia-container-toolkit; then
     echo 'runtimes.nvidia' >/var/lib/rancher/k3s/agent/etc/containerd/config.toml
   fi
-  echo '{}' >/var/lib/rancher/k3s/server/tls/dynamic-cert.json
+}
+
+# The first machine takes a token of its own cluster that hasn't ended, or a certificate that it gave the machine.
+agent_starts() {
+  node_starts
+  [ "$(says server)" = "https://$FIRST:6443" ] && [ -z "${FIRST_OFF:-}" ] || exit 1
+  [ "$(says node-ip)" = "$OWN" ] && [ "$(says flannel-iface)" = tailscale0 ] || exit 1
+  [ "$(stat -c '%a %U' "$(says token-file)")" = "600 root" ] || exit 1
+  if [ ! -e /var/lib/rancher/k3s/agent/client-kubelet.crt ]; then
+    [ "$(cat "$(says token-file)")" = "K10$(first_ca | sha256sum | cut -d ' ' -f 1)::$(cat "$BOX_STATE/token")" ] || exit 1
+  fi
+  openssl x509 -noout -checkend $((120 * 86400)) -in /var/lib/rancher/k3s/agent/client-kubelet.crt >/dev/null 2>&1 ||
+    certificate /var/lib/rancher/k3s/agent/client-kubelet.crt 365
+  echo "kubeconfig" >/var/lib/rancher/k3s/agent/kubelet.kubeconfig
+  says node-name >"$BOX_STATE/nodes"
+}
+
+k3s_starts() {
+  node_starts
+  mkdir -p /var/lib/rancher/k3s/server/tls
+  [ -e /var/lib/rancher/k3s/server/tls/dynamic-cert.json ] || echo '{}' >/var/lib/rancher/k3s/server/tls/dynamic-cert.json
   openssl x509 -noout -checkend $((120 * 86400)) -in /var/lib/rancher/k3s/server/tls/client-admin.crt >/dev/null 2>&1 ||
     certificate /var/lib/rancher/k3s/server/tls/client-admin.crt 365
   printf 'clusters:\n- cluster:\n    server: https://127.0.0.1:6443\n' >/etc/rancher/k3s/k3s.yaml
@@ -104,27 +136,50 @@ case "$name $*" in
         *) echo 0000 ;;
       esac
     )" ;;
+  "curl "*" https://$FIRST:6443/cacerts") [ -z "${FIRST_OFF:-}" ] || exit 28
+    first_ca >"$(echo "$*" | sed 's/.*--output \([^ ]*\).*/\1/')" ;;
+  "curl --cacert "*" --config - https://$FIRST:6443/v1-k3s/config") [ -z "${FIRST_OFF:-}" ] || exit 28
+    [ "$(cat "$2")" = "$(first_ca)" ] || exit 60
+    if [ "$(cat)" = "header = \"Authorization: Bearer $(cat "$BOX_STATE/token" 2>/dev/null)\"" ]; then
+      printf 200
+    else
+      printf 401
+    fi ;;
+  "curl "*" http://10.43.0.10:9153/metrics") active k3s-agent.service && [ -z "${PODS_CLOSED:-}" ] || exit 28 ;;
   "nft --stateless list "*) cat "$BOX_STATE/rules" 2>/dev/null || exit 1 ;;
   "nft table inet pilotlight_guard; delete table inet pilotlight_guard") rm -f "$BOX_STATE/rules" ;;
   "nft "*) cp "$last" "$BOX_STATE/rules"
     echo "said on stdout" ;;
   "tailscale status"*)
     [ -e "$BOX_STATE/tailnet" ] || { printf '{\n  "BackendState": "%s"\n}\n' "${TAILSCALE:-NeedsLogin}"; exit 0; }
-    printf '{\n  "BackendState": "Running",\n  "Self": {\n    "DNSName": "%s.some.ts.net.",\n' "${CALLED:-home}"
+    called=${CALLED:-$(cat "$BOX_STATE/tailnet")}
+    printf '{\n  "BackendState": "Running",\n  "Self": {\n    "DNSName": "%s.some.ts.net.",\n' "${called:-home}"
     printf '    "Tags": [\n      "%s"\n    ]\n  },\n  "MagicDNSSuffix": "some.ts.net"\n}\n' "${TAG:-tag:home}" ;;
+  "tailscale ip -4") [ -e "$BOX_STATE/tailnet" ] || exit 1
+    echo "$OWN" ;;
+  "tailscale ip -4 home") [ -e "$BOX_STATE/tailnet" ] || exit 1
+    # A machine that no rule names isn't shown, and then it asks DNS.
+    [ -n "${HIDDEN:-}" ] || { echo "$FIRST"; exit 0; }
+    [ -z "${DNS_SAYS:-}" ] && echo "error looking up IP" >&2 && exit 1
+    echo "$DNS_SAYS" ;;
   "tailscale up"*)
     active tailscaled.service || exit 1
+    name=$(echo "$*" | sed 's/.*--hostname=\([^ ]*\).*/\1/')
+    key=tskey-auth-test${name#home}
     case $* in
       *--auth-key=file:*)
         file=$(echo "$*" | sed 's/.*--auth-key=file:\([^ ]*\).*/\1/')
-        [ "$(stat -c '%a %U' "$file")" = "600 root" ] && [ "$(cat "$file")" = tskey-auth-test ] || exit 1
+        [ "$(stat -c '%a %U' "$file")" = "600 root" ] && [ "$(cat "$file")" = "$key" ] || exit 1
         ;;
-      *--auth-key=tskey-auth-test*) ;;
+      *"--auth-key=$key "*) ;;
       *) exit 1 ;;
     esac
     [ ! -e "$BOX_STATE/key-used" ] || { echo "invalid key: already used" >&2; exit 1; }
     : >"$BOX_STATE/key-used"
-    : >"$BOX_STATE/tailnet" ;;
+    ip link add tailscale0 type veth peer name tailscale0-peer
+    ip link set tailscale0 up
+    ip address add "$OWN/32" dev tailscale0
+    echo "$name" >"$BOX_STATE/tailnet" ;;
   "systemctl daemon-reload") cat /etc/systemd/system/*.service >"$BOX_STATE/loaded" ;;
   "systemctl enable "*)
     case $last in
@@ -137,13 +192,25 @@ case "$name $*" in
   "systemctl disable "*) [ -e "/etc/systemd/system/$last" ] || exit 5
     rm -f "$BOX_STATE/enabled-$last" "$BOX_STATE/active-$last" ;;
   "systemctl stop kubepods.slice") ;;
-  "tailscale logout") rm -f "$BOX_STATE/tailnet" ;;
+  "tailscale logout") rm -f "$BOX_STATE/tailnet"
+    ip link delete tailscale0 ;;
   "systemctl start "*) start "$last" ;;
   "systemctl is-active "*) active "$last" || exit 3 ;;
   "systemctl restart k3s.service") k3s_starts && : >"$BOX_STATE/active-k3s.service" && echo restart >>"$BOX_STATE/restarts" ;;
+  "systemctl restart k3s-agent.service")
+    # The process tells systemd that it is ready only once the first machine took it in.
+    (agent_starts) && : >"$BOX_STATE/active-k3s-agent.service" && echo restart >>"$BOX_STATE/restarts" ;;
   "systemctl cat k3s.service") [ -e /etc/systemd/system/k3s.service ] || exit 1 ;;
   "systemctl --no-block try-restart k3s.service") ! active k3s.service || echo try-restart >>"$BOX_STATE/restarts" ;;
-  "k3s kubectl wait "*) active k3s.service || exit 1 ;;
+  "k3s kubectl wait "*) active k3s.service || exit 1
+    case $* in
+      *" --selector=node-role.kubernetes.io/control-plane "*) ;;
+      *) [ -z "${AGENT_OFF:-}" ] || exit 1 ;;
+    esac ;;
+  "k3s kubectl --kubeconfig="*" get node home-"[0-9]" "*)
+    [ -e /var/lib/rancher/k3s/agent/kubelet.kubeconfig ] && active k3s-agent.service && [ -z "${FIRST_OFF:-}" ] || exit 1
+    grep -qx "$(echo "$*" | sed 's/.* get node \([^ ]*\).*/\1/')" "$BOX_STATE/nodes" && [ -z "${NOT_READY:-}" ] || exit 1
+    printf True ;;
   "k3s kubectl "*" get secret "*) [ -e "$BOX_STATE/api-up" ] || exit 1
     cat "$BOX_STATE/secret" 2>/dev/null || : ;;
   "k3s kubectl "*" delete secret "*) rm -f "$BOX_STATE/secret" ;;

@@ -45,6 +45,23 @@ BUDGET: dict[str, Any] = {"budget": {"per_month": 100, "billing_account": "01234
             {"home": {"hostname": "garage"}, **TOLD},
             ["Home is not deployed yet", "as `garage`", "reaches `garage` over the tailnet"],
         ),
+        (
+            {"home": {"nodes": 2}, "kubeconfig": KUBECONFIG, **TOLD},
+            ["Whether `home-2` has joined home isn't known here"],
+        ),
+        (
+            {"home": {"nodes": 3, "hostname": "garage"}, **TOLD},
+            [
+                "Home is not deployed yet",
+                "as `garage`",
+                "reaches `garage`",
+                "Whether `garage-2`, `garage-3` have joined",
+            ],
+        ),
+        (
+            {"home": {"nodes": 2, "owner": False}, "tailnet": {"policy_owner": False}, **TOLD},
+            ["Home is deployed", "and tag:home reach tag:home:6443 and 10250 over TCP, and 8472 over UDP."],
+        ),
         ({"home": {"owner": False}, **TOLD}, ["Home is deployed by another stack"]),
         ({"kubeconfig": KUBECONFIG, "tailnet": {"policy_owner": False}, **TOLD}, ["let tag:gateway reach tag:home:80"]),
         (

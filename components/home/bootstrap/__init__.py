@@ -1,4 +1,4 @@
-"""The script that makes a bare Debian or Ubuntu machine with an NVIDIA card the home server. Pure.
+"""The script that makes a bare Debian or Ubuntu machine with an NVIDIA card the home server, or its agent. Pure.
 
 Owns: the one text that is piped into `ssh home sudo bash`, and what it leaves on the machine: container toolkit, K3s,
 Tailscale, the guard of K3s' ports, and the units that follow a changing address. Does not own: NVIDIA's driver (a
@@ -7,6 +7,7 @@ restart comes with it), or what runs on the cluster (`home`).
 
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,11 @@ _HERE: Final = Path(__file__).parent
 _FILES: Final = _HERE / "files"
 _END: Final = "END_OF_FILE"
 
+JOIN: Final = (
+    """`{ printf 'TOKEN=%q\\n' "$(ssh <first> sudo k3s token create --ttl 1h)"; pulumi stack output home_bootstrap """
+    + "--show-secrets; } | ssh <second> sudo bash -s join 2`"
+)
+"""The command that makes a second machine the first one's agent; a third says `join 3`."""
 K3S_VERSION: Final = "v1.36.4+k3s1"
 """K3s' stable channel (k3s-io/k3s#14553)."""
 K3S_SHA256: Final = "835873f37245fc615f547a2fe2af9402a347875f13fa64a1f136de644955ea3f"
@@ -65,13 +71,14 @@ def drivers(image: str) -> tuple[str, str]:
     return least, DRIVER_OWN.get(cuda, least)
 
 
-def script(settings: Settings, auth_key: str) -> str:
-    """The whole script; it holds `auth_key`, so it is a secret."""
+def script(settings: Settings, auth_key: str, node_keys: Sequence[str] = ()) -> str:
+    """The whole script, for every machine at home. It holds their keys (`node_keys` from the second on): a secret."""
     image = vllm_image(settings)
     least, own = drivers(image)
     values = {
         "HOME_NAME": settings.home.hostname,
         "NIC": settings.home.nic or "",
+        "NODES": str(settings.home.nodes),
         "AUTH_KEY": auth_key,
         "VLLM_IMAGE": image,
         "DRIVER_LEAST": least,
@@ -92,15 +99,20 @@ def script(settings: Settings, auth_key: str) -> str:
         "# pilotlight: makes this machine the home GPU server. Holds a key: treat it as a password.",
         "# Run it as often as you like; what is done already stays as it is.",
         *(f"{name}={shlex.quote(value)}" for name, value in values.items()),
+        f"NODE_KEYS=({shlex.join(node_keys)})",
     ]
     files = [_function(path) for path in sorted(_FILES.iterdir())]
-    parts = [(_HERE / part).read_text() for part in ("checks.sh", "uninstall.sh", "bootstrap.sh")]
+    parts = [(_HERE / part).read_text() for part in ("checks.sh", "uninstall.sh", "k3s.sh", "join.sh", "bootstrap.sh")]
     return "\n".join([*head, "", *files, *parts])
 
 
-def output(settings: Settings, auth_key: pulumi.Output[str | None]) -> pulumi.Output[str | None]:
-    """The script as a stack's output, as secret as the key; none for a stack that doesn't own home."""
-    return auth_key.apply(lambda key: script(settings, key) if key else None)
+def output(
+    settings: Settings, auth_key: pulumi.Output[str | None], node_keys: Sequence[pulumi.Output[str]]
+) -> pulumi.Output[str | None]:
+    """The script as a stack's output, as secret as the keys; none for a stack that doesn't own home."""
+    return pulumi.Output.all(auth_key, *node_keys).apply(
+        lambda keys: script(settings, keys[0], keys[1:]) if keys[0] else None
+    )
 
 
 def _function(path: Path) -> str:

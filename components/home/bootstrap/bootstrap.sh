@@ -5,6 +5,8 @@ KEY_FILE=/run/pilotlight-auth-key
 RECORD=/var/lib/pilotlight/made
 TOOLKIT_PACKAGES=(nvidia-container-toolkit nvidia-container-toolkit-base libnvidia-container-tools libnvidia-container1)
 STEP=starting
+NAME=$HOME_NAME # this machine's in the tailnet
+NUMBER=         # of a further machine
 
 say() { printf 'pilotlight: %s\n' "$*" >&2; }
 
@@ -22,14 +24,14 @@ step() {
 # The end, whatever the way: no key stays behind, and a failure says where it was.
 on_exit() {
   local status=$?
-  rm -f "$KEY_FILE"
+  rm -f "$KEY_FILE" "$CA_FILE"
   if [ "$status" -ne 0 ]; then
     say "stopped while $STEP. What is done stays; run this script again and it goes on."
   fi
 }
 
 # Notes what is about to be made here, for `uninstall`: what is there already isn't ours.
-made() { # KIND NAME: folder, file, tree (a folder with all that will be in it), package, unit or tailnet
+made() { # KIND NAME: folder, file, tree (a folder with all that will be in it), package, unit, tailnet or node
   mkdir -p "${RECORD%/*}"
   grep -qxF -- "$1 $2" "$RECORD" 2>/dev/null || echo "$1 $2" >>"$RECORD"
 }
@@ -140,7 +142,7 @@ guard_ports() {
 
 join_tailnet() {
   local packages codename status
-  step "joining the tailnet as $HOME_NAME"
+  step "joining the tailnet as $NAME"
   if ! installed tailscale "$TAILSCALE_VERSION"; then
     packages=https://pkgs.tailscale.com/stable/$(os_release ID)
     codename=$(os_release VERSION_CODENAME)
@@ -152,12 +154,12 @@ join_tailnet() {
   systemctl enable --quiet --now tailscaled.service
   status=$(tailnet_status)
   if [[ $status != *'"BackendState": "Running"'* ]]; then
-    made tailnet "$HOME_NAME"
+    made tailnet "$NAME"
     # In a file, which the process list doesn't show. The LAN's resolver stays: nobody here looks up tailnet names.
     (umask 077 && rm -f "$KEY_FILE" && printf '%s' "$AUTH_KEY" >"$KEY_FILE")
-    tailscale up --auth-key="file:$KEY_FILE" --hostname="$HOME_NAME" --advertise-tags=tag:home \
+    tailscale up --auth-key="file:$KEY_FILE" --hostname="$NAME" --advertise-tags=tag:home \
       --accept-routes=false --accept-dns=false --timeout=90s ||
-      refuse "the tailnet refused" "if the key was used or is expired: \`pulumi up --replace '**tailnet-home-key'\`, then run the new script"
+      refuse "the tailnet refused" "if the key was used or is expired: \`pulumi up --replace '**tailnet-home${NUMBER:+-$NUMBER}-key'\`, then run the new script"
     rm -f "$KEY_FILE"
     status=$(tailnet_status)
   fi
@@ -178,9 +180,12 @@ install_toolkit() {
 }
 
 follow_address() {
+  local nic=$NIC
+  # Its agents are in the tailnet, whose address stays; and a neighbour must not reach what pods say to each other.
+  [ "$NODES" -eq 1 ] || nic=tailscale0
   step "telling K3s this machine's address, now and whenever it changes"
   node_address_sh | put /usr/local/lib/pilotlight/node-address 755
-  put /etc/pilotlight/node-address.env 644 <<<"NIC=$NIC"
+  put /etc/pilotlight/node-address.env 644 <<<"NIC=$nic"
   pilotlight_node_address_service | put /etc/systemd/system/pilotlight-node-address.service 644
   pilotlight_node_address_timer | put /etc/systemd/system/pilotlight-node-address.timer 644
   systemctl daemon-reload
@@ -190,80 +195,44 @@ follow_address() {
   systemctl enable --quiet --now pilotlight-node-address.timer
 }
 
-k3s_is() { # SHA256
-  [ -e /usr/local/bin/k3s ] && [[ $(sha256sum /usr/local/bin/k3s) == "$1 "* ]]
-}
-
-# K3s makes itself new certificates only when it starts, and one of them is in the kubeconfig that is printed here.
-certificate_ends_soon() {
-  local certificate=/var/lib/rancher/k3s/server/tls/client-admin.crt
-  [ -e "$certificate" ] && ! openssl x509 -noout -checkend "$((RENEW_BEFORE_DAYS * 86400))" -in "$certificate" >/dev/null
-}
-
-install_k3s() {
-  local wanted applied=/var/lib/pilotlight/k3s-applied
-  step "installing K3s $K3S_VERSION"
-  if ! k3s_is "$K3S_SHA256"; then
-    made_if_missing file /usr/local/bin/k3s
-    # The release's own binary, no installer: known by its checksum, it is the one program here that no key signs.
-    download "https://github.com/k3s-io/k3s/releases/download/${K3S_VERSION/+/%2B}/k3s" /usr/local/bin/k3s.new
-    echo "$K3S_SHA256  /usr/local/bin/k3s.new" | sha256sum --check --quiet ||
-      refuse "what came as K3s $K3S_VERSION isn't it" "run this again; if it stays so, don't go on"
-    chmod 755 /usr/local/bin/k3s.new
-    mv /usr/local/bin/k3s.new /usr/local/bin/k3s
-  fi
-  put /etc/rancher/k3s/config.yaml.d/10-pilotlight.yaml 644 <<<$'write-kubeconfig-mode: "0600"\ntls-san+:\n  - '"$HOME_NAME"
-  k3s_service | put /etc/systemd/system/k3s.service 644
-  systemctl daemon-reload
-  systemctl enable --quiet k3s.service
-  # K3s looks for NVIDIA's runtime and reads its files at start only; restarted when one of them is another than then.
-  wanted=$(cat /usr/local/bin/k3s /etc/rancher/k3s/config.yaml.d/10-pilotlight.yaml /etc/systemd/system/k3s.service \
-    <(echo "$TOOLKIT_VERSION") | sha256sum)
-  if [ "$(cat "$applied" 2>/dev/null)" != "$wanted" ] || ! systemctl is-active --quiet k3s.service || certificate_ends_soon; then
-    step "starting K3s (the first time takes a minute)"
-    timeout 600 systemctl restart k3s.service || refuse "K3s doesn't start" "\`journalctl -u k3s -n 50\` says why"
-    echo "$wanted" >"$applied.new"
-    mv "$applied.new" "$applied"
-  fi
-}
-
-await_k3s() {
-  local tries
-  step "waiting for the node"
-  for ((tries = 60; ; tries--)); do
-    k3s kubectl wait --for=condition=Ready node --all --timeout=10s >/dev/null 2>&1 && break
-    [ "$tries" -gt 0 ] || refuse "the node isn't ready after ten minutes" "\`k3s kubectl describe node\` says why"
-    sleep 1
-  done
-  grep -q nvidia /var/lib/rancher/k3s/agent/etc/containerd/config.toml ||
-    refuse "K3s found no NVIDIA runtime" "\`nvidia-container-runtime --version\` must work; then \`systemctl restart k3s\` and run this again"
-}
-
 # What Kubernetes will call the node's capacity: online processors, and MemTotal. K3s reserves none of it, so that all of
 # it is allocatable, too.
 tell_size() {
-  local cpus memory
+  local cpus memory had
   cpus=$(grep -c '^processor' /proc/cpuinfo)
   memory=$(awk '$1 == "MemTotal:" { print int($2 / 1024 / 1024) }' /proc/meminfo)
+  had="$cpus processors and $memory GiB of memory"
+  # The settings count with the smallest machine.
+  [ -z "$NUMBER" ] || [ "$cpus" -le "${CPUS:-$cpus}" ] || cpus=$CPUS
+  [ -z "$NUMBER" ] || [ "$memory" -le "${MEMORY_GIB:-$memory}" ] || memory=$MEMORY_GIB
   if [ "$cpus $memory" != "$CPUS $MEMORY_GIB" ]; then
-    say "this machine has $cpus processors and $memory GiB of memory; for a preview that refuses services it can't hold:"
+    say "this machine has $had; for a preview that refuses services it can't hold:"
     say "  pulumi config set --path home.cpus $cpus && pulumi config set --path home.memory_gib $memory"
   fi
 }
 
-install() {
+# All of what must be so before the first change.
+check_all() { # UNIT that K3s is here
   check_machine
   check_gpu
   check_disk
   check_apt
-  check_others
+  check_others "$1"
   check_firewall
   check_tailnet
+}
+
+prepare() {
   # What K3s, its pods and node-address make by themselves.
   made_if_missing tree /etc/rancher /etc/kubernetes /var/lib/rancher /var/lib/kubelet /var/lib/cni /var/log/pods \
     /var/log/containers /run/k3s /run/flannel
   install_tools
   guard_ports
+}
+
+install() {
+  check_all k3s
+  prepare
   join_tailnet
   install_toolkit
   follow_address
@@ -283,8 +252,9 @@ main() {
   trap 'exit 1' HUP INT TERM
   case ${1-install} in
     install) install ;;
+    join) join "${2-}" ;;
     uninstall) uninstall ;;
-    *) refuse "there is no '$1' here" "say nothing, to install, or \`uninstall\`" ;;
+    *) refuse "there is no '$1' here" "say nothing, to install; \`join 2\` on a second machine; or \`uninstall\`" ;;
   esac
 }
 

@@ -76,14 +76,16 @@ check_apt() {
 }
 
 # Of other programs: another Kubernetes, and whatever listens where K3s will, or where Traefik will take the packets away.
-check_others() {
+check_others() { # UNIT that K3s is here
   local unit port name
   for unit in k3s k3s-agent; do
-    unit=/etc/systemd/system/$unit.service
-    if [ -e "$unit" ] && ! grep -q pilotlight "$unit"; then
+    [ -e "/etc/systemd/system/$unit.service" ] || continue
+    grep -q pilotlight "/etc/systemd/system/$unit.service" ||
       refuse "another K3s is installed here; flags in its unit, such as --node-ip, would beat every file" \
-        "keep what you need of it, then remove it with /usr/local/bin/k3s-uninstall.sh"
-    fi
+        "keep what you need of it, then remove it with /usr/local/bin/$unit-uninstall.sh"
+    [ "$unit" = "$1" ] ||
+      refuse "this machine runs $unit.service already, which is $([ "$unit" = k3s ] && echo "the first machine's" || echo "a further machine's")" \
+        "is it the right machine? To change its part, take pilotlight off it first: \`bash -s uninstall\`"
   done
   command -v ss >/dev/null || return 0
   while read -r port name; do
@@ -138,7 +140,7 @@ check_membership() { # STATUS
   [[ $1 == *'"tag:home"'* ]] ||
     refuse "this machine is in the tailnet ${tailnet:-?}, but not as tag:home, so the gateway may not reach it" \
       "if that is the gateway's: add tag:home to its tags at https://login.tailscale.com/admin/machines (others may stay); if not: \`tailscale logout\`, which ends what you use it for. Then run this again"
-  [ "${name%%.*}" = "$HOME_NAME" ] ||
-    refuse "the tailnet calls this machine '${name%%.*}', the gateway looks for '$HOME_NAME'" \
-      "remove the old '$HOME_NAME' at https://login.tailscale.com/admin/machines and rename this one, or set \`home.hostname\`"
+  [ "${name%%.*}" = "$NAME" ] ||
+    refuse "the tailnet calls this machine '${name%%.*}', the stack calls it '$NAME'" \
+      "remove the old '$NAME' at https://login.tailscale.com/admin/machines and rename this one, or set \`home.hostname\`"
 }

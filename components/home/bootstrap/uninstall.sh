@@ -3,15 +3,17 @@
 
 # Stops K3s with everything that it started; its unit alone would leave pods running.
 end_k3s() {
-  local links=(cni0 flannel.1) link
-  if [ -e /etc/systemd/system/k3s.service ]; then
-    mkdir -p /run/systemd/system/k3s.service.d
-    printf '[Service]\nKillMode=control-group\n' >/run/systemd/system/k3s.service.d/pilotlight-end.conf
-    systemctl daemon-reload
-    systemctl disable --quiet --now k3s.service
-    systemctl stop kubepods.slice || true
-    rm -r /run/systemd/system/k3s.service.d
-  fi
+  local links=(cni0 flannel.1) link unit
+  for unit in k3s.service k3s-agent.service; do
+    if [ -e "/etc/systemd/system/$unit" ]; then
+      mkdir -p "/run/systemd/system/$unit.d"
+      printf '[Service]\nKillMode=control-group\n' >"/run/systemd/system/$unit.d/pilotlight-end.conf"
+      systemctl daemon-reload
+      systemctl disable --quiet --now "$unit"
+      systemctl stop kubepods.slice || true
+      rm -r "/run/systemd/system/$unit.d"
+    fi
+  done
   awk '$2 ~ "^/(run/k3s|run/netns/cni-|var/lib/kubelet|var/lib/rancher)" { print $2 }' /proc/self/mounts | sort -r | xargs -r umount
   for link in "${links[@]}"; do
     if ip link show dev "$link" >/dev/null 2>&1; then
@@ -40,6 +42,9 @@ uninstall() {
   if [ -e /etc/systemd/system/pilotlight-guard.service ]; then
     systemctl disable --quiet --now pilotlight-guard.service
   fi
+  for name in $(recorded node); do
+    say "  $HOME_NAME still counts $name, as a machine that is off: \`k3s kubectl delete node $name\` there"
+  done
   for name in $(recorded tailnet); do
     say "  leaving the tailnet; its machine '$name' goes from https://login.tailscale.com/admin/machines by your hand"
     tailscale logout || true
