@@ -43,6 +43,8 @@ class Container:
     env: Mapping[str, str]
     mounts: tuple[Mount, ...]
     working_dir: str = ""
+    memory_mib: int = 0
+    """Its declared limit; 0: none is declared."""
 
     @property
     def title(self) -> str:

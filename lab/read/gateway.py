@@ -109,7 +109,15 @@ def _container(
             for mount in mounts
         ),
         working_dir=item.get("workingDir", ""),
+        memory_mib=_mib(item["resources"]["limits"]["memory"]),
     )
+
+
+def _mib(limit: str) -> int:
+    """Cloud Run's and Kubernetes' words for memory, as far as they are used."""
+    if not limit.endswith("Mi"):
+        raise LabError(f"the lab reads memory in Mi, not {limit!r}")
+    return int(limit.removesuffix("Mi"))
 
 
 def _account(stack: Stack, email: str) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ Owns: each fault's meaning, and the means, all of them outside the declared prog
 (`lab`), burst's behaviour (`burst`).
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,7 +20,9 @@ from lab.read.plan import LANES, Plan
 from lab.run.burst import Serverless
 from lab.run.cloudrun import Service
 from lab.run.folders import PILOT_BROKEN
+from lab.run.instances import Instances
 from lab.run.ports import BlackHole
+from lab.run.processes import Process
 from lab.run.vm import Machines
 
 FAULTS: Final = {
@@ -28,13 +31,27 @@ FAULTS: Final = {
     "home-slow": "home's model needs 8 s for its first token (fake models only)",
     "home-mute": "home's engine is stuck: /health says 200, and no token comes (fake models only)",
     "home-500": "home answers 500 to everything but /health and /metrics (fake models only)",
+    "home-down": "home's model server is gone, as killed; off: the kubelet has started it again",
+    "home-stopped": "home's model server stands still (SIGSTOP): it takes connections and answers none",
+    "traefik-down": "home's Traefik is gone, as killed",
+    "traefik-stopped": "home's Traefik stands still (SIGSTOP)",
+    "tunnel-stopped": "the gateway's tunnel stands still (SIGSTOP)",
     "tunnel-down": "the gateway's Tailscale container lost the tailnet and can't join it again",
+    "burst-down": "burst's instances are gone, as killed; the next request starts one",
+    "burst-stopped": "burst's instances stand still (SIGSTOP)",
+    "burst-mute": "burst's engine is stuck: /health says 200, and no token comes (fake models only)",
+    "burst-500": "burst answers 500 to everything but /health and /metrics (fake models only)",
     "burst-never": "no new instance of burst gets ready; requests for one are held",
     "burst-5xx": "burst's front answers 503 to everybody",
     "burst-slow": "burst's model needs 3 s for its first token (fake models only)",
     "vm-down": "the VM's model server is gone",
+    "vm-stopped": "the VM's model server stands still (SIGSTOP)",
+    "vm-mute": "the VM's engine is stuck: /health says 200, and no token comes (fake models only)",
+    "vm-500": "the VM answers 500 to everything but /health and /metrics (fake models only)",
     "vm-full": "the VM's answers take 15 s to begin, so that its slots stay taken (fake models only)",
     "vm-late": "the gateway's instance is replaced, and the VM's packets are dropped until the fault is switched off",
+    "gateway-rolled": "a new revision: the gateway's instance is replaced when its requests are answered",
+    "gateway-ended": "the gateway's instance is told to end under its requests (SIGTERM, 10 s later SIGKILL)",
     "pilot-down": "the pilot's program ends, and ends again whenever its loop starts it",
     "pilot-wedged": "the pilot's program stands still: it takes connections and answers none",
 }
@@ -44,9 +61,14 @@ _SCRIPTED: Final[dict[str, dict[str, Any]]] = {
     "home-mute": {"mute": True},
     "home-500": {"status": 500},
     "burst-slow": {"first_token_delay": 3.0},
+    "burst-mute": {"mute": True},
+    "burst-500": {"status": 500},
+    "vm-mute": {"mute": True},
+    "vm-500": {"status": 500},
     "vm-full": {"first_token_delay": 15.0},
 }
 """Faults that are a fake model's own."""
+_KILLED: Final = ("home-down", "traefik-down", "burst-down")
 _TAILNET: Final = {"home-refused": "refused", "home-blackhole": "blackhole"}
 
 
@@ -63,6 +85,8 @@ class Breakable(Protocol):
 
     def model_addresses(self) -> dict[str, list[str]]: ...
     def container_groups(self) -> list[int]: ...
+    def servers(self, of: str) -> list[Process]: ...
+    async def revive(self, what: str) -> None: ...
 
 
 class Faults:
@@ -76,6 +100,7 @@ class Faults:
         )
         self.on: set[str] = set()
         self._hole: BlackHole | None = None
+        self._rolling: asyncio.Task[None] | None = None
 
     async def switch(self, name: str, on: bool) -> None:
         """Returns when the fault is in force or gone; raises `LabError` on one that this lab can't have."""
@@ -96,8 +121,14 @@ class Faults:
             await (self._vm.stop() if on else self._vm.start())
         elif name == "vm-late":
             await (self._hide_vm() if on else self._show_vm())
+        elif name.endswith("-stopped"):
+            self._stand_still(self._lane(name), on)
+        elif name in _KILLED:
+            await self._kill(self._lane(name), on)
         elif name.startswith("burst-"):
             self._burst()
+        elif name.startswith("gateway-"):
+            self._replace(at_once=name == "gateway-ended", on=on)
         elif name == "pilot-down":
             marker = self._folder / PILOT_BROKEN
             (marker.touch if on else _remover(marker))()
@@ -105,6 +136,25 @@ class Faults:
                 self._signal("pilot", signal.SIGKILL)
         elif name == "pilot-wedged":
             self._signal("pilot", signal.SIGSTOP if on else signal.SIGCONT)
+
+    def _stand_still(self, what: str, on: bool) -> None:
+        number = signal.SIGSTOP if on else signal.SIGCONT
+        if what == "tunnel":
+            self._signal("containerboot", number)
+        for process in self._lab.servers(what):
+            process.signal(number)
+
+    async def _kill(self, what: str, on: bool) -> None:
+        if not on:
+            await self._lab.revive(what)
+        for process in self._lab.servers(what) if on else ():
+            await process.stop(0)
+
+    def _replace(self, *, at_once: bool, on: bool) -> None:
+        """Begins it: requests may wait for another fault's end, so nobody may wait for theirs here."""
+        if on and (self._rolling is None or self._rolling.done()):
+            instances = self._lab.gateway.instances
+            self._rolling = asyncio.create_task(instances.end() if at_once else _replaced(instances))
 
     async def _hide_vm(self) -> None:
         """While no instance runs: the old one's network was up, the new one's isn't yet."""
@@ -125,6 +175,8 @@ class Faults:
 
     def close(self) -> None:
         """Gives back what a fault holds."""
+        if self._rolling:
+            self._rolling.cancel()
         if self._hole:
             self._hole.close()
         self._hole = None
@@ -167,6 +219,8 @@ class Faults:
         there = {
             **{lane: lane in plan.lanes for lane in LANES},
             "tunnel": "home" in plan.lanes,
+            "gateway": True,
+            "traefik": bool(plan.pods),
             "pilot": any(container.name == "pilot" for container in plan.gateway.containers),
         }
         if not there[lane]:
@@ -187,6 +241,11 @@ class Faults:
             # The number may be of an older instance and belong to someone else by now.
             if os.getpgid(pid) in self._lab.container_groups():
                 os.kill(pid, number)
+
+
+async def _replaced(instances: Instances) -> None:
+    async with instances.replaced():
+        pass
 
 
 def _remover(path: Path) -> Callable[[], Awaitable[None] | None]:

@@ -148,6 +148,10 @@ class Instances:
             self._admitting = True
             self._seat()
 
+    async def end(self) -> None:
+        """Tells all instances to end under their requests, and returns when they have."""
+        await self._end_all()
+
     @property
     def _in_flight(self) -> int:
         return sum(one.in_flight for one in self._running)

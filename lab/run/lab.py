@@ -20,8 +20,7 @@ from lab.read import home, tables, user_data
 from lab.read.container import Container
 from lab.read.plan import LANES, Plan
 from lab.read.stack import ROOT, Stack
-from lab.read.traefik import traefik_command, traefik_environment
-from lab.run import cloudrun, folders, processes
+from lab.run import cloudrun, folders, processes, traefik
 from lab.run.burst import Serverless
 from lab.run.faults import Faults
 from lab.run.instances import WINDOW_S, Instance
@@ -68,8 +67,7 @@ class Lab:
         self._processes: dict[str, Process] = {}
         self._began, self._errors = time.monotonic(), Logs(self._logs)
         self._instance_port = free_port()
-        self._traefik_port = free_port()
-        self._ping_port = free_port()
+        self._traefik = traefik.Traefik(stack.resources, run=self._run, logs=self._logs)
         self._metadata_port = free_port()
         self._identities = Identities()
         self.burst = (
@@ -89,7 +87,7 @@ class Lab:
         self._pods = Pods(
             plan.pods, self._api, self._launch_pod, run=self._run, logs=self._logs, programs=self._bin, say=say
         )
-        self.traefik_address = f"127.0.0.1:{self._traefik_port}"
+        self.traefik_address = self._traefik.address
         self.faults = Faults(self, folder, answer_s=answer_s or 0.0)
         self._switching = asyncio.Lock()
         self.stopped = asyncio.Event()
@@ -118,7 +116,7 @@ class Lab:
         self.faults.write_tailnet()
         if self._api:
             await self._api.start()
-            await self._start_traefik(self._api.url)
+            self._processes[traefik.TITLE] = await self._traefik.start(self._api.url)
         try:
             async with asyncio.TaskGroup() as models:
                 if self.vm:
@@ -165,9 +163,28 @@ class Lab:
         found["vm"] = self.vm.addresses if self.vm else []
         return found | {"burst": self.burst.addresses if self.burst else []}
 
+    def servers(self, of: str) -> list[Process]:
+        """The model servers of a lane, or Traefik, that run."""
+        named = {f"home/{pod.name}": marker(pod) for pod in self.plan.pods} | {traefik.TITLE: "traefik"}
+        running = [one for one in self._processes.values() if one.running]
+        return [one for one in running if (named.get(one.title) or one.title.partition("/")[0]) == of]
+
+    async def revive(self, what: str) -> None:
+        """Starts what of home was killed; burst's instances start when somebody asks for one."""
+        if what == "traefik" and self._api and not self.servers(what):
+            self._processes[traefik.TITLE] = await self._traefik.start(self._api.url)
+        elif what == "home":
+            await self._pods.again()
+
     def journal(self, lane: str) -> Path:
         """The log of the lane's fake model, from all its lives in this lab."""
         return self._run / f"{lane}.journal"
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """Process group of everything that runs, by title."""
+        running = [one for one in (*self._processes.values(), *self._containers()) if one.running]
+        return {one.title: one.handle.pid for one in running}
 
     def container_groups(self) -> list[int]:
         """Process groups of the gateway's containers."""
@@ -183,7 +200,7 @@ class Lab:
         running = [*self._processes.values(), *self._containers()]
         here = tables.addresses(
             self.plan, port=self.port, instance_port=self._instance_port, pod_ports=self._pods.ports,
-            traefik_port=self._traefik_port,
+            traefik_port=self._traefik.port,
         )  # fmt: skip
         return {
             "pid": os.getpid(),
@@ -265,17 +282,6 @@ class Lab:
 
     async def _launch_pod(self, pod: home.Pod, container: Container, port: int) -> Process:
         return await self._start_model(container, "127.0.0.1", port, marker(pod), pod.readiness.path)
-
-    async def _start_traefik(self, api_url: str) -> None:
-        folder = self._run / "home" / "traefik"
-        folder.mkdir(parents=True, exist_ok=True)
-        command = traefik_command(
-            self._stack.resources, port=self._traefik_port, ping_port=self._ping_port, api_url=api_url
-        )
-        env = traefik_environment(folder)
-        process = await processes.start("home/traefik", command, env, cwd=folder, logs=self._logs)
-        self._processes["home/traefik"] = process
-        await processes.ready(f"http://127.0.0.1:{self._ping_port}/ping", 30.0, process)
 
 
 class _GatewayInstance:

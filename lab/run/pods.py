@@ -45,6 +45,7 @@ class Pods:
     ) -> None:
         self._api, self._start, self._say = api, start, say
         self._run, self._logs, self._programs = run, logs, programs
+        self._pods = {pod.name: pod for pod in pods}
         self.ports = {pod.name: free_port() for pod in pods}
         self.restarts: dict[str, int] = {}
         """Title of a pod -> how often liveness has restarted it; without those that it never did."""
@@ -56,6 +57,13 @@ class Pods:
         await self._begin(pod)
         if watched and pod.liveness.command:
             self._watching.append(asyncio.create_task(self._watch(pod)))
+
+    async def again(self) -> None:
+        """Starts the pods whose server has ended, as the kubelet does."""
+        for title, pod in self._pods.items():
+            if title in self._processes and not self._processes[title].running:
+                self._lead(pod, None)
+                await self._begin(pod)
 
     async def stop(self) -> None:
         """No probe and no restart from now on; the processes go on."""

@@ -53,14 +53,15 @@ class Process:
     async def stop(self, grace_s: float = 10.0) -> float:
         """SIGTERM to the group, SIGKILL after `grace_s`. Returns the seconds it took."""
         start = asyncio.get_running_loop().time()
-        self._signal(signal.SIGTERM)
+        self.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.handle.wait(), grace_s)
-        self._signal(signal.SIGKILL)
+        self.signal(signal.SIGKILL)
         await self.handle.wait()
         return asyncio.get_running_loop().time() - start
 
-    def _signal(self, number: int) -> None:
+    def signal(self, number: int) -> None:
+        """To the process and all that it started; to nobody if they have ended."""
         # The group outlives its leader as long as one child runs, and its number is not given away before that.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.handle.pid, number)
