@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test coverage check unit lint golden scenarios engines clients bench bench-quick bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios soak engines clients bench bench-quick bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -86,6 +86,9 @@ golden: .venv/ready         ## accept what the program registers now
 
 scenarios: .venv/ready      ## at the speeds of the real machines: the VM's under text and pictures, then every fault; 15 minutes
 	$(RUN) -m lab.measure.matrix; matrix=$$?; $(RUN) -m lab.measure.scenarios && exit $$matrix
+
+soak: .venv/ready           ## 100 callers under random faults for 6 minutes: what was lost, crossed, held; SEED=n runs one again
+	$(RUN) lab/run/own_network.py -m lab.measure.soak $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 engines: .engines/ready     ## request kind x real engine, llama.cpp and vLLM as the lanes declare them; 6 GB on disk, once; 10 minutes
 	$(RUN) lab/run/own_network.py -m tests.contract

@@ -34,51 +34,54 @@ class Testbed:
     """A running lab, as its first client has it."""
 
     def __init__(self, lab: Lab, stack: Stack) -> None:
-        self._lab, self._outputs = lab, stack.outputs
+        self.lab = lab
         self.stack = stack
         """As it was declared."""
         self.model: str = stack.outputs["model"]
-        self.key: str = next(iter(stack.outputs["api_keys"].values()))
+        self.url: str = stack.outputs["base_url"]
+        self.keys: dict[str, str] = stack.outputs["api_keys"]
+        """By client."""
+        self.key: str = next(iter(self.keys.values()))
 
     def load(self, rate: float, request: Request = GREETING) -> Load:
-        return Load(self._outputs["base_url"], self.key, self.model, rate=rate, request=request)
+        return Load(self.url, self.key, self.model, rate=rate, request=request)
 
     async def fault(self, name: str, on: bool) -> None:
-        await self._lab.fault(name, on)
+        await self.lab.fault(name, on)
 
     def received(self) -> list[Arrival]:
         """What the fake lanes wrote down, those that ended included."""
-        return [arrival for lane in LANES for arrival in arrivals(lane, self._lab.journal(lane))]
+        return [arrival for lane in LANES for arrival in arrivals(lane, self.lab.journal(lane))]
 
     @property
     def plan(self) -> Plan:
         """What runs."""
-        return self._lab.plan
+        return self.lab.plan
 
     def restarts(self) -> dict[str, int]:
         """How often each pod at home was started again by its liveness; without those that never were."""
-        return self._lab.status()["restarts"]
+        return self.lab.status()["restarts"]
 
     def burst_instances(self) -> int:
         """How many of burst's instances run."""
-        return self._lab.burst.service.instances.status()["instances"] if self._lab.burst else 0
+        return self.lab.burst.service.instances.status()["instances"] if self.lab.burst else 0
 
     def machines(self) -> int:
         """How many machines of the VM lane serve."""
-        return self._lab.vm.status()["machines"] if self._lab.vm else 0
+        return self.lab.vm.status()["machines"] if self.lab.vm else 0
 
     def burst_start_s(self) -> float | None:
         """How long burst's first start took; None before it."""
-        starts: list[float] = self._lab.burst.service.instances.status()["starts_s"] if self._lab.burst else []
+        starts: list[float] = self.lab.burst.service.instances.status()["starts_s"] if self.lab.burst else []
         return starts[0] if starts else None
 
     def burst_requests(self) -> list[BurstRequest]:
         """What came to the front of burst."""
-        return list(self._lab.burst.requests) if self._lab.burst else []
+        return list(self.lab.burst.requests) if self.lab.burst else []
 
     async def wake_gateway(self) -> None:
         """A look at the lanes starts the gateway's instance and no lane; then its checks find them."""
-        if not (await arrive(self._outputs["base_url"], self.key, every=True)).lane:
+        if not (await arrive(self.url, self.key, every=True)).lane:
             await asyncio.sleep(CHECKED_S)
 
 
