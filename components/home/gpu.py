@@ -11,6 +11,8 @@ import yaml
 
 PLUGIN_REPOSITORY: Final = "https://nvidia.github.io/k8s-device-plugin"
 PLUGIN_CHART: Final = "nvidia-device-plugin"
+PLUGIN_NAMESPACE: Final = "{}-gpu"
+"""By that of the services, where pods must do without what the plugin needs (`pod_security`)."""
 PLUGIN_VERSION: Final = "0.20.0"
 CONFIG_NAME: Final = "time-slicing"
 """Key in the ConfigMap, and the configuration every node takes."""

@@ -1,7 +1,8 @@
 """The stack's share of the home cluster: GPU slices, Traefik's timeouts, and the AI services.
 
-Owns: one namespace with all that is in it, and the one HelmChartConfig of K3s' Traefik. Does not own: the machine, its
-driver, K3s and the tailnet (`bootstrap`), which requests come home (`gateway`). Exactly one stack deploys onto a home.
+Owns: the services' namespace and the plugin's with all that is in them, and the one HelmChartConfig of K3s' Traefik.
+Does not own: the machine, its driver, K3s and the tailnet (`bootstrap`), what a namespace refuses (`pod_security`),
+which requests come home (`gateway`). Exactly one stack deploys onto a home.
 """
 
 import hashlib
@@ -12,11 +13,12 @@ from typing import Any, Final
 import pulumi
 import pulumi_kubernetes as k8s
 
-from components.home import certificate
+from components.home import certificate, pod_security
 from components.home.chart import values
 from components.home.gpu import (
     CONFIG_NAME,
     PLUGIN_CHART,
+    PLUGIN_NAMESPACE,
     PLUGIN_REPOSITORY,
     PLUGIN_VERSION,
     device_plugin_values,
@@ -70,7 +72,7 @@ class Home(pulumi.ComponentResource):
     """
 
     namespace: pulumi.Output[str]
-    """Namespace of everything at home."""
+    """Namespace of the services."""
     services: pulumi.Output[list[str]]
     """Names of the AI services, which are also their Deployments' and Services' names."""
 
@@ -107,7 +109,7 @@ class Home(pulumi.ComponentResource):
         )
         namespace = k8s.core.v1.Namespace(
             f"{name}-namespace",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name=home.namespace),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=home.namespace, labels=pod_security.services(settings)),
             opts=pulumi.ResourceOptions(
                 parent=self,
                 provider=provider,
@@ -124,22 +126,31 @@ class Home(pulumi.ComponentResource):
             opts=self._child(provider),
         )
 
+        gpu_namespace = PLUGIN_NAMESPACE.format(home.namespace)
+        plugins = k8s.core.v1.Namespace(
+            f"{name}-gpu-namespace",
+            metadata=k8s.meta.v1.ObjectMetaArgs(name=gpu_namespace, labels=pod_security.plugin()),
+            opts=self._child(provider),
+        )
         slicing = time_slicing(home.gpu_slices)
         config = k8s.core.v1.ConfigMap(
             f"{name}-time-slicing",
-            metadata=k8s.meta.v1.ObjectMetaArgs(name="gpu-time-slicing", namespace=home.namespace),
+            metadata=k8s.meta.v1.ObjectMetaArgs(name="gpu-time-slicing", namespace=gpu_namespace),
             data={CONFIG_NAME: slicing},
-            opts=self._child(provider, namespace),
+            opts=self._child(provider, plugins),
         )
         device_plugin = self._release(
             f"{name}-device-plugin",
             "nvidia-device-plugin",
-            namespace=home.namespace,
+            namespace=gpu_namespace,
             chart=PLUGIN_CHART,
             version=PLUGIN_VERSION,
             repository=PLUGIN_REPOSITORY,
             values=device_plugin_values("gpu-time-slicing", slicing),
-            opts=self._child(provider, namespace, config),
+            # In another namespace it is another release, and its roles of the whole cluster belong to the one before.
+            opts=pulumi.ResourceOptions.merge(
+                self._child(provider, plugins, config), pulumi.ResourceOptions(delete_before_replace=True)
+            ),
         )
 
         digest = chart_digest(_ROOT / SERVICE_CHART)

@@ -13,6 +13,8 @@ from components.machines.speeds import CARDS
 from components.settings.section import Memory, Refusal, Section
 
 DNS_LABEL: Final = r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$"
+NAMESPACE: Final = r"^[a-z]([a-z0-9-]{0,57}[a-z0-9])?$"
+"""Leaves room for the `-gpu` of a second one."""
 NIC: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
 VIRTUAL_NIC: Final = re.compile(r"lo|tailscale\d+|tun\d+|wg\d+|cni\d+|flannel\..*|docker\d+|veth.*")
 
@@ -33,7 +35,10 @@ class HomeSettings(Section):
         description="Network interface whose address K3s takes. None: the default route's, tunnels left out.",
     )
     namespace: str = Field(
-        default="pilotlight", pattern=DNS_LABEL, description="Kubernetes namespace; the stack makes and removes it."
+        default="pilotlight",
+        pattern=NAMESPACE,
+        description="Kubernetes namespace of the services, with `<namespace>-gpu` beside it for NVIDIA's plugin; the "
+        + "stack makes and removes both.",
     )
     gpu: str = Field(
         default="rtx-3090",

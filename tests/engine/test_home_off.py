@@ -29,7 +29,15 @@ EARS: Final[dict[str, Any]] = {
 SPEECH: Final = {"name": "speech", "preset": "tts"}
 ENDED: Final = "kubeconfig: its certificate ended at "
 PROVIDER: Final = ("update", "home-provider")
-HOME: Final = {"home-namespace", "home-traefik", "home-time-slicing", "home-device-plugin", "home-vllm", "home-ears"}
+HOME: Final = {
+    "home-namespace",
+    "home-gpu-namespace",
+    "home-traefik",
+    "home-time-slicing",
+    "home-device-plugin",
+    "home-vllm",
+    "home-ears",
+}
 """All that stands in the cluster."""
 
 
@@ -139,8 +147,10 @@ def test_destroy_uninstalls_each_service_before_the_namespace_goes(home_on: Engi
     home_on.run("destroy", "--yes", "--skip-preview")
     gone = [name for operation, name in home_on.provider.changes if operation == "delete" and name in HOME]
     assert sorted(gone) == sorted(HOME)
-    inside = HOME - {"home-namespace", "home-traefik"}
-    assert all(gone.index(name) < gone.index("home-namespace") for name in inside)
+    inside = HOME - {"home-namespace", "home-gpu-namespace", "home-traefik"}
+    gpu = {"home-device-plugin", "home-time-slicing"}
+    assert all(gone.index(name) < gone.index("home-namespace") for name in inside - gpu)
+    assert all(gone.index(name) < gone.index("home-gpu-namespace") for name in gpu)
     assert at_home(home_on) == []
 
 

@@ -85,6 +85,7 @@ IN_PLACE: Final[Mapping[str, tuple[str, ...]]] = {
     "gcp:monitoring/dashboard:Dashboard": ("dashboardJson",),
     "gcp:monitoring/notificationChannel:NotificationChannel": ("labels",),
     "kubernetes:core/v1:ConfigMap": ("data",),  # `enable_config_map_mutable`
+    "kubernetes:core/v1:Namespace": ("metadata.labels",),
     "kubernetes:helm.cattle.io/v1:HelmChartConfig": ("spec",),
     "kubernetes:helm.sh/v3:Release": ("values",),
     "pulumi:providers:kubernetes": ("kubeconfig",),  # `cluster_identifier`

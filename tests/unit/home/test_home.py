@@ -102,6 +102,7 @@ def test_home_registers_exactly_its_resources(preview: bool) -> None:
         "home": "pilotlight:home:Home",
         "home-provider": "pulumi:providers:kubernetes",
         "home-namespace": "kubernetes:core/v1:Namespace",
+        "home-gpu-namespace": "kubernetes:core/v1:Namespace",
         "home-traefik": "kubernetes:helm.cattle.io/v1:HelmChartConfig",
         "home-time-slicing": "kubernetes:core/v1:ConfigMap",
         "home-device-plugin": RELEASE,
@@ -182,10 +183,10 @@ def test_no_deployment_waits_for_a_model_download(preview: bool, name: str) -> N
 def test_the_namespace_is_created_before_what_is_in_it(preview: bool) -> None:
     resources = run(preview, home={"namespace": "ai"})
     assert resources["home-namespace"].inputs["metadata"]["name"] == "ai"
-    for name in ("home-time-slicing",):
-        assert resources[name].inputs["metadata"]["namespace"] == "ai"
-    for name in ("home-device-plugin", "home-vllm"):
-        assert resources[name].inputs["namespace"] == "ai"
+    assert resources["home-gpu-namespace"].inputs["metadata"]["name"] == "ai-gpu"
+    assert resources["home-time-slicing"].inputs["metadata"]["namespace"] == "ai-gpu"
+    assert resources["home-device-plugin"].inputs["namespace"] == "ai-gpu"
+    assert resources["home-vllm"].inputs["namespace"] == "ai"
 
 
 def test_the_namespace_output_is_real() -> None:
