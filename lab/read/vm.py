@@ -113,7 +113,7 @@ def _require_card(name: str, card: str, boot: user_data.Boot) -> None:
     missing = {
         "no unit installs the driver (cos-extensions install gpu)": not boot.driver,
         "docker run hands on no device /dev/nvidia0": not boot.cards,
-        f"its image {boot.image} is not one for CUDA": "cuda" not in boot.image.rpartition(":")[2],
+        f"its image {boot.image} is not one for CUDA": "cuda" not in boot.image.partition("@")[0].rpartition(":")[2],
     }
     if found := [what for what, is_so in missing.items() if is_so]:
         raise LabError(f"{name}: the machine has a card ({card}), but {'; '.join(found)}: the model would not use it")

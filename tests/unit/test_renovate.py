@@ -23,6 +23,7 @@ PIN: Final = re.compile(
     re.MULTILINE,
 )
 """How a pin that is no image looks, whoever updates it."""
+DIGEST: Final = "sha256:" + "a" * 64
 
 
 class Found(NamedTuple):
@@ -34,6 +35,10 @@ class Found(NamedTuple):
     version: str
     start: int
     """Where the version begins in the file."""
+    digest: str
+    """Of an image, where one is pinned beside its tag."""
+    pinned: str
+    """The file's text once Renovate has added or moved the digest; as it is, where the dependency has none."""
 
 
 def files() -> dict[str, str]:
@@ -51,13 +56,27 @@ def found(texts: dict[str, str], managers: list[dict[str, Any]] = MANAGERS) -> I
                     continue
                 for match in re.finditer(pattern.replace("(?<", "(?P<"), text):
                     named = match.groupdict()
-                    kind = "currentDigest" if "currentDigest" in named else "currentValue"
+                    kind = "currentValue" if "currentValue" in named else "currentDigest"
                     dependency = named.get("depName") or manager["depNameTemplate"]
-                    yield Found(manager["description"], path, dependency, match[kind], match.start(kind))
+                    digest = named.get("currentDigest") or "" if kind == "currentValue" else ""
+                    pinned = text[: match.start()] + _replaced(manager, match) + text[match.end() :]
+                    yield Found(
+                        manager["description"], path, dependency, match[kind], match.start(kind), digest, pinned
+                    )
+
+
+def _replaced(manager: dict[str, Any], match: re.Match[str]) -> str:
+    """What Renovate writes in the place of a match that is to get a digest: its template, in Handlebars."""
+    template = manager.get("autoReplaceStringTemplate")
+    if not template:
+        return match[0]
+    template = re.sub(r"\{\{#if newDigest\}\}(.*?)\{\{/if\}\}", r"\1", template)
+    values = {"depName": match.groupdict().get("depName", ""), "newValue": match["currentValue"], "newDigest": DIGEST}
+    return re.sub(r"\{\{\{(\w+)\}\}\}", lambda name: values[name[1]], template)
 
 
 def check_images(texts: dict[str, str], images: set[str]) -> None:
-    updated = {f"{one.dependency}:{one.version}" for one in found(texts)}
+    updated = {f"{one.dependency}:{one.version}{'@' if one.digest else ''}{one.digest}" for one in found(texts)}
     assert images - updated == set(), "no manager in renovate.json finds these"
 
 
@@ -90,6 +109,22 @@ def test_every_image_is_found() -> None:
 def test_every_pin_is_found_by_one_manager() -> None:
     check_each_pin_has_one_manager(files())
     assert sum(1 for text in files().values() for _ in PIN.finditer(text)) >= 15
+
+
+def test_every_image_gets_its_digest_and_keeps_it() -> None:
+    """The first run pins it. What is written then is found again, and is an image that the settings take."""
+    texts = files()
+    docker = [
+        one for one in found(texts) if f"{one.dependency}:{one.version}" in {i.partition("@")[0] for i in images()}
+    ]
+    assert len(docker) >= 8
+    rules = [rule for rule in CONFIG["packageRules"] if rule.get("pinDigests")]
+    assert [rule["matchDatasources"] for rule in rules] == [["docker"]]
+    for one in docker:
+        again = {each.start: each for each in found({one.path: one.pinned})}[one.start]
+        assert (again.dependency, again.version, again.digest) == (one.dependency, one.version, DIGEST)
+        assert again.pinned == one.pinned, "a digest moves in its place"
+        assert EXACT_IMAGE.fullmatch(f"{one.dependency}:{one.version}@{again.digest}")
 
 
 def test_no_manager_is_left_over_and_none_finds_an_example() -> None:
