@@ -7,6 +7,7 @@ found and asked (`control`), how anything looks (`show`).
 import argparse
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from lab.read import plan as plans
 from lab.read.cloud import Cloud
 from lab.read.cost import bill
 from lab.read.plan import Plan
-from lab.read.stack import PROJECT, ROOT, Stack, config_of, render
+from lab.read.stack import ROOT, Stack, config_of, render, settings_given
 from lab.run.faults import FAULTS
 from lab.run.lab import Lab
 from lab.run.ports import free_port, is_free
@@ -71,6 +72,7 @@ def parser() -> argparse.ArgumentParser:
     cost.add_argument("--old-prices", action="store_true", help="sum up prices that are older than a year, too")
     up = command("up", _up, "start everything and serve until Ctrl-C")
     up.add_argument("--detach", action="store_true", help="serve in the background; end it with `down`")
+    up.add_argument("--detached", action="store_true", help=argparse.SUPPRESS)
     up.add_argument("--port", type=int, default=0, help=f"public port (default: {PREFERRED_PORT}, or a free one)")
     up.add_argument("--fake-models", action="store_true", help="scripted model servers, as slow as declared machines")
     up.add_argument("--time-scale", type=float, default=1.0, help="divides burst's start and the machines' times")
@@ -94,11 +96,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _render(stack: str, cloud: Cloud, given: Sequence[str]) -> tuple[Stack, set[str]]:
-    """`given` are settings for this run, `key=value`, over those of the stack's file; and what the lab filled in."""
-    pairs = [item.partition("=") for item in given]
-    if any(not equals for _, equals, _ in pairs):
-        raise LabError(f"--config takes KEY=JSON, not {' '.join(given)}")
-    declared = config_of(stack) | {key if ":" in key else f"{PROJECT}:{key}": value for key, _, value in pairs}
+    """`given` are settings for this run, over those of the stack's file; and what the lab filled in."""
+    declared = config_of(stack) | settings_given(given)
     filled = {key: value for key, value in cloud.config().items() if key not in declared}
     return render(stack, {**filled, **declared}, cloud.compute), set(filled)
 
@@ -130,6 +129,7 @@ def _plan(arguments: argparse.Namespace) -> int:
 
 def _up(arguments: argparse.Namespace) -> int:
     folder = control.folder_of(arguments.stack)
+    os.umask(0o077)  # What it writes holds keys.
     if arguments.detach:
         if control.is_up(folder):
             raise LabError(f"stack {arguments.stack} is already up; end it with `python -m lab down`")
@@ -160,7 +160,7 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         time_scale=arguments.time_scale,
         say=show.say,
     )
-    starting = asyncio.create_task(_start(lab, stack, plan, folder))
+    starting = asyncio.create_task(_start(lab, stack, plan, folder, detached=arguments.detached))
     stopping = [asyncio.create_task(event.wait()) for event in (stop, lab.stopped)]
     try:
         await asyncio.wait({starting, *stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -175,8 +175,8 @@ async def _serve(arguments: argparse.Namespace, folder: Path) -> int:
         await lab.stop()
 
 
-async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path) -> None:
-    """Everything up to the line `ready`."""
+async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path, *, detached: bool) -> None:
+    """Everything up to the line `ready`. What is `detached` prints into a file, which outlives the keys: no snippet."""
     show.say("starting: models load, nothing answers yet")
     with show.busy("models load"):
         await lab.control.start()
@@ -190,7 +190,7 @@ async def _start(lab: Lab, stack: Stack, plan: Plan, folder: Path) -> None:
             *greeting.sight(scripted=lab.fake_models),
             "",
             *unproven.summary(plan.unproven),
-            greeting.snippet(stack),
+            *([] if detached else [greeting.snippet(stack.outputs)]),
             "ready",
         ]
     )
@@ -200,11 +200,12 @@ def _detach(arguments: argparse.Namespace, folder: Path) -> int:
     """Starts the same command in the background and shows its progress until it is ready."""
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "lab.log"
-    words = [sys.executable, "-u", "-m", "lab", "--stack", arguments.stack, "up", "--idle", str(arguments.idle)]
+    words = [sys.executable, "-u", "-m", "lab", "--stack", arguments.stack, "up", "--detached"]
     words += ["--port", str(arguments.port)] if arguments.port else []
     words += ["--fake-models"] if arguments.fake_models else []
-    words += ["--cold-start", str(arguments.cold_start), "--time-scale", str(arguments.time_scale)]
-    words += ["--answer-in", str(arguments.answer_in)] if arguments.answer_in is not None else []
+    for name in ("idle", "cold_start", "time_scale", "answer_in"):
+        value = getattr(arguments, name)
+        words += [f"--{name.replace('_', '-')}", str(value)] if value is not None else []
     words += [word for item in arguments.config for word in ("--config", item)]
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -214,10 +215,10 @@ def _detach(arguments: argparse.Namespace, folder: Path) -> int:
     try:
         with show.busy(f"the lab starts in the background; its log: {log}"):
             for line in _lines(log, process):
-                show.lines([line.removesuffix("\n")])
-                ready = line == "ready\n"
-                if ready:
+                if ready := line == "ready\n":
+                    show.lines([greeting.snippet(control.state(folder)["outputs"]), "ready"])
                     return 0
+                show.lines([line.removesuffix("\n")])
     finally:
         if not ready and process.poll() is None:
             process.terminate()

@@ -6,6 +6,7 @@ Owns: the first requests and their words. Does not own: when they are sent (`__m
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -90,7 +91,7 @@ async def first_answer(stack: Stack) -> None:
     """Streams one real answer through the whole path, from the first lane if that comes up in time."""
     import openai
 
-    base_url, key = stack.outputs["base_url"], _first_key(stack)
+    base_url, key = stack.outputs["base_url"], _first_key(stack.outputs)
     with show.busy("the gateway starts and asks its lanes"):
         arrival = await arrive(base_url, key)
     began = first = 0.0
@@ -154,17 +155,18 @@ def sight(*, scripted: bool) -> list[str]:
     ]
 
 
-def _first_key(stack: Stack) -> str:
-    return next(iter(stack.outputs["api_keys"].values()))
+def _first_key(outputs: Mapping[str, Any]) -> str:
+    return next(iter(outputs["api_keys"].values()))
 
 
-def snippet(stack: Stack) -> str:
+def snippet(outputs: Mapping[str, Any]) -> str:
+    """A program that calls the endpoint; it holds a key."""
     return f"""
 from openai import OpenAI
 
-client = OpenAI(base_url="{stack.outputs["base_url"]}", api_key="{_first_key(stack)}", timeout=300)
+client = OpenAI(base_url="{outputs["base_url"]}", api_key="{_first_key(outputs)}", timeout=300)
 answer = client.chat.completions.create(
-    model="{stack.outputs["model"]}", messages=[{{"role": "user", "content": "Hello!"}}]
+    model="{outputs["model"]}", messages=[{{"role": "user", "content": "Hello!"}}]
 )
 print(answer.choices[0].message.content)
 """

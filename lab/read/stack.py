@@ -87,6 +87,22 @@ def config_of(stack: str) -> dict[str, str]:
     return found
 
 
+def settings_given(words: Sequence[str]) -> dict[str, str]:
+    """Settings of one run, each `KEY=JSON`, or `KEY=@FILE`: a command line is everybody's to read."""
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise LabError(f"--config takes KEY=JSON or KEY=@FILE, not {' '.join(words)}")
+        if value.startswith("@"):
+            try:
+                value = Path(value[1:]).read_text()
+            except OSError as error:
+                raise LabError(f"--config {key}: {value[1:]} can't be read: {error.strerror}") from None
+        found[key if ":" in key else f"{PROJECT}:{key}"] = value
+    return found
+
+
 def render(stack: str, config: Mapping[str, str], compute: Compute, *, preview: bool = False) -> Stack:
     """Runs the program once and returns what it registered.
 
