@@ -207,6 +207,29 @@ def the_key_comes_before_the_body(here: World) -> None:
             assert caller.recv(100).startswith(b"HTTP/1.1 401 "), lines
 
 
+def who_has_no_key_is_not_waited_for(here: World) -> None:
+    """Of a body that never comes: each such caller would keep a place of the instance until the timeout."""
+    asks = "Origin: https://elsewhere.example\r\nAccess-Control-Request-Method: POST"
+    for first, more, status in (
+        ("POST /v1/chat/completions", f"Authorization: Bearer {KEY}x", 401),
+        ("GET /v1/models", "", 401),
+        ("POST /nothing", "", 404),
+        ("GET /", "", 404),
+        ("GET /ready", "", 404),
+        ("OPTIONS /v1/chat/completions", asks, 403),
+    ):
+        for body in ("Content-Length: 100", "Transfer-Encoding: chunked"):
+            head = f"{first} HTTP/1.1\r\nHost: x\r\n{body}" + (f"\r\n{more}" if more else "")
+            with socket.create_connection(("127.0.0.1", here.port), timeout=AT_ONCE_S) as caller:
+                caller.sendall(f"{head}\r\n\r\n1".encode())
+                try:
+                    told = caller.recv(100)
+                except TimeoutError:
+                    raise AssertionError(f"{first}, {body}: no answer") from None
+            assert told.startswith(f"HTTP/1.1 {status} ".encode()), (first, body, told)
+    assert here.call("GET", "/ready", None, Content_Length="0").status == 200
+
+
 def the_way_back_is_no_back_door(here: World) -> None:
     """HTTP/2 is for the second address alone, which asks for a key as the first does."""
     for port, preface in {here.port: False, 9184: True}.items():
@@ -225,5 +248,6 @@ CHECKS: list[Check] = [
     a_body_in_chunks_reaches_a_lane_as_any_other, it_is_repeated_on_the_next_lane, its_size_is_known,
     a_larger_one_streams_through_once, too_large_is_said_while_it_comes, its_answer_streams,
     a_malformed_chunk_is_the_caller_s_fault, who_hangs_up_in_mid_body_frees_all, who_trickles_holds_no_lane,
-    a_packed_body_is_refused_at_once, the_key_comes_before_the_body, the_way_back_is_no_back_door,
+    a_packed_body_is_refused_at_once, the_key_comes_before_the_body,
+    who_has_no_key_is_not_waited_for, the_way_back_is_no_back_door,
 ]  # fmt: skip

@@ -139,6 +139,11 @@ def http_2_everywhere(config: dict[str, Any]) -> None:
     config["apps"]["http"]["servers"]["api"]["listen_protocols"][0] = ["h1", "h2c"]
 
 
+def connections_stay(config: dict[str, Any]) -> None:
+    for handler in find(config, lambda x: "close" in x):
+        del handler["close"]
+
+
 BROKEN: list[tuple[Mutation, Check]] = [
     (straight_to_the_lanes, seen.a_malformed_chunk_is_the_caller_s_fault),
     (straight_to_the_lanes, seen.its_size_is_known),
@@ -152,6 +157,7 @@ BROKEN: list[tuple[Mutation, Check]] = [
     (answer_in_one_piece, seen.its_answer_streams),
     (packed_pass, seen.a_packed_body_is_refused_at_once),
     (only_gzip_is_seen, seen.a_packed_body_is_refused_at_once),
+    (connections_stay, seen.who_has_no_key_is_not_waited_for),
     (http_2_everywhere, seen.the_way_back_is_no_back_door),
 ]
 

@@ -13,6 +13,13 @@ READ: Final = ("GET", "HEAD")
 
 Json: TypeAlias = dict[str, Any]
 
+HANG_UP: Final[Json] = {"close": True}
+"""Of an answer to somebody whose key nobody knows: the connection ends with it.
+
+Else Go reads what it lacks of a body, up to 256 KiB, before it answers, however slowly that comes (`writeHeader` in its
+`net/http/server.go`), and the caller keeps one of the instance's `concurrency` until Cloud Run's timeout.
+"""
+
 
 def errors() -> list[Json]:
     """Errors that Caddy raises: a lane's fault is a 503, for the stock SDK retries that after `Retry-After`."""
@@ -31,17 +38,24 @@ def errors() -> list[Json]:
     ]
 
 
+def no_body() -> Json:
+    """Matcher of requests without a body."""
+    return {
+        "not": [{"header": {"Transfer-Encoding": ["*"]}}, {"header_regexp": {"Content-Length": {"pattern": "[1-9]"}}}]
+    }
+
+
 def wrong_method(*allowed: str) -> Json:
     """405 for every method but those."""
     return error(405, "method_not_allowed", f"Use {' or '.join(allowed)} here.", allow=", ".join(allowed))
 
 
-def error(status: int, code: str, message: str, **headers: str | int) -> Json:
-    """An answer that the stock `openai` SDK turns into its own exception."""
+def error(status: int, code: str, message: str, *, hang_up: bool = False, **headers: str | int) -> Json:
+    """An answer that the stock `openai` SDK turns into its own exception. `hang_up`: it is not worth a body's wait."""
     kind = "server_error" if status >= 500 else "requests" if status == 429 else "invalid_request_error"
     body = json_body({"error": {"message": message, "type": kind, "param": None, "code": code}})
     body["headers"] |= {name.replace("_", "-").title(): [str(value)] for name, value in headers.items()}
-    return {"handler": "static_response", "status_code": status, **body}
+    return {"handler": "static_response", "status_code": status, **body, **(HANG_UP if hang_up else {})}
 
 
 def json_body(content: Json) -> Json:

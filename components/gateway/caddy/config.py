@@ -167,7 +167,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
                 ]
             },
             {
-                "match": [{"path": [READY_PATH]}],
+                "match": [{"path": [READY_PATH], **answers.no_body()}],
                 # Not in the log, which probes, and whoever else asks, would fill.
                 "handle": [{"handler": "vars", "log_skip": True}, answers.subroute([{"handle": ready}])],
             },
@@ -175,7 +175,7 @@ def _api(settings: Settings, lanes: Sequence[Upstream]) -> Json:
             {"match": [{"path": [paths.ROOT, f"{paths.ROOT}/*"]}], "handle": [inside]},
             *classes.handlers(settings, ways),
             *(console.routes() if settings.gateway.console else ()),
-            {"handle": [answers.error(404, "not_found", "There is nothing here; the API is under /v1.")]},
+            {"handle": [answers.error(404, "not_found", "There is nothing here; the API is under /v1.", hang_up=True)]},
         ],
         "errors": {
             "routes": [*(refusal.routes(settings.gateway.timeout_s) if judged(lanes) else ()), *answers.errors()]

@@ -75,7 +75,7 @@ def routes() -> list[Json]:
     }
     return [
         {
-            "match": [{"path": ["/"], "method": ["GET", "HEAD"]}],
+            "match": [{"path": ["/"], "method": ["GET", "HEAD"], **answers.no_body()}],
             "handle": [answers.subroute([{"handle": [answers.headers(headers), serve]}])],
         }
     ]

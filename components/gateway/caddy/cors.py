@@ -24,7 +24,7 @@ def handler(origins: Sequence[str]) -> Json:
     """
     asks: Json = {"method": ["OPTIONS"], "header": {"Origin": ["*"], "Access-Control-Request-Method": ["*"]}}
     refused = "Pages of this origin may not call this endpoint: its owner names those that may in gateway.cors_origins."
-    refuse: Json = {"match": [asks], "handle": [answers.error(403, "origin_not_allowed", refused)]}
+    refuse: Json = {"match": [asks], "handle": [answers.error(403, "origin_not_allowed", refused, hang_up=True)]}
     if not origins:
         return answers.subroute([refuse])
     origin = "*" if "*" in origins else "{http.request.header.Origin}"
@@ -43,6 +43,7 @@ def _preflight() -> Json:
     return {
         "handler": "static_response",
         "status_code": 204,
+        **answers.HANG_UP,
         "headers": {
             "Access-Control-Allow-Methods": [", ".join(METHODS)],
             # Whatever is asked for: no header of a caller's does anything but those that the gateway reads.

@@ -112,7 +112,7 @@ def authenticated(settings: Settings, lanes: Sequence[Upstream], ways: Sequence[
         ],
     }
     message = "Missing or unknown API key: send it as `Authorization: Bearer <key>`."
-    outside: Json = {"handle": [answers.error(401, "invalid_api_key", message)]}
+    outside: Json = {"handle": [answers.error(401, "invalid_api_key", message, hang_up=True)]}
     return [
         {
             "match": [{"header_regexp": {"Authorization": {"name": "bearer", "pattern": BEARER}}}],

@@ -142,9 +142,9 @@ def test_a_stack_without_special_clients_has_one_class_and_a_small_handler_for_e
 @pytest.mark.parametrize(
     ("clients", "most"),
     [
-        ([{"name": "demo"}], 6_100),
-        ([{"name": name, "priority": name} for name in PRIORITIES], 6_700),
-        ([{"name": f"c{number}"} for number in range(400)], 8_900),
+        ([{"name": "demo"}], 6_200),
+        ([{"name": name, "priority": name} for name in PRIORITIES], 6_800),
+        ([{"name": f"c{number}"} for number in range(400)], 9_000),
     ],
 )  # fmt: skip
 def test_the_configuration_leaves_room(clients: list[dict[str, object]], most: int) -> None:
