@@ -25,6 +25,8 @@ MALFORMED = {
     "size": b"5\r\nhello\r\nZZ\r\nbroken\r\n",
     "end": b"5\r\nhelloXX5\r\nworld\r\n0\r\n\r\n",
     "trailer": b"5\r\nhello\r\n0\r\nno colon\r\n\r\n",
+    "a long size": b"0" * 5000 + b"5\r\nhello\r\n0\r\n\r\n",
+    "a long extension": b"5;a=" + b"x" * 5000 + b"\r\nhello\r\n0\r\n\r\n",
 }
 
 

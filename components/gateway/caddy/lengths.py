@@ -59,8 +59,8 @@ def route(
     status, message = "{http.error.status_code}", "{http.error.message}"
     found = [
         {"match": [{"expression": f"{status} == 413"}], "handle": [too_large]},
-        # Go's words for what can be malformed in a chunk or after the last.
-        {"match": [{"expression": f"{message}.matches('chunk|trailer|MIME')"}], "handle": [_error(400)]},
+        # Go's words for what can be malformed in a chunk or after the last, and for a line of more than 4 KiB between.
+        {"match": [{"expression": f"{message}.matches('chunk|trailer|MIME|line too long')"}], "handle": [_error(400)]},
         {"handle": [_error(status)]},
     ]
     handlers = [*before, {"handler": "request_body", "max_size": request_limit}, proxy]
