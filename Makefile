@@ -9,9 +9,9 @@ PIP := $(RUN) -m pip install --disable-pip-version-check --require-hashes
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-compile-command 'make lock'
 # A file stays on one worker, which renders its stacks and starts its lab once. Labs come first: they take longest.
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
-ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/bootstrap tests/egress tests/engine tests/unit tests/golden
+ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/attack tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test coverage check unit lint golden scenarios soak engines clients bench bench-quick bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios soak engines clients attack bench bench-quick bench-vm home tailnet lock pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -96,6 +96,9 @@ engines: .engines/ready     ## request kind x real engine, llama.cpp and vLLM as
 clients: .clients/ready     ## client x scenario: SDKs in five languages on a lab; rows of languages that lack are skipped; 2 minutes
 	$(RUN) -m tests.clients --install
 	$(RUN) lab/run/own_network.py -m tests.clients
+
+attack: .venv/ready         ## hostile requests at the gateway, a row per class: 8,000 of them, 2 minutes; SEED=--seed=N repeats one
+	$(RUN) lab/run/own_network.py -m tests.attack $(SEED)
 
 bench: .bench/ready         ## ours beside plain Caddy, HAProxy, nginx, vllm-router and LiteLLM: bench/RESULTS.md; 20 minutes, two cores
 	$(RUN) lab/run/own_network.py -m bench

@@ -44,7 +44,14 @@ hypothesis.settings.register_profile("full", hypothesis.settings.get_profile("fa
 hypothesis.settings.load_profile("fast")
 
 OWN_NETWORK: Final = Path(own_network.__file__)
-FIXED_PORTS: Final = ("tests/lab/", "tests/clients/", "tests/docs/", "tests/gateway/", "tests/tailnet/")
+FIXED_PORTS: Final = (
+    "tests/lab/",
+    "tests/clients/",
+    "tests/docs/",
+    "tests/gateway/",
+    "tests/attack/",
+    "tests/tailnet/",
+)
 """Where tests are that use the declaration's fixed ports."""
 WHY_SHARED: Final = pytest.StashKey[str]()
 """Why the workers have no networks of their own; empty if they have."""

@@ -283,11 +283,11 @@ def declared_addresses(wait_s: float = 240.0) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def world(at_home: type[Lane] = Lane) -> Generator[World]:
+def world(at_home: type[Lane] = Lane, elsewhere: type[Lane] = Lane) -> Generator[World]:
     """All toys, without Caddy."""
     with declared_addresses(), loop_beside() as loop:
-        home, vm = at_home(loop, "home", "127.0.0.1", 0), Lane(loop, "vm", VM_ADDRESS, 9931)
-        burst, pilot = Lane(loop, "burst", BURST_ADDRESS, 0), Pilot(loop, "pilot", "127.0.0.1", 9182)
+        home, vm = at_home(loop, "home", "127.0.0.1", 0), elsewhere(loop, "vm", VM_ADDRESS, 9931)
+        burst, pilot = elsewhere(loop, "burst", BURST_ADDRESS, 0), Pilot(loop, "pilot", "127.0.0.1", 9182)
         toys = (home, burst, vm, pilot)
         for toy in toys:
             toy.up()
