@@ -11,7 +11,7 @@ from typing import Any, Final
 from components import vllm
 from components.home import liveness
 from components.settings import Settings
-from components.settings.declared_services import Service, answered, utilization
+from components.settings.declared_services import Service, answered, replicas, utilization
 
 LIVENESS: Final = Path(liveness.__file__).read_text()
 """The probe's program, whole: the image brings Python and nothing of ours."""
@@ -25,6 +25,7 @@ def values(service: Service, settings: Settings) -> dict[str, Any]:
     drain_s = settings.gateway.timeout_s
     found: dict[str, Any] = {
         "image": service.image,
+        **({"replicas": len(pods)} if len(pods := replicas(service, settings)) > 1 else {}),
         "args": list(service.args),
         # Downloads belong on the volume, for any library that goes by HOME.
         "env": {**({"HOME": vllm.CACHE} if service.cache_gib else {}), **service.env},

@@ -122,7 +122,7 @@ class Home(pulumi.ComponentResource):
             kind="HelmChartConfig",
             # K3s merges the one of this name into its own chart of this name, in this namespace only.
             metadata=k8s.meta.v1.ObjectMetaArgs(name="traefik", namespace="kube-system"),
-            spec={"valuesContent": traefik_values(settings.gateway.timeout_s)},
+            spec={"valuesContent": traefik_values(settings.gateway.timeout_s, nodes=home.nodes)},
             opts=self._child(provider),
         )
 

@@ -4,16 +4,25 @@ Owns: the values that the stack adds to the Traefik that K3s ships. Does not own
 (`charts/ai-service`).
 """
 
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 MARGIN_S: Final = 60
 """How much longer Traefik waits than the gateway, seconds: the gateway ends a request, since it can say why."""
 
+DIAL_S: Final = 2
+"""How long Traefik waits for a pod's connection, seconds. Its default of 30 s is what each request would lose that goes
+to a machine which is off, until Kubernetes has noticed; a pod that is there takes it in milliseconds."""
+_BESIDE_OTHERS: Final = {
+    # With the machine that the gateway calls: else one of the others, when it goes, would take all of home along.
+    "nodeSelector": {"node-role.kubernetes.io/control-plane": "true"},
+    "additionalArguments": [f"--serversTransport.forwardingTimeouts.dialTimeout={DIAL_S}s"],
+}
 
-def traefik_values(longest_request_s: int) -> str:
-    """`valuesContent` of the HelmChartConfig, for requests of at most `longest_request_s` seconds.
+
+def traefik_values(longest_request_s: int, *, nodes: int = 1) -> str:
+    """`valuesContent` of the HelmChartConfig, for requests of at most `longest_request_s` seconds, at so many machines.
 
     Keys of traefik-helm-chart 28 and newer (`ports.web.transport`), in K3s since 1.32.
     """
@@ -27,4 +36,5 @@ def traefik_values(longest_request_s: int) -> str:
         # into a closing one.
         "idleTimeout": limit,
     }
-    return yaml.safe_dump({"ports": {"web": {"transport": {"respondingTimeouts": timeouts}}}}, sort_keys=False)
+    values: dict[str, Any] = {"ports": {"web": {"transport": {"respondingTimeouts": timeouts}}}}
+    return yaml.safe_dump(values | (_BESIDE_OTHERS if nodes > 1 else {}), sort_keys=False)

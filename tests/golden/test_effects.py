@@ -115,7 +115,7 @@ def test_what_only_stands_beside_another_is_counted() -> None:
 def test_a_component_that_no_longer_heeds_a_setting_is_seen(
     monkeypatch: pytest.MonkeyPatch, kept: dict[str, str]
 ) -> None:
-    def deaf(_timeout_s: int) -> str:
+    def deaf(*_: object, **__: object) -> str:
         return ""
 
     monkeypatch.setattr(home, "traefik_values", deaf)

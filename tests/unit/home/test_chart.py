@@ -20,17 +20,19 @@ def load(scenario: Path) -> Object:
     return cast(Object, yaml.safe_load(scenario.read_text()))
 
 
-def render(values: Object, name: str = "svc") -> dict[str, Object]:
-    """The rendered objects by kind; a kind that comes twice is an error."""
+def rendered(values: Object, name: str = "svc") -> list[Object]:
     with helm_python.Chart.load(CHART) as chart:
         manifests = chart.render(values, name=name, namespace="pilotlight")
-    found: dict[str, Object] = {}
-    for path, text in manifests.items():
-        for item in cast(list[Object | None], [] if path.endswith(".txt") else list(yaml.safe_load_all(text))):
-            if item is not None:
-                assert item["kind"] not in found
-                found[item["kind"]] = item
-    return found
+    texts = (text for path, text in manifests.items() if not path.endswith(".txt"))
+    return [item for text in texts for item in cast(list[Object | None], list(yaml.safe_load_all(text))) if item]
+
+
+def render(values: Object, name: str = "svc") -> dict[str, Object]:
+    """The rendered objects by kind; a kind that comes twice is an error."""
+    found = rendered(values, name)
+    by_kind = {item["kind"]: item for item in found}
+    assert len(by_kind) == len(found)
+    return by_kind
 
 
 def pod_of(objects: dict[str, Object]) -> Object:
@@ -49,8 +51,9 @@ def test_every_scenario_passes_helm_lint(scenario: Object) -> None:
 
 
 @pytest.mark.parametrize("version", ["1.30", "1.37"])
-def test_every_scenario_is_valid_kubernetes(scenario: Object, version: str) -> None:
-    for item in render(scenario).values():
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_every_scenario_is_valid_kubernetes(scenario: Object, version: str, replicas: int) -> None:
+    for item in rendered({**scenario, "replicas": replicas}):
         kubernetes_validate.validate(item, version, strict=True)
 
 
@@ -71,6 +74,8 @@ def test_the_scenarios_are_there() -> None:
         ({"imagePullPolicy": "Always"}, "additional properties 'imagePullPolicy' not allowed"),
         ({"gpu": {"slice": 1}}, "additional properties 'slice' not allowed"),
         ({"gpu": {"slices": 2}}, "/gpu/slices"),
+        ({"replicas": 0}, "/replicas"),
+        ({"replicas": 9}, "/replicas"),
         ({"port": "8000"}, "/port"),
         ({"port": 80}, "/port"),
         ({"ingress": {"prefixes": ["v1"]}}, "/ingress/prefixes/0"),
@@ -321,10 +326,56 @@ def test_standard_labels_and_a_selector_that_never_changes(scenario: Object) -> 
     objects = render(scenario, name="speech")
     selector = {"app.kubernetes.io/name": "ai-service", "app.kubernetes.io/instance": "speech"}
     assert objects["Deployment"]["spec"]["selector"]["matchLabels"] == selector
-    assert objects["Service"]["spec"]["selector"] == selector
     for item in objects.values():
         labels = item["metadata"]["labels"]
         assert selector.items() <= labels.items()
         assert labels["app.kubernetes.io/managed-by"] == "Helm"
         assert item["metadata"]["namespace"] == "pilotlight"
         assert item["metadata"]["name"] in ("speech", "speech-cache")
+
+
+# --- a pod on each of several machines --------------------------------------------------------------------------------
+
+
+def of_kind(objects: list[Object], kind: str) -> dict[str, Object]:
+    found = {item["metadata"]["name"]: item for item in objects if item["kind"] == kind}
+    assert len(found) == sum(item["kind"] == kind for item in objects)
+    return found
+
+
+def test_each_machine_has_its_own_pod_and_cache_behind_one_service(scenario: Object) -> None:
+    objects = rendered({**scenario, "replicas": 3.0}, name="vllm")
+    pods, claims = of_kind(objects, "Deployment"), of_kind(objects, "PersistentVolumeClaim")
+    assert list(pods) == ["vllm", "vllm-2", "vllm-3"]
+    labels = {name: pod["spec"]["template"]["metadata"]["labels"] for name, pod in pods.items()}
+    for name, pod in pods.items():
+        assert (pod["spec"]["replicas"], pod["spec"]["strategy"]) == (1, {"type": "Recreate"})
+        finds = pod["spec"]["selector"]["matchLabels"].items()
+        assert [other for other, has in labels.items() if finds <= has.items()] == [name], "and not its twins"
+        volumes = pod["spec"]["template"]["spec"]["volumes"]
+        mounted = [one["persistentVolumeClaim"]["claimName"] for one in volumes if "persistentVolumeClaim" in one]
+        assert mounted == [claim for claim in claims if claim == f"{name}-cache"]
+    assert len(claims) in (0, 3)
+    [service], [policy] = of_kind(objects, "Service").values(), of_kind(objects, "NetworkPolicy").values()
+    for finds in (service["spec"]["selector"], policy["spec"]["podSelector"]["matchLabels"]):
+        assert all(finds.items() <= has.items() for has in labels.values())
+        assert not finds.items() <= {**labels["vllm"], "pilotlight/service": "speech"}.items(), "of this service alone"
+
+
+def test_no_two_of_them_are_on_one_machine_and_the_first_is_left_as_it_was() -> None:
+    alone, three = rendered({"image": IMAGE}), rendered({"image": IMAGE, "replicas": 3})
+    first, *further = of_kind(three, "Deployment").values()
+    assert first == of_kind(alone, "Deployment")["svc"], "a second machine starts no model again"
+    assert of_kind(three, "PersistentVolumeClaim")["svc-cache"] == of_kind(alone, "PersistentVolumeClaim")["svc-cache"]
+    for one in further:
+        affinity = one["spec"]["template"]["spec"]["affinity"]
+        [term] = affinity["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["topologyKey"] == "kubernetes.io/hostname"
+        assert term["labelSelector"]["matchLabels"].items() <= first["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_traefik_names_the_pod_that_answered_where_there_are_several() -> None:
+    prefix = "traefik.ingress.kubernetes.io/service.sticky.cookie"
+    assert "annotations" not in render({"image": IMAGE})["Service"]["metadata"]
+    service = of_kind(rendered({"image": IMAGE, "replicas": 2}), "Service")["svc"]
+    assert service["metadata"]["annotations"] == {prefix: "true", f"{prefix}.name": "machine"}

@@ -337,6 +337,24 @@ def test_traefik_never_cuts_a_request_before_the_gateway_does(longest: int) -> N
         assert seconds == 0 or seconds > longest, key
 
 
+def test_traefik_stays_beside_the_address_that_is_called_and_waits_for_no_machine_that_is_gone() -> None:
+    alone, beside = (yaml.safe_load(traefik.traefik_values(300, nodes=nodes)) for nodes in (1, 2))
+    assert alone == yaml.safe_load(traefik.traefik_values(300))
+    assert list(alone) == ["ports"]
+    assert beside == alone | {
+        "nodeSelector": {"node-role.kubernetes.io/control-plane": "true"},
+        "additionalArguments": ["--serversTransport.forwardingTimeouts.dialTimeout=2s"],
+    }
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_the_model_alone_is_replicated(nodes: int) -> None:
+    services = [{"name": "vllm", "preset": "model"}, {"name": "tts", "preset": "tts"}]
+    chosen = settings_of(home={"nodes": nodes}, services=services)
+    found = [values(service, chosen).get("replicas", 1) for service in declared(chosen)]
+    assert found == [nodes, 1]
+
+
 @MODES
 def test_the_one_traefik_of_k3s_is_configured(preview: bool) -> None:
     config = run(preview)["home-traefik"].inputs
