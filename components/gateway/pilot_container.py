@@ -11,6 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Mapping
+from itertools import accumulate
 from pathlib import Path
 from typing import Final
 
@@ -113,7 +114,7 @@ def environment(
         "BURST_DIAL": dials.get(Lane.BURST, ""),
         "VM_DIAL": dials.get(Lane.VM, ""),
         "HOME_CAPACITY": str(settings.slots(Lane.HOME)) if home else "0",
-        "HOME_FULL": str(_full(settings)) if home else "0",
+        "HOME_FULL": _full(settings) if home else "0",
         "BURST_CAPACITY": str(settings.slots(Lane.BURST)) if Lane.BURST in settings.lanes else "0",
         "VM_CAPACITY": str(settings.slots(Lane.VM)) if Lane.VM in settings.lanes else "0",
         **{f"{lane.upper()}_FURTHER": further.get(lane, "") for lane in Lane},
@@ -127,10 +128,12 @@ def environment(
     }
 
 
-def _full(settings: Settings) -> int:
-    """The least limit of a class of clients at home."""
-    found = [limit(settings, Lane.HOME, one.priority) for one in classes(settings) if Lane.HOME in one.lanes]
-    return min(found, default=settings.slots(Lane.HOME))
+def _full(settings: Settings) -> str:
+    """The least limit of a class of clients at home, with one machine there, with two, ..."""
+    here = [one.priority for one in classes(settings) if Lane.HOME in one.lanes]
+    slots = (settings.slots(Lane.HOME), *settings.further_slots(Lane.HOME).values())
+    least = (min((limit(settings, Lane.HOME, one, count) for one in here), default=count) for count in slots)
+    return " ".join(map(str, accumulate(least)))
 
 
 def _prompt(vm: Speed, picture_tokens: int) -> str:

@@ -155,9 +155,10 @@ class Settings(Section):
         The pilot sees them; without one they add nothing. What adds no whole slot to the share is left out.
         """
         each, least, most = {
+            Lane.HOME: (self.home.max_requests, 1, self.home.nodes),
             Lane.BURST: (self.burst.max_requests, 1, self.burst.max_instances),
             Lane.VM: (self.vm.max_requests, self.vm.replicas, self.vm.most_replicas),
-        }.get(lane, (0, 1, 1))
+        }[lane]
         added = {up: self.share(each * up) - self.share(each * (up - 1)) for up in range(least + 1, most + 1)}
         return {up: slots for up, slots in added.items() if slots and self.piloted}
 

@@ -81,6 +81,8 @@ class Lane:
         self.received: list[Received] = []
         self.seen: list[dict[str, str]] = []
         """Headers of the checks."""
+        self.check_headers: dict[str, str] = {}
+        """Of the answers to them."""
 
     def up(self) -> None:
         self._run(self._start())
@@ -124,7 +126,7 @@ class Lane:
             await asyncio.sleep(self.behaviour.check_delay)
             self.seen.append(headers)
             status, body = self.checked(request.raw_path)
-            return _json(status, body)
+            return _json(status, body, **self.check_headers)
         self.begun += 1
         self.running += 1
         self.most = max(self.most, self.running)

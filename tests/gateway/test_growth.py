@@ -50,6 +50,11 @@ class Machines:
         self.looks += 1
         return 200, self._text(next(self._turn) % self.up).encode()
 
+    def named(self, number: int) -> str:
+        """Traefik says in a cookie which machine answers."""
+        self.toy.check_headers = {"Set-Cookie": f"machine={number}; Path=/"}
+        return "{}"
+
     def looked_at(self) -> None:
         """Until the pilot had its chances to see one more."""
         before = self.looks
@@ -59,6 +64,12 @@ class Machines:
 def instances(here: World) -> Machines:
     """Of burst: vLLM's metrics say when its process began."""
     return Machines(here.burst, "/metrics", lambda number: f"process_start_time_seconds 1.79e9{number}\n")
+
+
+def nodes(here: World) -> Machines:
+    """At home: one of them answers each check, whoever asks."""
+    found = Machines(here.home, "/health", lambda number: found.named(number))
+    return found
 
 
 def machines(here: World) -> Machines:
@@ -177,3 +188,11 @@ def test_each_request_to_several_machines_has_a_connection_of_its_own(toys: Worl
         until(lambda: toys.call().status == 200, "the VM is up")
         assert connections(toys.vm) == 1
     toys.home.up()
+
+
+def test_a_machine_at_home_does_so_and_callers_are_not_told_which(toys: World) -> None:
+    with gateway(toys, of(["home"], home={"max_requests": 2, "nodes": 3})):
+        slots_follow(toys, "home", nodes(toys), lambda up: 2 * up, most=3)
+        toys.home.behaviour.headers = {"Set-Cookie": "machine=1; Path=/"}
+        answer = toys.call()
+        assert (answer.status, "set-cookie" in {name.lower() for name in answer.headers}) == (200, False)

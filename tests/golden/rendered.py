@@ -66,7 +66,10 @@ STACKS: Final[Mapping[str, Mapping[str, str | None]]] = {
         "pilotlight:kubeconfig": None,
         "pilotlight:delivery": '{"repository": "me/pilotlight", "owner": false}',
     },
-    "services": {"pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS])},
+    "services": {
+        "pilotlight:services": json.dumps([{"name": name, "preset": name} for name in PRESETS]),
+        "pilotlight:home": '{"nodes": 2}',
+    },
 }
 """Golden inventories: name -> config on top of that stack's file, or else of Pulumi.dev.yaml; None takes a key away."""
 NAMED: Final = {"prod": "prod", "far": "robots-of-the-second-lab-seoul", "europe": "robots-of-the-first-lab-at-eem"}

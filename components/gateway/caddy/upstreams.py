@@ -4,8 +4,8 @@ Owns: addresses and capacities of the lanes and of the services at home, and how
 how a request is walked over them (`walk`), what a check asks (`checks`), the way from the hop to burst (`burst_hop`).
 
 A service that lives at home only has an address of its own, home's in another spelling: so its requests take none of
-the model's slots, and its failures don't mark home. So has each machine that may join a lane later: its slots are a
-place of their own in the walk, which is up while the pilot sees so many machines.
+the model's slots, and its failures don't mark home. So has each further machine of a lane: its slots are a place of
+their own in the walk, which is up while the pilot sees so many machines.
 """
 
 from collections.abc import Sequence
@@ -139,8 +139,9 @@ def further(settings: Settings, *, vm_address: pulumi.Input[str]) -> dict[Lane, 
 
 def service_upstreams(settings: Settings) -> list[tuple[Service, Upstream]]:
     """The services that no lane but home has, in the order their paths are tried."""
+    taken = len(settings.further_slots(Lane.HOME))
     return [
         (service, Upstream(Lane.HOME, _respelled(f"{settings.home.hostname}:{ports.INGRESS}", number),
                            settings.share(service.max_requests), service.health, service.name))
-        for number, service in enumerate(at_home_only(settings), start=1)
+        for number, service in enumerate(at_home_only(settings), start=taken + 1)
     ]  # fmt: skip

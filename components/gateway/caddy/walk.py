@@ -221,8 +221,9 @@ def _proxy(
         },
         "headers": {
             "request": only_needed("{http.reverse_proxy.upstream.hostport}", own),
-            # Which pages may read an answer is the gateway's to say (`cors`).
-            "response": {"delete": ["Access-Control-*"]},
+            # Which pages may read an answer is the gateway's to say (`cors`). Traefik's cookie names the machine that
+            # answered, to the pilot.
+            "response": {"delete": ["Access-Control-*", *(["Set-Cookie"] if settings.home.nodes > 1 else [])]},
         },
         # Refused by the last lane, or too large to replay, or by none in time: the caller gets the gateway's own 503.
         "handle_response": [

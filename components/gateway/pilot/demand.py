@@ -111,8 +111,10 @@ def traffic(
     )
 
 
-def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None, vm_slots: int) -> dict[str, Load]:
-    """What the traffic means for each lane.
+def loads(
+    before: Traffic, after: Traffic, settings: Settings, home: Lane | None, vm_slots: int, home_full: int
+) -> dict[str, Load]:
+    """What the traffic means for each lane. From `home_full` requests on home has no slot for some caller.
 
     Requests shorter than a sample are use, too. What burst did not serve was the VM's only where home can't have: where
     there is none, or it failed for some time, or is slow. Answers of 500 that callers see are a reason to ask home and
@@ -123,7 +125,7 @@ def loads(before: Traffic, after: Traffic, settings: Settings, home: Lane | None
     old = before.ended or new
     ended = new[1] > old[1]
     running_on_vm = max(after.in_flight.get("vm", 0), int(homeless and ended))
-    home_free = home is not None and home.takes and after.in_flight.get("home", 0) < settings.home_full
+    home_free = home is not None and home.takes and after.in_flight.get("home", 0) < home_full
     errors = max(0, int((after.errors or 0) - (after.errors or 0 if before.errors is None else before.errors)))
     burst = Load(
         in_flight=max(after.in_flight.get("burst", 0), int(new[0] > old[0])),

@@ -49,8 +49,9 @@ class Settings:
     dials: dict[str, str]
     further: dict[str, tuple[Further, ...]]
     """By lane."""
-    home_full: int
-    """Requests at home from which on some caller gets no slot there: the first are kept for higher priorities."""
+    home_full: tuple[int, ...]
+    """Requests at home from which on some caller gets no slot there, with none of the further machines, with one, ...:
+    the last slots are kept for higher priorities."""
     capacities: dict[str, int]
     """Slots by lane; 0 without it."""
     policy: Policy
@@ -124,7 +125,9 @@ def settings(env: Mapping[str, str]) -> Settings:
         socks=take("SOCKS5", address, "host:port"),
         dials={lane: dial for lane, dial in dials.items() if dial},
         further=further,
-        home_full=take("HOME_FULL", _count, "a whole number, 0 without the lane"),
+        home_full=take(
+            "HOME_FULL", lambda text: tuple(map(_count, text.split())), "whole numbers, one more than HOME_FURTHER has"
+        ),
         capacities=capacities,
         policy=policy,
         policies={},
@@ -136,6 +139,8 @@ def settings(env: Mapping[str, str]) -> Settings:
     )
     if not wrong and bool(found.burst_url) != ("burst" in found.dials):
         wrong.append(f"BURST_DIAL is {found.dials.get('burst', '')!r}; it must be set exactly where BURST_URL is")
+    if not wrong and len(found.home_full) != 1 + len(found.further["home"]):
+        wrong.append(f"HOME_FULL is {env['HOME_FULL']!r}; it must have one number more than HOME_FURTHER has machines")
     if not wrong and policy.recovered_s > policy.slow_s:
         wrong.append("PILOT_RECOVERED_S is above PILOT_SLOW_S; between the two nothing may change")
     if wrong:

@@ -7,10 +7,12 @@ Owns: the way to each lane, what is asked there, and what an answer says. Does n
 import asyncio
 import contextlib
 import json
+import random
 import ssl
 import time
 from collections.abc import Awaitable
 from dataclasses import replace
+from typing import Final
 from urllib.parse import urlsplit
 
 from .engine import engine, first_token, new_errors, new_tokens
@@ -19,9 +21,12 @@ from .id_token import IdToken
 from .lane import LOOK_S
 from .log import described
 from .machines import Looks, Machines
-from .net import FAILURES, Stream, fetch, through_socks
+from .net import FAILURES, Stream, answer, fetch, through_socks
 from .prompts import Prompts, prompts
 from .state import Answer, Ask, Request
+
+SEE_S: Final = 0.5
+"""Between two questions which machine answers, on average: of a lane that never sleeps, in use or not."""
 
 
 class LaneClient:
@@ -52,12 +57,31 @@ class LaneClient:
             return Answer(request.serial, 0, spent, late, told, moved=self._looks.without_answer(now))
 
     async def see(self) -> None:
-        """Which machine of a group answers now: it says so among its model's tags (`components.vm.boot`)."""
+        """Which machine answers, after a pause.
+
+        Traefik leads each request to the next pod in turn: asked as regularly as Caddy's checks are, it would show the
+        same one again and again. So the pause is now shorter, now longer than theirs.
+        """
+        await asyncio.sleep(SEE_S * 2 * random.random())
         with contextlib.suppress(*FAILURES, KeyError, TypeError):
-            async with asyncio.timeout(LOOK_S):
-                _, text = await self._send("GET", "/v1/models")
-            [name] = json.loads(text)["data"][0]["tags"]
+            name = await (self._pod_at_home() if self._name == "home" else self._machine_of_group())
             self.machines.saw(name, time.monotonic())
+
+    async def _machine_of_group(self) -> str:
+        """It says so among its model's tags (`components.vm.boot`)."""
+        async with asyncio.timeout(LOOK_S):
+            _, text = await self._send("GET", "/v1/models")
+        [name] = json.loads(text)["data"][0]["tags"]
+        return name
+
+    async def _pod_at_home(self) -> str:
+        """By the cookie that Traefik sets beside the answer to Caddy's own check (`charts/ai-service`)."""
+        async with asyncio.timeout(LOOK_S):
+            connection = asyncio.open_connection(*self._settings.checks)
+            status, headers, _ = await answer(connection, "checks", "/", {"X-Lane": self._settings.dials["home"]})
+        if status != 200:
+            raise ValueError(status)
+        return headers["set-cookie"].partition(";")[0]
 
     async def _asked(self, request: Request, begun: float) -> Answer:
         if request.ask is Ask.TRY:
@@ -106,5 +130,6 @@ class LaneClient:
         read, written = new_tokens(before, after)
         self.tokens = self.tokens[0] + read, self.tokens[1] + written
         after, seconds = first_token(before, after)
-        self.machines.saw(after.identity, after.at)
+        if self._name == "burst":
+            self.machines.saw(after.identity, after.at)
         return Answer(serial, 200, seconds, moved=self._looks.add(after), errors=new_errors(before, after))

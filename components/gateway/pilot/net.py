@@ -17,6 +17,14 @@ async def fetch(
     connection: Awaitable[Stream], host: str, path: str, headers: Mapping[str, str], method: str = "GET", body: str = ""
 ) -> tuple[int, str]:
     """Status and body of one request on a connection of its own. The caller bounds the time."""
+    status, _, text = await answer(connection, host, path, headers, method, body)
+    return status, text
+
+
+async def answer(
+    connection: Awaitable[Stream], host: str, path: str, headers: Mapping[str, str], method: str = "GET", body: str = ""
+) -> tuple[int, dict[str, str], str]:
+    """The same with the answer's headers, their names in small letters; of several equal ones the last."""
     reader, writer = await connection
     try:
         lines = {"Host": host, "Connection": "close", "Content-Length": str(len(body)), **headers}
@@ -27,7 +35,7 @@ async def fetch(
         await writer.drain()
         status_line, *fields = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").splitlines()
         received = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in fields if line)}
-        return int(status_line.split()[1]), (await _body(reader, received)).decode(errors="replace")
+        return int(status_line.split()[1]), received, (await _body(reader, received)).decode(errors="replace")
     finally:
         # No goodbye: a peer that does not read must not hold us.
         writer.transport.abort()

@@ -31,8 +31,6 @@ LINE_S: Final = 0.01
 """The same while somebody is in line: a slot that becomes free stays so for half of it, and for Caddy's own pause."""
 CHECK_S: Final = 0.5
 """Between two checks of home or vm: as often as Caddy, which sends the VM nothing while home counts as up."""
-SEE_S: Final = 0.5
-"""Between two questions which machine of the VM's group answers. It never sleeps, and says so without its engine."""
 TELL_S: Final = 60.0
 """Between two accounts of the lanes in the log."""
 
@@ -68,8 +66,10 @@ class Pilot:
             self._duties.every(0, self.token.keep)
         if self.tunnel and self.settings.tailscaled:
             self._duties.every(PROBE_S, self.tunnel.watch)
-        if self.settings.further["vm"]:
-            self._duties.every(SEE_S, self._clients["vm"].see)
+        for name, client in self._clients.items():
+            # An idle burst isn't looked at, so that it can sleep.
+            if self.settings.further[name] and not self.settings.policies[name].sleeps:
+                self._duties.every(0, client.see)
         for name, policy in self.settings.policies.items():
             if not policy.sleeps:
                 self._duties.every(CHECK_S, partial(self._check, name))
@@ -208,7 +208,8 @@ class Pilot:
         if not await self.caddy.look(len(self.line.places)):
             return
         after = self.caddy.traffic
-        for name, load in loads(before, after, self.settings, self.lanes.get("home"), self.slots("vm")).items():
+        full = self.settings.home_full[sum(self.opens("home", each) for each in self.settings.further["home"])]
+        for name, load in loads(before, after, self.settings, self.lanes.get("home"), self.slots("vm"), full).items():
             self.feed(name, load)
         if len(self.lanes) > 1:
             self._rescue(self.lanes.get("home"), after.in_flight.get("home", 0), after.at_home)

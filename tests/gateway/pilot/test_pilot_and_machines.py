@@ -1,8 +1,11 @@
 """The running pilot and the machines behind one address: what one does says nothing about another."""
 
+import itertools
+from typing import Any
+
 import pytest
 
-from tests.gateway.pilot.running import Running, piloted
+from tests.gateway.pilot.running import HOME_SECONDS, Running, piloted
 from tests.gateway.pilot.world import Asked, Reply, World
 from tests.kit import until
 
@@ -45,3 +48,25 @@ def test_an_instance_without_work_says_nothing_about_one_that_works(world: World
         instances.works = False
         pilot_.reaches("slow", 60)
         assert instances.tokens >= 1, "left by proof"
+
+
+def test_burst_sleeps_on_while_another_machine_at_home_has_a_slot(world: World) -> None:
+    """Traefik's cookie says which machine answered the check."""
+    turn, machines = itertools.count(), 2
+
+    async def answered(asked: Asked) -> Reply:
+        at_home = asked.headers["x-lane"] == "home:80"
+        cookie = f"Set-Cookie: machine={next(turn) % machines}; Path=/"
+        return (200, "", cookie) if at_home else (200, "")
+
+    world.checks.reply = answered
+    places: dict[str, Any] = {"HOME_CAPACITY": 4, "HOME_FURTHER": "2*home:080=4 3*home:0080=4", "HOME_FULL": "4 8 12"}
+    with piloted(world, **places, HOME_SECONDS=HOME_SECONDS, PILOT_WAKE="first-fallback") as pilot_:
+        until((world.folder / "id-token").exists)
+        until(lambda: pilot_.status()["lanes"]["home"]["capacity"] == 8, "both machines are seen")
+        assert [pilot_.get(f"/lane/home/{up}/short")[0] for up in (2, 3)] == [200, 503]
+        world.in_flight["home"], world.waiting = 7, 1
+        world.looked(6)
+        assert pilot_.state == "cold"
+        world.in_flight["home"] = 8
+        pilot_.reaches("warm")

@@ -30,8 +30,8 @@ class Asked:
     at: float
 
 
-Reply = tuple[int, str] | None
-"""Status and body; None: no answer ever."""
+Reply = tuple[int, str] | tuple[int, str, str] | None
+"""Status, body, and a header's line; None: no answer ever."""
 
 
 class Toy:
@@ -78,9 +78,10 @@ class Toy:
             for task in (work, gone):
                 task.cancel()
         if result:
-            body = result[1].encode()
-            head = f"HTTP/1.1 {result[0]} X\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-            writer.write(head.encode() + body)
+            status, text, *lines = result
+            body = text.encode()
+            fields = [f"HTTP/1.1 {status} X", "Connection: close", f"Content-Length: {len(body)}", *lines]
+            writer.write("\r\n".join([*fields, "", ""]).encode() + body)
             await writer.drain()
 
     def paths(self) -> list[str]:

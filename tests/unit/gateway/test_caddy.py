@@ -209,9 +209,11 @@ def _by_address(chosen: Settings) -> dict[str, Any]:
 
 GROWN: dict[str, Any] = {
     "lanes": ALL,
+    "home": {"nodes": 3, "max_requests": 4},
     "burst": {"max_instances": 3, "max_requests": 8},
     "vm": {"replicas": 2, "max_replicas": 4, "max_requests": 2, "machine_type": "c3-highcpu-8"},
 }
+HOMES = ["home:80", "home:080", "home:0080"]
 BURSTS = ["127.0.0.1:9181", "127.0.0.1:09181", "127.0.0.1:009181"]
 VMS = [f"{VM}:9931", f"{VM}:09931", f"{VM}:009931"]
 
@@ -220,18 +222,18 @@ def test_each_further_machine_is_a_place_after_its_lane_s() -> None:
     for handler in proxies(settings(**GROWN)):
         found = {each["dial"]: each.get("max_requests") for each in handler["upstreams"]}
         if "home:80" in found and BURSTS[0] in found:
-            assert list(found)[:7] == ["home:80", *BURSTS, *VMS]
-            assert list(found.values())[:7] == [8, 8, 8, 8, 4, 2, 2]
+            assert list(found)[:9] == [*HOMES, *BURSTS, *VMS]
+            assert list(found.values())[:9] == [4, 4, 4, 8, 8, 8, 4, 2, 2]
             told = handler["headers"]["request"]["set"].get(line.HEADER, [""])[0]
             if told:
-                assert told.endswith(" ".join(f"{dial}={most}" for dial, most in [*found.items()][:7]))
+                assert told.endswith(" ".join(f"{dial}={most}" for dial, most in [*found.items()][:9]))
 
 
 def test_a_further_machine_s_place_is_up_while_the_pilot_says_so_and_never_without_it() -> None:
     servers = caddy_config.render(settings(**GROWN), vm_address=VM, burst_url=BURST_URL)["apps"]["http"]["servers"]
-    for lane, dials, least in (("burst", BURSTS[1:], 2), ("vm", VMS[1:], 3)):
+    for lane, dials, least in (("home", HOMES[1:], 2), ("burst", BURSTS[1:], 2), ("vm", VMS[1:], 3)):
         for machines, dial in enumerate(dials, start=least):
-            [route] = [route for route in servers["checks"]["routes"] if dial in json.dumps(route)]
+            [route] = [route for route in servers["checks"]["routes"] if f'"{dial}"' in json.dumps(route)]
             [asked] = route["handle"]
             assert asked["rewrite"]["uri"] == f"/lane/{lane}/{machines}/{{http.request.header.X-Size}}"
             assert [each["dial"] for each in asked["upstreams"]] == ["127.0.0.1:9182"]
@@ -248,8 +250,28 @@ def test_nobody_is_sent_to_a_further_machine_while_a_lane_is_free() -> None:
     chosen = upstreams.upstreams(settings(**GROWN), vm_address=VM)
     lanes = [upstream.dial for upstream in chosen]
     for mark in (*next_lane.marks(chosen).values(), next_lane.to_line(chosen)):
-        order = sorted([*lanes, *BURSTS[1:], *VMS[1:]], key=lambda each, mark=mark: _hash(each, mark), reverse=True)
+        order = sorted(
+            [*lanes, *HOMES[1:], *BURSTS[1:], *VMS[1:]], key=lambda each, mark=mark: _hash(each, mark), reverse=True
+        )
         assert sorted(order[:3]) == sorted(lanes)
+
+
+def test_a_service_at_home_shares_no_place_with_a_further_machine() -> None:
+    for nodes in (1, 3):
+        chosen = settings(services=SERVICES, home={"nodes": nodes})
+        own = [each.dial for _, each in upstreams.service_upstreams(chosen)]
+        places = [dial for each in upstreams.upstreams(chosen, vm_address=VM) for dial in each.places]
+        assert len({*own, *places}) == len(own) + len(places) == len(own) + nodes + 1
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+def test_which_machine_answered_is_told_to_the_pilot_and_not_to_callers(nodes: int) -> None:
+    """By Traefik's cookie, which it sets where there are several. The pilot asks by way of the checks."""
+    servers = caddy_config.render(settings(home={"nodes": nodes}), vm_address=VM)["apps"]["http"]["servers"]
+    deleted = {name for handler in proxies(settings(home={"nodes": nodes}))
+               for name in handler["headers"]["response"]["delete"]}  # fmt: skip
+    assert ("Set-Cookie" in deleted) is (nodes > 1)
+    assert "Set-Cookie" not in json.dumps(servers["checks"])
 
 
 def test_one_instance_and_one_machine_are_one_place() -> None:

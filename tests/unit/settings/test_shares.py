@@ -45,6 +45,13 @@ def test_caddy_and_pilot_have_the_same_share(instances: int, slots: dict[str, in
     assert [each.max_requests for _, each in service_upstreams(chosen)] == [5 // instances]
 
 
+def test_home_is_full_for_some_caller_by_the_machines_that_are_there() -> None:
+    clients = [{"name": "a", "priority": "high"}, {"name": "b"}]
+    for instances, full in ((1, "6 12 18"), (3, "1 3 5")):
+        chosen = settings(instances, clients=clients, lanes=["home"], home={"nodes": 3})
+        assert environment(chosen, burst_url="", dials={Lane.HOME: "home:80"}, further={})["HOME_FULL"] == full
+
+
 def test_a_client_has_its_share_and_priorities_are_kept_of_the_instance_s_slots() -> None:
     clients = [{"name": "a", "priority": "high"}, {"name": "b", "max_requests": 7}]
     chosen = settings(2, clients=clients, vm={"max_requests": 4, "machine_type": "c3-highcpu-8"})

@@ -16,7 +16,7 @@ SHAKY = Lane(Phase.WARM, failures=1)
 """Its last check failed."""
 AWAY = Lane(Phase.DOWN, failures=2)
 SLOW = Lane(Phase.SLOW)
-SLOTS = 4
+SLOTS, FULL = 4, 8
 ROWS = [
     {"address": "home:80", "num_requests": 3, "fails": 0},
     {"address": "home:080", "num_requests": 2, "fails": 0},
@@ -103,7 +103,7 @@ def meant(api: int, burst: int, *, homeless: bool, wake: str = "first-fallback")
     chosen: Settings = dataclasses.replace(SETTINGS, policy=dataclasses.replace(SETTINGS.policy, wake=wake))
     before = traffic(Traffic(), [], counted(0, 5, 3), chosen)
     after = traffic(before, [], counted(0, api, burst), chosen)
-    return loads(before, after, chosen, AWAY if homeless else SHAKY, SLOTS)["burst"]
+    return loads(before, after, chosen, AWAY if homeless else SHAKY, SLOTS, FULL)["burst"]
 
 
 @pytest.mark.parametrize(
@@ -124,14 +124,14 @@ def test_answers_too_short_to_be_seen_count(api: int, burst: int, homeless: bool
 
 def test_first_count_is_no_traffic() -> None:
     first = traffic(Traffic(), [], counted(0, 500, 300), SETTINGS)
-    assert loads(Traffic(), first, SETTINGS, AWAY, SLOTS) == dict.fromkeys(("home", "burst", "vm"), Load(0))
+    assert loads(Traffic(), first, SETTINGS, AWAY, SLOTS, FULL) == dict.fromkeys(("home", "burst", "vm"), Load(0))
 
 
 def test_only_new_failures_of_burst_are_told() -> None:
     before = traffic(Traffic(), ROWS, "", SETTINGS)
     for fails, new in ((4, 0), (6, 2), (1, 0)):
         after = dataclasses.replace(before, fails=fails)
-        assert loads(before, after, SETTINGS, UP, SLOTS)["burst"].failures == new
+        assert loads(before, after, SETTINGS, UP, SLOTS, FULL)["burst"].failures == new
 
 
 @pytest.mark.parametrize("wake", ["first-fallback", "pressure", "never"])
@@ -141,7 +141,7 @@ def test_who_was_refused_wanted_burst(wake: str) -> None:
     before = traffic(Traffic(), [], counted(0, 5, 3, 1), chosen)
     for refused, wanted in ((1, False), (2, wake != "never")):
         after = traffic(before, [], counted(0, 4 + refused, 3, refused), chosen)
-        found = loads(before, after, chosen, AWAY, SLOTS)["burst"]
+        found = loads(before, after, chosen, AWAY, SLOTS, FULL)["burst"]
         assert found == Load(0, wanted=wanted)
 
 
@@ -159,18 +159,20 @@ def test_a_slow_home_takes_nothing() -> None:
     served = traffic(before, [], counted(0, 6), chosen)
     waits = dataclasses.replace(before, waiting=1)
     for home, wanted in ((UP, False), (SLOW, True), (AWAY, True), (None, True)):
-        assert loads(before, served, chosen, home, SLOTS)["burst"].wanted is wanted
-        assert loads(before, waits, chosen, home, SLOTS)["burst"].wanted is wanted
+        assert loads(before, served, chosen, home, SLOTS, FULL)["burst"].wanted is wanted
+        assert loads(before, waits, chosen, home, SLOTS, FULL)["burst"].wanted is wanted
 
 
 def test_answers_too_short_to_be_seen_are_use_of_home_or_the_vm() -> None:
     before = traffic(Traffic(), [], counted(0, 5), SETTINGS)
     served = traffic(before, [], counted(0, 6), SETTINGS)
     for home, used in ((UP, "home"), (SLOW, "vm"), (AWAY, "vm")):
-        found = loads(before, served, SETTINGS, home, SLOTS)
+        found = loads(before, served, SETTINGS, home, SLOTS, FULL)
         assert [lane for lane, load in found.items() if load.in_flight] == [used]
     by_burst = traffic(before, [], counted(0, 6, 1), SETTINGS)
-    assert [lane for lane, load in loads(before, by_burst, SETTINGS, UP, SLOTS).items() if load.in_flight] == ["burst"]
+    assert [lane for lane, load in loads(before, by_burst, SETTINGS, UP, SLOTS, FULL).items() if load.in_flight] == [
+        "burst"
+    ]
 
 
 def test_new_answers_of_500_make_home_and_the_vm_suspicious() -> None:
@@ -182,13 +184,13 @@ def test_new_answers_of_500_make_home_and_the_vm_suspicious() -> None:
 
     first = traffic(Traffic(), [], answers(500, 7) + answers(200, 90), SETTINGS)
     more = traffic(first, [], answers(500, 9) + answers(200, 95) + answers(500, 9, "burst"), SETTINGS)
-    assert {lane: load.errors for lane, load in loads(first, more, SETTINGS, UP, SLOTS).items()} == {
+    assert {lane: load.errors for lane, load in loads(first, more, SETTINGS, UP, SLOTS, FULL).items()} == {
         "home": 2, "burst": 0, "vm": 2
     }  # fmt: skip
-    assert loads(Traffic(), first, SETTINGS, UP, SLOTS)["vm"].errors == 0, "the first count is no news"
-    assert loads(more, first, SETTINGS, UP, SLOTS)["vm"].errors == 0
+    assert loads(Traffic(), first, SETTINGS, UP, SLOTS, FULL)["vm"].errors == 0, "the first count is no news"
+    assert loads(more, first, SETTINGS, UP, SLOTS, FULL)["vm"].errors == 0
     homeless = settings(ENV | {"HOME_ADDRESS": "", "HOME_DIAL": "", "VM_DIAL": ""})
-    assert list(loads(first, more, homeless, None, SLOTS)) == ["burst"]
+    assert list(loads(first, more, homeless, None, SLOTS, FULL)) == ["burst"]
 
 
 def of_classes(**under_way: int) -> str:
@@ -230,7 +232,7 @@ def test_only_who_may_go_to_burst_wakes_it(
 ) -> None:
     seen = looked_twice(of_classes(**under_way), **running)
     assert seen.waiting == waiting, "people see all who wait"
-    assert loads(seen, seen, WAKES, UP, SLOTS)["burst"].wanted is wanted
+    assert loads(seen, seen, WAKES, UP, SLOTS, FULL)["burst"].wanted is wanted
 
 
 def test_answers_of_500_count_whoever_got_them() -> None:
@@ -241,7 +243,6 @@ def test_answers_of_500_count_whoever_got_them() -> None:
 
 def test_home_is_full_where_some_caller_gets_no_slot() -> None:
     """The last slots are kept for others, so its having some doesn't say that nobody waits."""
-    kept = dataclasses.replace(WAKES, home_full=6)
     seen = looked_twice(of_classes(reverse_proxy=7), home=6)
-    assert loads(seen, seen, kept, UP, SLOTS)["burst"].wanted
-    assert not loads(seen, seen, WAKES, UP, SLOTS)["burst"].wanted
+    assert loads(seen, seen, WAKES, UP, SLOTS, 6)["burst"].wanted
+    assert not loads(seen, seen, WAKES, UP, SLOTS, FULL)["burst"].wanted

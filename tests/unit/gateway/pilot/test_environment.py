@@ -55,6 +55,7 @@ def test_environment_is_read() -> None:
     assert found.declared.paces["vm"].first_s["long"] == 91
     assert (found.declared.paces["home"].capacity, found.declared.paces["home"].answer_s) == (8, 1.88)
     assert found.vm_prompt == (13.2, 7.1)
+    assert settings(ENV | {"HOME_FURTHER": "2*home:080=8", "HOME_FULL": "6 12"}).home_full == (6, 12)
     assert {lane: policy.slow_s for lane, policy in found.policies.items()} == {
         "home": 23.75,
         "burst": 2.5,
@@ -92,6 +93,10 @@ def test_missing_setting_is_named(name: str) -> None:
         ("BURST_FURTHER", "127.0.0.1:09181=16"),
         ("BURST_FURTHER", "2*9181=16"),
         ("VM_FURTHER", "2*10.0.0.2:09931"),
+        ("HOME_FULL", ""),
+        ("HOME_FULL", "8 16"),
+        ("HOME_FULL", "8 x"),
+        ("HOME_FURTHER", "2*home:080=8"),
         ("VM_CAPACITY", "-1"),
         ("HOME_SECONDS", "short=0.1 long=0.4 picture=0.6"),
         ("BURST_SECONDS", "short=0.1 long=0.4 picture=0 answer=1"),
@@ -108,5 +113,6 @@ def test_missing_setting_is_named(name: str) -> None:
     ],
 )
 def test_wrong_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=f"^{name} is "):
+    told = "HOME_FULL" if name == "HOME_FURTHER" else name
+    with pytest.raises(SettingsError, match=f"^{told} is "):
         settings(ENV | {name: value})
