@@ -29,6 +29,7 @@ from lab.read.plan import Plan
 from lab.read.stack import ROOT, Stack, config_of, render, settings_given
 from lab.run.faults import FAULTS
 from lab.run.lab import Lab
+from lab.run.pods import hosts
 from lab.run.ports import free_port, is_free
 
 PREFERRED_PORT: Final = 8787
@@ -120,8 +121,8 @@ def _cost(arguments: argparse.Namespace) -> int:
 
 def _plan(arguments: argparse.Namespace) -> int:
     _, plan = _read(arguments.stack, Cloud(port=PREFERRED_PORT), arguments.config)
-    ports = {pod.name: 0 for pod in plan.pods}
-    table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pod_ports=ports, traefik_port=0)
+    at = {name: f"{host}:0" for name, host in hosts(plan.pods).items()}
+    table = tables.addresses(plan, port=PREFERRED_PORT, instance_port=0, pods_at=at, traefik_port=0)
     print(tables.tables(plan, {here: there.replace(":0", ":<free>") for here, there in table.items()}))
     show.lines(["", *unproven.full(plan.unproven)])
     return 0

@@ -81,6 +81,8 @@ class Pod:
     port: int
     paths: tuple[str, ...]
     """Paths that Traefik leads here, whatever the host."""
+    apart: bool
+    """Whether it goes to a machine without another pod of its Service only."""
     slices: int
     """Time slices of the GPU that it asks for."""
     card: str
@@ -177,6 +179,7 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
         env={item["name"]: item["value"] for item in container.get("env", ())},
         port=ports.get(target, target),
         paths=_paths(fronting[0], rendered),
+        apart=_apart(name, spec.get("affinity") or {}, fronting[0]["spec"]["selector"]),
         slices=int(container["resources"]["limits"].get("nvidia.com/gpu", 0)),
         card=template["metadata"].get("annotations", {}).get(CARD, ""),
         mounts=tuple(
@@ -188,6 +191,14 @@ def _pod(deployment: Object, rendered: list[Object]) -> Pod:
         liveness=_probe(container["livenessProbe"], pause_s),
         grace_s=spec["terminationGracePeriodSeconds"] - pause_s,
     )
+
+
+def _apart(pod: str, affinity: Object, service: Mapping[str, str]) -> bool:
+    """Whether the pod must be kept from all others behind the Service; the lab knows no other affinity."""
+    wanted: list[Object] = [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": service}}]
+    if affinity and affinity != {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": wanted}}:
+        raise LabError(f"Deployment {pod}: the lab does not know the affinity {affinity}")
+    return bool(affinity)
 
 
 def _paths(service: Object, rendered: list[Object]) -> tuple[str, ...]:

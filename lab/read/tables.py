@@ -15,7 +15,7 @@ _OPEN: Final = "open: the server fetches what a caller names as a picture's addr
 
 
 def addresses(
-    plan: Plan, *, port: int, instance_port: int, pod_ports: Mapping[str, int], traefik_port: int
+    plan: Plan, *, port: int, instance_port: int, pods_at: Mapping[str, str], traefik_port: int
 ) -> dict[str, str]:
     """Table 3. Loopback addresses inside the gateway's instance stay as declared; Caddy's JSON is not edited."""
     rows = {
@@ -28,7 +28,7 @@ def addresses(
     if plan.tailnet.home:
         rows[f"tailnet: {plan.tailnet.home}"] = f"127.0.0.1:{traefik_port} (Traefik, through the SOCKS5 hop)"
     for pod in plan.pods:
-        rows[f"home/{pod.name}: pod port {pod.port}"] = f"127.0.0.1:{pod_ports[pod.name]}"
+        rows[f"home/{pod.name}: pod port {pod.port}"] = pods_at[pod.name]
     return rows
 
 

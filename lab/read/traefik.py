@@ -17,6 +17,8 @@ from lab.read.stack import Resource
 
 CHART_CONFIG: Final = "kubernetes:helm.cattle.io/v1:HelmChartConfig"
 TIMEOUTS: Final = ("readTimeout", "writeTimeout", "idleTimeout")
+ARGUMENT: Final = "--serversTransport.forwardingTimeouts.dialTimeout="
+"""The one argument that may be declared."""
 
 
 def traefik_command(
@@ -35,7 +37,7 @@ def traefik_command(
         "--global.sendAnonymousUsage=false",
         f"--entryPoints.traefik.address=127.0.0.1:{ping_port}/tcp",
         f"--entryPoints.web.address=127.0.0.1:{port}/tcp",
-        *_timeout_flags(resources),
+        *_declared_flags(resources),
         "--ping=true",
         "--providers.kubernetesingress",
         "--providers.kubernetesingress.allowEmptyServices=true",
@@ -58,8 +60,8 @@ def _traefik() -> str:
     return found
 
 
-def _timeout_flags(resources: Iterable[Resource]) -> list[str]:
-    """The declared HelmChartConfig as Traefik flags; exactly one key of its chart is understood."""
+def _declared_flags(resources: Iterable[Resource]) -> list[str]:
+    """The declared HelmChartConfig as Traefik flags. On which machine it runs is none: here it is always the first."""
     flags: list[str] = []
     for config in resources:
         if config.type != CHART_CONFIG:
@@ -69,6 +71,11 @@ def _timeout_flags(resources: Iterable[Resource]) -> list[str]:
             raise LabError(f"{config.name}: the lab's K3s ships one chart, kube-system/traefik")
         for path, value in _leaves(yaml.safe_load(config.inputs["spec"]["valuesContent"])):
             prefix, _, key = path.rpartition(".")
+            if path == "additionalArguments" and all(argument.startswith(ARGUMENT) for argument in value):
+                flags += value
+                continue
+            if path.startswith("nodeSelector.node-role.kubernetes.io/"):
+                continue
             if prefix != "ports.web.transport.respondingTimeouts" or key not in TIMEOUTS:
                 raise LabError(f"{config.name}: the lab does not know the Traefik chart value {path}")
             flags.append(f"--entryPoints.web.transport.respondingTimeouts.{key}={value}")

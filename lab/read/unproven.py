@@ -114,7 +114,7 @@ BY_TYPE: Final[dict[str, Row]] = {
     "gcp:storage/bucket:Bucket": (Group.MACHINES, "the bucket: the lab's weights are another, smaller model"),
     "gcp:storage/bucketIAMMember:BucketIAMMember": (Group.GOOGLE, _PAPER),
     "kubernetes:core/v1:ConfigMap": (Group.GPU, "the device plugin alone reads it, and does not run here"),
-    "kubernetes:core/v1:Namespace": (Group.K3S, "names only: the lab has one machine"),
+    "kubernetes:core/v1:Namespace": (Group.K3S, "names only: all pods are processes of this machine"),
     CHART_CONFIG: (Group.K3S, "K3s' own Helm controller; the lab starts Traefik with the flags it would get"),
     home.RELEASE: (Group.GPU, "the image itself: table 1 of `lab plan` says what answers in its place"),
     "pulumi:providers:gcp": (Group.PULUMI, "asking the billing account's API in the project's name"),
@@ -137,7 +137,7 @@ BURST: Final[Row] = (
     "the GPU, vLLM and a real cold start; Google's front end, when it adds an instance, limits and liveness probes",
 )
 BY_KIND: Final[dict[str, Row]] = {
-    "Deployment": (Group.K3S, "what it keeps of memory and processors, and its limit: the process takes what it wants"),
+    "Deployment": (Group.K3S, "what it keeps of memory and processors, its limit, and on which machine it runs"),
     "NetworkPolicy": (Group.PACKETS, "not enforced: the lab's processes share one loopback"),
     "PersistentVolumeClaim": (Group.MACHINES, "a folder of the lab, without a size limit"),
 }

@@ -21,6 +21,7 @@ from lab.run.burst import Serverless
 from lab.run.cloudrun import Service
 from lab.run.folders import PILOT_BROKEN
 from lab.run.instances import Instances
+from lab.run.pods import Pods
 from lab.run.ports import BlackHole
 from lab.run.processes import Process
 from lab.run.vm import Machines
@@ -28,6 +29,7 @@ from lab.run.vm import Machines
 FAULTS: Final = {
     "home-refused": "home's machine is on, but nothing listens on its port",
     "home-blackhole": "home's packets are dropped, without a reset",
+    "home-node-off": "the last of several machines at home is off: its packets are dropped, Kubernetes notices in 50 s",
     "home-slow": "home's model needs 8 s for its first token (fake models only)",
     "home-mute": "home's engine is stuck: /health says 200, and no token comes (fake models only)",
     "home-500": "home answers 500 to everything but /health and /metrics (fake models only)",
@@ -80,6 +82,7 @@ class Breakable(Protocol):
     gateway: Service
     burst: Serverless | None
     vm: Machines | None
+    pods: Pods
     fake_models: bool
     traefik_address: str
 
@@ -115,6 +118,8 @@ class Faults:
                 # Nobody listens while it is started again; then it hears of its faults when it is ready.
                 with contextlib.suppress(aiohttp.ClientConnectionError):
                     await self.script(lane, address)
+        elif name == "home-node-off":
+            await (self._lab.pods.switch_off() if on else self._lab.pods.switch_on())
         elif name == "tunnel-down" and on:
             self._signal("containerboot", signal.SIGTERM)
         elif name == "vm-down":
@@ -225,6 +230,8 @@ class Faults:
         }
         if not there[lane]:
             raise LabError(f"stack {self._lab.name} has no {'home' if lane == 'tunnel' else lane} to break")
+        if name == "home-node-off" and not self._lab.pods.elsewhere:
+            raise LabError(f"stack {self._lab.name} has one machine at home: set `home.nodes` to have more")
         if name in _SCRIPTED and not self._lab.fake_models:
             raise LabError(f"{name} needs scripted models: `python -m lab up --fake-models`")
 

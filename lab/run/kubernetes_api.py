@@ -64,8 +64,13 @@ class KubernetesApi:
                 watch.put_nowait(None)
         await self._runner.cleanup()
 
-    def set_endpoint(self, service: str, address: str | None, *, namespace: str | None = None) -> None:
-        """The pod behind `service` answers at `address` (`127.0.0.1:8000`), or is not ready (None)."""
+    def set_endpoint(
+        self, service: str, address: str | None, *, namespace: str | None = None, pod: str = "pod"
+    ) -> None:
+        """The pod behind `service` answers at `address` (`127.0.0.1:8000`), or is not ready (None).
+
+        Each has a slice of its own: its port here is another one than that of the next pod.
+        """
         found = [
             item
             for item in self._store["Service"].values()
@@ -83,7 +88,7 @@ class KubernetesApi:
                 "apiVersion": "discovery.k8s.io/v1",
                 "kind": "EndpointSlice",
                 "metadata": {
-                    "name": f"{service}-lab",
+                    "name": f"{service}-{pod}",
                     "namespace": metadata.get("namespace", "default"),
                     "labels": {"kubernetes.io/service-name": service},
                 },

@@ -59,16 +59,14 @@ class Lab:
         say: Callable[[str], None] = print,
     ) -> None:
         self._stack, self.plan, self._folder, self._say = stack, plan, folder, say
-        self.name = stack.name
-        self.fake_models = fake_models
+        self.name, self.fake_models = stack.name, fake_models
         self._run, self._logs, self._bin = folder / "run", folder / "logs", folder / "bin"
         self._cache = ROOT / ".lab" / "models"
         self._models = Models(plan, self._cache, fake_models, time_scale if answer_s is None else None)
         self._processes: dict[str, Process] = {}
         self._began, self._errors = time.monotonic(), Logs(self._logs)
-        self._instance_port = free_port()
+        self._instance_port, self._metadata_port = free_port(), free_port()
         self._traefik = traefik.Traefik(stack.resources, run=self._run, logs=self._logs)
-        self._metadata_port = free_port()
         self._identities = Identities()
         self.burst = (
             Serverless(
@@ -84,9 +82,10 @@ class Lab:
         )
         self.vm = Machines(plan.vm, self._launch_vm, time_scale=time_scale) if plan.vm else None
         self._api = KubernetesApi(home.objects(stack.resources)) if plan.pods or plan.not_run else None
-        self._pods = Pods(
-            plan.pods, self._api, self._launch_pod, run=self._run, logs=self._logs, programs=self._bin, say=say
-        )
+        self.pods = Pods(
+            plan.pods, self._api, self._launch_pod, run=self._run, logs=self._logs, programs=self._bin, say=say,
+            time_scale=time_scale,
+        )  # fmt: skip
         self.traefik_address = self._traefik.address
         self.faults = Faults(self, folder, answer_s=answer_s or 0.0)
         self._switching = asyncio.Lock()
@@ -123,7 +122,7 @@ class Lab:
                     models.create_task(self.vm.start())
                 for pod in self.plan.pods:
                     # A small real model has llama.cpp's metrics, and may be busy for longer than a probe waits.
-                    models.create_task(self._pods.start(pod, watched=self.fake_models))
+                    models.create_task(self.pods.start(pod, watched=self.fake_models))
         except ExceptionGroup as group:
             raise group.exceptions[0] from None
         await self._identities.serve(self.plan.gateway.identity, self._metadata_port, subject=self.plan.gateway.subject)
@@ -143,7 +142,7 @@ class Lab:
             for process in self._processes.values():
                 last_first.push_async_callback(process.stop, 0)
             last_first.push_async_callback(self._stop_processes)
-            last_first.push_async_callback(self._pods.stop)
+            last_first.push_async_callback(self.pods.stop)
             if self.vm:
                 last_first.push_async_callback(self.vm.stop)
             last_first.push_async_callback(self._identities.stop)
@@ -161,9 +160,8 @@ class Lab:
 
     def model_addresses(self) -> dict[str, list[str]]:
         """Lane -> addresses of its model servers, of those that run."""
-        found = {marker(pod): [f"127.0.0.1:{self._pods.ports[pod.name]}"] for pod in self.plan.pods}
-        found["vm"] = self.vm.addresses if self.vm else []
-        return found | {"burst": self.burst.addresses if self.burst else []}
+        in_cloud = {"vm": self.vm, "burst": self.burst}
+        return self.pods.addresses() | {lane: one.addresses for lane, one in in_cloud.items() if one}
 
     def servers(self, of: str) -> list[Process]:
         """The model servers of a lane, or Traefik, that run."""
@@ -176,7 +174,7 @@ class Lab:
         if what == "traefik" and self._api and not self.servers(what):
             self._processes[traefik.TITLE] = await self._traefik.start(self._api.url)
         elif what == "home":
-            await self._pods.again()
+            await self.pods.again()
 
     def journal(self, lane: str) -> Path:
         """The log of the lane's fake model, from all its lives in this lab."""
@@ -201,7 +199,7 @@ class Lab:
         """What runs, for `lab status`."""
         running = [*self._processes.values(), *self._containers()]
         here = tables.addresses(
-            self.plan, port=self.port, instance_port=self._instance_port, pod_ports=self._pods.ports,
+            self.plan, port=self.port, instance_port=self._instance_port, pods_at=self.pods.at,
             traefik_port=self._traefik.port,
         )  # fmt: skip
         return {
@@ -212,7 +210,7 @@ class Lab:
             "vm": self.vm.status() if self.vm else None,
             "processes": {p.title: {"pid": p.handle.pid, "running": p.running} for p in running},
             "addresses": here,
-            "restarts": self._pods.restarts,
+            "restarts": self.pods.restarts,
             "faults": sorted(self.faults.on),
             "errors": self._errors.last_errors(),
         }
@@ -282,8 +280,8 @@ class Lab:
             await self.faults.script(lane, f"{host}:{port}")
         return process
 
-    async def _launch_pod(self, pod: home.Pod, container: Container, port: int) -> Process:
-        return await self._start_model(container, "127.0.0.1", port, marker(pod), pod.readiness.path)
+    async def _launch_pod(self, pod: home.Pod, container: Container, host: str, port: int) -> Process:
+        return await self._start_model(container, host, port, marker(pod), pod.readiness.path)
 
 
 class _GatewayInstance:

@@ -5,6 +5,7 @@ Owns: choosing and probing. Does not own: which addresses are declared (`read`, 
 
 import contextlib
 import random
+import select
 import socket
 from typing import Final
 
@@ -14,11 +15,11 @@ _CHOSEN_FROM: Final = range(20_000, 32_000)
 """Below what Linux and macOS give to outgoing connections: the gateway's port is used again at every cold start."""
 
 
-def free_port() -> int:
-    """A loopback port that nobody uses now."""
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port of a loopback address that nobody uses now."""
     while True:
         port = random.choice(_CHOSEN_FROM)
-        if is_free("127.0.0.1", port):
+        if is_free(host, port):
             return port
 
 
@@ -52,3 +53,24 @@ class BlackHole:
         """Who still dials is refused then, or reaches whoever listens next."""
         self._filling.close()
         self._listener.close()
+
+
+class FullQueue:
+    """A server that stands still, to which Linux answers no SYN any more either: the queue of its listener is full."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._held: list[socket.socket] = []
+        taken = True
+        while taken:
+            one = socket.socket()
+            one.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                one.connect((host, int(port)))
+            self._held.append(one)
+            _, taken, _ = select.select([], [one], [], 0.1)
+
+    def close(self) -> None:
+        """Who still dials is answered by whoever listens next."""
+        for one in self._held:
+            one.close()

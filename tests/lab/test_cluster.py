@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, cast
@@ -23,7 +24,7 @@ from lab.read import home
 from lab.read.stack import Resource
 from lab.read.traefik import CHART_CONFIG, traefik_command, traefik_environment
 from lab.run.kubernetes_api import KubernetesApi
-from lab.run.ports import free_port
+from lab.run.ports import BlackHole, free_port
 from tests.kit import loop_beside, until
 
 IMAGE = "docker.io/vllm/vllm-openai:v0.29.0-cu129"
@@ -72,15 +73,15 @@ class Backend(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, name: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Answer)
+    def __init__(self, name: str, host: str) -> None:
+        super().__init__((host, 0), _Answer)
         self.name = name
         self.proceed = threading.Event()
         self.hosts: list[str] = []
 
     @property
     def address(self) -> str:
-        return f"127.0.0.1:{self.server_address[1]}"
+        return f"{self.server_address[0]}:{self.server_address[1]}"
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -126,8 +127,8 @@ class _Answer(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def backend(name: str) -> Generator[Backend]:
-    server = Backend(name)
+def backend(name: str, host: str = "127.0.0.1") -> Generator[Backend]:
+    server = Backend(name, host)
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
@@ -159,8 +160,8 @@ class Api:
     def stop(self) -> None:
         asyncio.run_coroutine_threadsafe(self._api.stop(), self._loop).result(DEADLINE_S)
 
-    def set_endpoint(self, service: str, address: str | None) -> None:
-        self._loop.call_soon_threadsafe(self._api.set_endpoint, service, address)
+    def set_endpoint(self, service: str, address: str | None, pod: str = "pod") -> None:
+        self._loop.call_soon_threadsafe(partial(self._api.set_endpoint, service, address, pod=pod))
 
 
 @contextmanager
@@ -296,6 +297,50 @@ def test_a_pod_that_is_not_ready_is_503_and_comes_back(tmp_path: Path) -> None:
         until(lambda: get(port, "/v1/models") == (200, "vllm /v1/models"), "the pod is ready")
         api.set_endpoint("vllm", None)
         until(lambda: get(port, "/v1/models")[0] == 503, "the pod is gone again")
+
+
+def named(port: int) -> tuple[int, str, str]:
+    """Status and body of a question under the service's name, and the cookie beside them."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
+    try:
+        connection.request("GET", "/health", headers={"Host": "vllm"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode(), answer.getheader("Set-Cookie", "")
+    finally:
+        connection.close()
+
+
+@pytest.mark.slow
+def test_requests_go_to_the_pods_in_turn_and_each_answer_names_its_own(tmp_path: Path) -> None:
+    resources = [release(replicas=2), chart_config(traefik_values(300, nodes=2))]
+    with (
+        backend("first") as first,
+        backend("second", "127.0.0.11") as second,
+        kubernetes(resources) as api,
+        traefik(resources, api, tmp_path) as port,
+    ):
+        api.set_endpoint("vllm", first.address, "vllm")
+        until(lambda: get(port, "/health", host="vllm")[0] == 200, "the first is there")
+        assert len({named(port) for _ in range(3)}) == 1
+        api.set_endpoint("vllm", second.address, "vllm-2")
+        until(lambda: get(port, "/health", host="vllm")[1] == "second /health", "the second is there")
+        found = [named(port) for _ in range(6)]
+        assert [text for _, text, _ in found] in (["first /health", "second /health"] * 3,
+                                                  ["second /health", "first /health"] * 3)  # fmt: skip
+        cookies = {text: cookie.partition(";")[0] for _, text, cookie in found}
+        assert len(set(cookies.values())) == 2
+        assert all(cookie.startswith("machine=") for cookie in cookies.values())
+        # Its machine has lost its power: no packet is answered.
+        gone = free_port("127.0.0.11")
+        hole = BlackHole("127.0.0.11", gone)
+        try:
+            api.set_endpoint("vllm", f"127.0.0.11:{gone}", "vllm-2")
+            begun = time.monotonic()
+            until(lambda: named(port)[0] == 504, "who is led there is told so")
+            assert time.monotonic() - begun < DEADLINE_S / 2, "and not after Traefik's own 30 s"
+        finally:
+            hole.close()
+        assert "ERR" not in (tmp_path / "traefik.log").read_text()
 
 
 def test_without_a_declared_path_nothing_is_routed(tmp_path: Path) -> None:

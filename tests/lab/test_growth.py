@@ -11,6 +11,7 @@ import pytest
 
 from components.gateway.pilot.machines import SEEN_S
 from lab.measure import testbed as beds
+from lab.measure.evidence import Arrival
 from lab.measure.load import Load
 from lab.measure.requests import Request
 from lab.measure.scenarios import QUICK_BURST
@@ -227,5 +228,40 @@ def test_a_machine_of_the_vm_s_group_does_so_beyond_those_that_always_run() -> N
             await until(lambda: testbed.machines() == 1)
             await asyncio.sleep(GONE_S)
             await filled(2)
+
+    asyncio.run(main())
+
+
+# --- several machines at home ----------------------------------------------------------------------------------------
+
+
+def at_home(testbed: beds.Testbed, since: float) -> list[Arrival]:
+    return [one for one in testbed.received() if one.lane == "home" and one.request and one.time >= since]
+
+
+def test_each_machine_at_home_has_its_slots_while_it_is_there() -> None:
+    """Of more callers than there can be slots, so many are at home at a time, however often one goes and comes back."""
+
+    async def main() -> None:
+        # Kubernetes' 50 s are 5 here.
+        config = ['lanes=["home"]', f'home={{"nodes":2,"max_requests":{SLOTS}}}']
+        async with lab_up(3.0, config, answer_s=ANSWER_S, time_scale=10.0) as testbed:
+
+            async def filled(machines: int, enough: int) -> None:
+                since = time.time()
+                async with testbed.load(rate=50) as load:
+                    await crowd(load, 4 * SLOTS, lambda: len(at_home(testbed, since)) >= enough)
+                found = at_home(testbed, since)
+                stays = [(one.time, one.finished) for one in found]
+                assert most(stays, since, math.inf) in (SLOTS * machines, SLOTS * machines + 1)
+                assert len({one.process for one in found}) == machines
+                assert {(sample.outcome, sample.lane) for sample in load.samples} == {("ok", "home")}
+
+            await filled(2, 6 * SLOTS)
+            await testbed.fault("home-node-off", True)
+            await asyncio.sleep(GONE_S)
+            await filled(1, 3 * SLOTS)
+            await testbed.fault("home-node-off", False)
+            await filled(2, 6 * SLOTS)
 
     asyncio.run(main())

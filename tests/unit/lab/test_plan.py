@@ -22,6 +22,7 @@ from lab.read.cloud_run import SERVICE
 from lab.read.gateway import SECRET_VERSION
 from lab.read.stack import UNKNOWN, Resource, Stack, config_of, render
 from lab.run import folders
+from lab.run.pods import hosts
 
 Change = Callable[[Stack], None]
 CLOUD = Cloud(port=8787, auth_key="tskey-auth-test")
@@ -340,8 +341,8 @@ def test_several_services_run_and_those_that_can_t_are_named() -> None:
     assert set(found.not_run) == {"own", "tts", "image"}
     assert found.not_run["own"] == "the lab has no program for its image"
     assert found.tailnet.home == "home:80", "whatever its spelling"
-    ports = {pod.name: 1 for pod in found.pods}
-    text = tables.tables(found, tables.addresses(found, port=1, instance_port=1, pod_ports=ports, traefik_port=1))
+    at = {pod.name: "127.0.0.1:1" for pod in found.pods}
+    text = tables.tables(found, tables.addresses(found, port=1, instance_port=1, pods_at=at, traefik_port=1))
     for name, reason in found.not_run.items():
         [told] = [one.missing for one in found.unproven if one.name.startswith(f"home/{name} (")]
         assert told == f"not run, {reason}"
@@ -389,11 +390,22 @@ def test_liveness_is_the_declared_command_and_the_table_says_how_it_is_carried_o
     assert "home/vllm: liveness by python3 -> the lab's own, every 15 s, a restart after 8 failures" in text
 
 
+def test_a_pod_of_the_model_runs_for_each_declared_machine() -> None:
+    found = plan.read(rendered(home=json.dumps({"nodes": 3})))
+    assert [(pod.name, pod.service, pod.apart) for pod in found.pods] == [
+        ("vllm", "vllm", False),
+        ("vllm-2", "vllm", True),
+        ("vllm-3", "vllm", True),
+    ]
+    assert len(set(hosts(found.pods).values())) == 3, "Traefik takes two ports of one address for one pod"
+    assert {"home/vllm", "home/vllm-2", "home/vllm-3"} <= found.paces.keys()
+
+
 def test_tables_list_every_image_argument_mount_and_address(recorded: Stack) -> None:
     found = plan.read(recorded)
     text = tables.tables(
         found,
-        tables.addresses(found, port=8787, instance_port=1111, pod_ports={"vllm": 2222}, traefik_port=3333),
+        tables.addresses(found, port=8787, instance_port=1111, pods_at={"vllm": "127.0.0.1:2222"}, traefik_port=3333),
     )
     assert found.vm
     containers = [*found.gateway.containers, found.vm.container]
