@@ -60,7 +60,12 @@ def test_burst_sleeps_on_while_another_machine_at_home_has_a_slot(world: World) 
         return (200, "", cookie) if at_home else (200, "")
 
     world.checks.reply = answered
-    places: dict[str, Any] = {"HOME_CAPACITY": 4, "HOME_FURTHER": "2*home:080=4 3*home:0080=4", "HOME_FULL": "4 8 12"}
+    places: dict[str, Any] = {
+        "HOME_CAPACITY": 4,
+        "HOME_FURTHER": "2*home:080=4 3*home:0080=4",
+        "HOME_FULL": "4 8 12",
+        "HOME_HOST": "llm",
+    }
     with piloted(world, **places, HOME_SECONDS=HOME_SECONDS, PILOT_WAKE="first-fallback") as pilot_:
         until((world.folder / "id-token").exists)
         until(lambda: pilot_.status()["lanes"]["home"]["capacity"] == 8, "both machines are seen")
@@ -68,5 +73,8 @@ def test_burst_sleeps_on_while_another_machine_at_home_has_a_slot(world: World) 
         world.in_flight["home"], world.waiting = 7, 1
         world.looked(6)
         assert pilot_.state == "cold"
+        until(lambda: ("GET", "/metrics", "llm") in world.engine_asked, "its engine is looked at, too")
+        world.looked(6)
+        assert pilot_.status()["lanes"]["home"]["capacity"] == 8, "and counts no machine twice"
         world.in_flight["home"] = 8
         pilot_.reaches("warm")

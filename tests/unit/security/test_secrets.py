@@ -55,8 +55,8 @@ def test_an_inventory_as_the_goldens_keep_it_shows_none(planted: Stack) -> None:
 
 def test_what_the_lab_prints_of_a_declaration_shows_none(planted: Stack) -> None:
     found = plan.read(planted)
-    ports = {pod.name: 0 for pod in found.pods}
-    told = tables.addresses(found, port=1, instance_port=2, pod_ports=ports, traefik_port=3)
+    at = {pod.name: "127.0.0.1:0" for pod in found.pods}
+    told = tables.addresses(found, port=1, instance_port=2, pods_at=at, traefik_port=3)
     text = "\n".join([tables.tables(found, told), *unproven.full(found.unproven), repr(bill.read(planted))])
     assert len(text) > 10_000
     assert leaks.holds(text.encode(), {**leaks.keys_of(planted), **PLANTED}.values()) == set()
