@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,12 +31,14 @@ MACHINES: Final[dict[str, dict[str, Any]]] = {
     "exit node": {"Login": OWNER, "Routes": ["0.0.0.0/0", "::/0"]},
     "gateway": {"Tags": ["tag:gateway"]},
     "home": {"Tags": ["tag:home"]},
+    "home-2": {"Tags": ["tag:home"]},
     "ci": {"Tags": ["tag:ci"]},
 }
-OURS: Final = ("gateway", "home", "ci")
+OURS: Final = ("gateway", "home", "home-2", "ci")
 ADDRESSES: Final = {
     name: [f"100.{90 + i}.{i}.{7 + i}", f"fd7a:115c:a1e0::{90 + i}:7"] for i, name in enumerate(MACHINES)
 }
+HOMES: Final = ("home", "home-2")
 BEHIND: Final = {
     "a printer": ("router", "192.168.1.20"),
     "a server of the company": ("router", "10.33.4.5"),
@@ -48,6 +51,7 @@ BEHIND: Final = {
 }
 PRIVATE: Final = [name for name in BEHIND if "public" not in name and "internet" not in name]
 PORTS: Final = (22, 80, 443, 6443, ports.GATEWAY[0])
+TCP, UDP = 6, 17
 
 Ask = tuple[str, str, int]
 
@@ -70,34 +74,36 @@ ASKS: Final = [
 ]
 
 
-def opened(rules: dict[str, Any]) -> set[Ask]:
+def opened(rules: dict[str, Any], asks: Sequence[Ask] = ASKS, protocol: int = TCP) -> set[Ask]:
     """The asks that the engine lets through."""
     known = json.loads(json.dumps({**rules, "nodeAttrs": []}).replace('"autogroup:shared", ', ""))
     machines = [
         {"Login": "", "Tags": [], "Routes": [], **machine, "IPs": ADDRESSES[name]} for name, machine in MACHINES.items()
     ]
     places = list(MACHINES)
-    asks = [
-        {"From": sources()[source], "At": places.index(targets()[target][0]), "To": targets()[target][1], "Port": port}
-        for source, target, port in ASKS
-    ]
+    said = [
+        {"From": sources()[source], "At": places.index(targets()[target][0]), "To": targets()[target][1], "Port": port,
+         "Protocol": protocol}
+        for source, target, port in asks
+    ]  # fmt: skip
     done = subprocess.run(
         ["go", "run", "-mod=readonly", "."],
         cwd=HERE,
         env={**os.environ, "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"},
-        input=json.dumps({"Policy": known, "Machines": machines, "Asks": asks}),
+        input=json.dumps({"Policy": known, "Machines": machines, "Asks": said}),
         capture_output=True,
         text=True,
         timeout=binaries.BUILD_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return {ask for ask, lets in zip(ASKS, json.loads(done.stdout), strict=True) if lets}
+    return {ask for ask, lets in zip(asks, json.loads(done.stdout), strict=True) if lets}
 
 
-def after() -> dict[str, Any]:
+def after(nodes: int = 1) -> dict[str, Any]:
     return policy(Settings.model_validate({
         "stack": "dev", "project": "some-project", "region": "us-east1", "tailnet": {"owners": [OWNER]},
+        "home": {"nodes": nodes},
     }))  # fmt: skip
 
 
@@ -126,10 +132,35 @@ def test_an_untouched_tailnet_loses_nothing(before: set[Ask]) -> None:
     between = {(s.partition(" (")[0], t.partition(" (")[0], port) for s, t, port in now if ours(s) or ours(t)}
     people = {name for name, machine in MACHINES.items() if machine.get("Login") == OWNER}
     assert between == {
-        ("gateway", "home", 80),
-        ("ci", "home", 6443),
-        *((name, "home", port) for name in people for port in (22, 80, 6443)),
+        *(("gateway", home, 80) for home in HOMES),
+        *(("ci", home, 6443) for home in HOMES),
+        *((name, home, port) for name in people for port in (22, 80, 6443) for home in HOMES),
     }
+
+
+def between_homes(rules: dict[str, Any]) -> set[tuple[str, str, int, int]]:
+    """What machines at home reach of each other, of all that K3s, its pods' network and people listen on."""
+    machines = [f"{name} ({ip})" for name in HOMES for ip in ADDRESSES[name]]
+    asked = (*PORTS, 8472, 10250, 10248, 30080)
+    asks = [ask for ask in itertools.product(machines, machines, asked) if ask[0][:6] != ask[1][:6]]
+    return {
+        (source.partition(" (")[0], target.partition(" (")[0], port, protocol)
+        for protocol in (TCP, UDP)
+        for source, target, port in opened(rules, asks, protocol)
+    }
+
+
+def test_machines_at_home_reach_each_other_on_k3s_ports_alone() -> None:
+    if missing := binaries.unavailable():
+        pytest.skip(missing)
+    ways = (("home", "home-2"), ("home-2", "home"))
+    wanted = {(*way, *at) for way in ways for at in ((6443, TCP), (10250, TCP), (8472, UDP))}
+    assert between_homes(after(2)) == wanted
+    assert between_homes(after(1)) == set()
+    careless = after(2)
+    for rule in careless["acls"]:
+        rule.pop("proto", None)
+    assert between_homes(careless) > wanted, "a rule without its protocol is seen"
 
 
 @pytest.mark.parametrize(

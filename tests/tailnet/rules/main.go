@@ -14,6 +14,7 @@ import (
 	"github.com/juanfont/headscale/hscontrol/types"
 	"gorm.io/gorm"
 	"tailscale.com/tailcfg"
+	"tailscale.com/types/ipproto"
 	"tailscale.com/types/views"
 	"tailscale.com/wgengine/filter"
 )
@@ -31,6 +32,8 @@ type question struct {
 		From, To netip.Addr
 		At       int
 		Port     uint16
+		// Protocol is its IP number: 6 is TCP, 17 is UDP.
+		Protocol ipproto.Proto
 	}
 }
 
@@ -93,7 +96,7 @@ func answer(from *os.File) ([]bool, error) {
 		}
 		for _, match := range matches {
 			for _, target := range match.Dsts {
-				answers[i] = answers[i] || match.SrcsContains(ask.From) && views.SliceContains(match.IPProto, 6) &&
+				answers[i] = answers[i] || match.SrcsContains(ask.From) && views.SliceContains(match.IPProto, ask.Protocol) &&
 					target.Net.Contains(ask.To) && target.Ports.Contains(ask.Port)
 			}
 		}
