@@ -32,7 +32,8 @@ class HomeSettings(Section):
     )
     nic: str | None = Field(
         default=None,
-        description="Network interface whose address K3s takes. None: the default route's, tunnels left out.",
+        description="Network interface whose address K3s takes. None: the default route's, tunnels left out. "
+        + "With several `nodes` it is the tailnet's.",
     )
     namespace: str = Field(
         default="pilotlight",
