@@ -45,7 +45,7 @@ def test_this_machine_is_left_alone(tmp_path: Path) -> None:
         (script_cases.key_is_not_shown, '--auth-key="file:$KEY_FILE"', '--auth-key="$AUTH_KEY"'),
         (script_cases.first_run, "exec 3>&1 1>&2 </dev/null", "exec 3>&1 </dev/null"),
         (script_cases.second_run, '!= "$wanted" ] ||', '!= "" ] ||'),
-        (script_cases.certificate_ends_soon, " || certificate_ends_soon; then", "; then"),
+        (script_cases.certificate_ends_soon, ' || certificate_ends_soon "$certificate"; then', "; then"),
         (script_cases.certificate_ends_soon, '"$((RENEW_BEFORE_DAYS * 86400))"', '"$((RENEW_BEFORE_DAYS * 90000))"'),
         (script_cases.CASES["older toolkit, held back"], "!= hold ]", "= hold ]"),
         (script_cases.older_toolkit, "$3 ~ /^\\[/ { print", "$3 ~ /^never/ { print"),
