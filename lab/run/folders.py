@@ -36,6 +36,12 @@ def mount(run: Path, container: Container, *, fresh: bool) -> dict[str, str]:
     return folders
 
 
+def forget(folder: Path) -> None:
+    """Takes away what holds keys: the gateway's mounted secrets and ID token, and the key that its tailnet takes."""
+    shutil.rmtree(folder / "run" / "gateway", ignore_errors=True)
+    (folder / "tailnet.json").unlink(missing_ok=True)
+
+
 def translate(text: str, folders: Mapping[str, str]) -> str:
     """Replaces mount paths by their folders, longest first."""
     for path in sorted(folders, key=len, reverse=True):

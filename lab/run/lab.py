@@ -133,8 +133,7 @@ class Lab:
     async def stop(self) -> None:
         """Ends all processes, the gateway first, so that no lane is missed by a request."""
         async with contextlib.AsyncExitStack() as last_first:
-            # Client keys, the tailnet's key and the ID token lie in the containers' folders.
-            last_first.callback(shutil.rmtree, self._run / "gateway", ignore_errors=True)
+            last_first.callback(folders.forget, self._folder)
             last_first.push_async_callback(self.control.stop)
             last_first.callback(self.faults.close)
             if self._api:
