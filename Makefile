@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/attack tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test coverage check unit lint golden scenarios soak engines clients attack bench bench-quick bench-vm home tailnet lock pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios soak engines clients attack bench bench-quick bench-vm home tailnet lock audit sbom pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -71,6 +71,7 @@ coverage: .venv/ready       ## how much of the code those tests run; 7 minutes
 check: .venv/ready          ## the slow tests: long faults, planted mistakes, docs, the Pulumi engine if it is installed, properties in full
 	$(RUN) $(TESTS) -m slow $(ALL)
 	$(RUN) $(TESTS) --hypothesis-profile=full tests/unit/gateway/pilot
+	$(RUN) -m tests.supply.audit
 
 unit: .venv/ready           ## the fast part
 	$(RUN) $(TESTS) -m "not slow" tests/unit tests/golden
@@ -122,6 +123,12 @@ lock: .venv/ready           ## pin, with hashes, pyproject.toml's packages and w
 	.venv/bin/uv pip compile --group clients --output-file tests/clients/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile --group bench --output-file bench/requirements.txt --no-annotate $(LOCK) $(UPGRADE)
 	.venv/bin/uv pip compile pyproject.toml --output-file requirements.txt --no-annotate --constraints requirements-dev.txt $(LOCK)
+
+audit: .venv/ready          ## the locked packages against OSV's known vulnerabilities; says so where it can't be asked
+	$(RUN) -m tests.supply.audit
+
+sbom: .venv/ready           ## the bill of materials, CycloneDX: packages, images, charts, weights
+	@$(RUN) -m tests.supply.sbom > sbom.cdx.json && echo "sbom.cdx.json"
 
 pip-lock: .venv/ready       ## pip finds every file of the lock, too, each with its hash; fetches 0.6 GB, installs nothing
 	$(PIP) --dry-run --ignore-installed -r requirements-dev.txt
