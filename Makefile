@@ -98,7 +98,7 @@ clients: .clients/ready     ## client x scenario: SDKs in five languages on a la
 	$(RUN) -m tests.clients --install
 	$(RUN) lab/run/own_network.py -m tests.clients
 
-attack: .venv/ready         ## hostile requests at the gateway, a row per class: 8,000 of them, 2 minutes; SEED=--seed=N repeats one
+attack: .venv/ready         ## hostile requests at the gateway, a row per class: 14,000 of them, 2 minutes; SEED=--seed=N repeats one
 	$(RUN) lab/run/own_network.py -m tests.attack $(SEED)
 
 bench: .bench/ready         ## ours beside plain Caddy, HAProxy, nginx, vllm-router and LiteLLM: bench/RESULTS.md; 20 minutes, two cores

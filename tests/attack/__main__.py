@@ -15,7 +15,7 @@ from typing import Final
 import hypothesis
 
 from lab.read.stack import ROOT
-from tests.attack import drawn, handmade, judge, paths, worlds
+from tests.attack import crowds, drawn, handmade, judge, paths, worlds
 from tests.attack.campaign import Campaign, Row, table
 from tests.attack.wire import Attack
 
@@ -30,11 +30,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.attack", description="Hostile requests at the gateway.")
     parser.add_argument("--seed", type=int, help="of what is drawn; printed, and a new one each time")
     parser.add_argument("--count", type=int, default=3000, help="requests of each kind that is drawn")
-    parser.add_argument("--only", choices=[*known, "drawn", "bytes"], action="append", help="a class, and no other")
+    parser.add_argument(
+        "--only", choices=[*known, "drawn", "bytes", "crowds"], action="append", help="a class, and no other"
+    )
     parser.add_argument("--replay", type=Path, help="a request that was kept, and no other")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(10**9)
-    only: list[str] = given.only or [*known, "drawn", "bytes"]
+    only: list[str] = given.only or [*known, "drawn", "bytes", "crowds"]
     print(f"seed {seed}", flush=True)
     began = time.monotonic()
     with worlds.gateway() as here:
@@ -66,6 +68,12 @@ def run(campaign: Campaign, only: list[str], seed: int, count: int) -> None:
         draw(campaign, seed, count)
     if "bytes" in only:
         campaign.run(drawn.fuzzed(seed, count))
+    if "crowds" in only:
+        for come in crowds.ALL:
+            row = come(campaign.here)
+            campaign.rows[row.kind] = row
+        row = crowds.key_times(campaign.here, seed)
+        campaign.rows[row.kind] = row
 
 
 def draw(campaign: Campaign, seed: int, count: int) -> None:

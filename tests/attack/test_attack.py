@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.attack import drawn, handmade, judge, paths, wire, worlds
+from tests.attack import crowds, drawn, handmade, judge, paths, wire, worlds
 from tests.attack.__main__ import draw
-from tests.attack.campaign import Campaign
+from tests.attack.campaign import Campaign, Row
 from tests.attack.wire import Attack, End
 from tests.gateway.routing import broken, find
+from tests.gateway.world import World
 
 SEED = 18
 COUNT = 300
@@ -46,6 +47,8 @@ def test_every_rule_holds(tmp_path: Path) -> None:
             campaign.run(kind())
         draw(campaign, SEED, COUNT)
         campaign.run(drawn.fuzzed(SEED, COUNT))
+        for row in (come(here) for come in crowds.ALL):
+            campaign.rows[row.kind] = row
     assert [sentence for row in campaign.rows.values() for sentence in row.wrong] == []
     assert not judge.logged(here.log)
 
@@ -83,6 +86,30 @@ def keyed() -> Iterator[Attack]:
 
 def long_lines() -> Iterator[Attack]:
     yield from (attack for attack in handmade.headers() if "of 9000 bytes" in attack.name)
+
+
+def everybody_is_waited_for(config: dict[str, Any]) -> None:
+    for answer in find(config, lambda x: "close" in x):
+        del answer["close"]
+
+
+def no_turns(config: dict[str, Any]) -> None:
+    for parent in find(config, lambda x: "routes" in x):
+        parent["routes"] = [one for one in parent["routes"] if "['9184']}" not in str(one.get("match"))]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("mistake", "crowd"),
+    [(everybody_is_waited_for, crowds.strangers), (no_turns, crowds.slow_large_bodies)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_planted_mistake_shows_in_a_crowd(
+    mistake: Callable[[dict[str, Any]], None], crowd: Callable[[World, int], Row]
+) -> None:
+    with worlds.gateway(lambda config: broken(config, mistake)) as here:
+        assert crowd(here, 5).wrong
 
 
 @pytest.mark.slow
