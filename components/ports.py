@@ -22,10 +22,12 @@ TURNS: Final = 9185
 """Caddy's listener for requests of clients with a limit, once they have their turn."""
 LINE: Final = 9186
 """Caddy's listener in the place of a lane for those who wait for one."""
+PAUSE: Final = 9187
+"""Caddy's listener in the place of a lane for those who wait where nobody holds the line."""
 SOCKS5: Final = 1055
 """The tunnel's proxy. It dials whatever it is asked to, so nobody outside the instance may reach it."""
 TUNNEL_HEALTH: Final = 9002
-GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS, TURNS, LINE)
+GATEWAY: Final = (SOCKS5, PUBLIC, TUNNEL_HEALTH, CHECKS, BURST_HOP, PILOT, REFUSAL, LENGTHS, TURNS, LINE, PAUSE)
 """All that listens in the gateway's instance. In userspace mode the tunnel hands what may reach it to its loopback."""
 
 # The lanes.

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import threading
@@ -14,13 +15,24 @@ from pathlib import Path
 import pytest
 
 from components.gateway.caddy import line
+from components.gateway.caddy.config import ADMIN
 from tests.gateway.piloted import in_line, piloted
-from tests.gateway.routing import LARGEST_REPLAYED, SMALL, WAIT_S, settings, sha256
+from tests.gateway.routing import (
+    LARGEST_REPLAYED,
+    SMALL,
+    WAIT_S,
+    environment,
+    patient,
+    rendered,
+    settings,
+    sha256,
+)
 from tests.gateway.world import KEY, Answer, World, world
 from tests.kit import until
 
 MIB = 1024 * 1024
-ONE_SLOT = settings(lanes=["home"], home={"max_requests": 1}, gateway={"wait_s": 60, "timeout_s": 120})
+LONG = {"wait_s": 60, "timeout_s": 120}
+ONE_SLOT = settings(lanes=["home"], home={"max_requests": 1}, gateway=LONG)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +114,32 @@ def test_who_hangs_up_in_line_is_gone_and_so_is_his_body(toys: World) -> None:
             memory.append(memory_mib(caddy))
     assert memory[2] < memory[0] + 40 * 3 / 2, memory
     assert toys.home.begun <= 2, "nobody else got to a lane"
+
+
+@pytest.mark.parametrize("lane", ["home", pytest.param("vm", marks=pytest.mark.slow)])
+def test_without_the_pilot_who_hangs_up_is_gone_too(toys: World, lane: str) -> None:
+    """Caddy's own waiting would keep each of them, with his body, for `wait_s`: 60 s. The VM alone has no pilot."""
+    busy, body = {"home": toys.home, "vm": toys.vm}[lane], os.urandom(3 * MIB)
+    chosen = settings(lanes=[lane], home={"max_requests": 1}, vm={"max_requests": 1, "gpu": "t4"}, gateway=LONG)
+    config = patient(rendered(chosen))
+    config["admin"] = {"listen": ADMIN, "config": {"persist": False}}
+    config["apps"]["http"]["metrics"] = {}
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n"
+    with toys.caddy(config, environment(chosen), first=lane), toys.held(busy, 1):
+        toys.pilot.down()
+        with contextlib.ExitStack() as open_:
+            for _ in range(20):
+                caller = open_.enter_context(socket.create_connection(("127.0.0.1", toys.port), toys.patience))
+                caller.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            until(lambda: in_caddy(toys) == 21, "all of them wait")
+        until(lambda: in_caddy(toys) == 1, "nobody is left but the one who is served")
+    assert busy.begun <= 2, "nobody else got to a lane"
+
+
+def in_caddy(here: World) -> int:
+    """Callers' requests that have or want a lane."""
+    pattern = r'caddy_http_requests_in_flight{handler="reverse_proxy",server="api"} (\d+)'
+    return sum(map(int, re.findall(pattern, here.admin("/metrics"))))
 
 
 def _is_caddy(path: Path, folder: Path) -> bool:

@@ -44,8 +44,9 @@ pilot the check decides alone.
 **All full.** No lane has a free slot, so step 6 takes the last place, the line (`line`). Its listener hands the request
 to the pilot, which answers when it is the caller's turn, by age; then step 6 begins again. It ends after `wait_s` with
 503 and `Retry-After` (`answers`). Who hangs up is gone from line and memory. While somebody waits for a slot, newcomers
-stand in line first. Without the pilot, for bodies that are not kept, and for a service that lives at home alone (for
-`SERVICE_WAIT_S`), step 6 looks again every `TRY_INTERVAL`. The pilot counts who waits, and wakes burst for them.
+stand in line first. Without the pilot, and for a service that lives at home alone (for `SERVICE_WAIT_S`), a place
+behind it lets him look again twice a second (`pause`); whose body is not kept looks every `TRY_INTERVAL`. The pilot
+counts who waits, and wakes burst for them.
 
 **Burst cold.** Caddy's check of burst asks the pilot and never burst (`checks`, `pilot_routes`), and the pilot says no:
 step 6 skips burst, the VM takes what it answers sooner than burst could come up, the rest waits as above. Once the

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import answers, connections, line, pilot_routes, refusal
+from components.gateway.caddy import answers, connections, line, pause, pilot_routes, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     CHECK_TIMEOUT,
@@ -61,6 +61,10 @@ def server(lanes: Sequence[Upstream], *, piloted: bool = False) -> Json:
                 for upstream in lanes
                 for more in upstream.further
             ),
+            {
+                "match": [{"header": {"X-Lane": [pause.DIAL]}}],
+                "handle": [{"handler": "static_response", "status_code": 200}],
+            },
             {"handle": [{"handler": "static_response", "status_code": 404}]},
         ],
     }  # fmt: skip

@@ -24,6 +24,7 @@ from components.gateway.caddy import (
     cors,
     line,
     logging,
+    pause,
     pilot_routes,
     refusal,
     routes,
@@ -117,6 +118,7 @@ def render(settings: Settings, *, vm_address: str, burst_url: str = "") -> Json:
     lanes = upstreams(settings, vm_address=vm_address)
     servers: Json = {
         "api": _api(settings, lanes),
+        "pause": pause.server(),
         "checks": checks.server([*lanes, *(home for _, home in service_upstreams(settings))], piloted=settings.piloted),
     }
     http: Json = {"shutdown_delay": SHUTDOWN_DELAY, "grace_period": GRACE, "servers": servers}

@@ -18,7 +18,7 @@ from typing import Final
 
 import xxhash
 
-from components.gateway.caddy import line, refusal
+from components.gateway.caddy import line, pause, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import Upstream
 
@@ -46,14 +46,14 @@ def marks(lanes: Sequence[Upstream]) -> dict[str, str]:
     """
     dials, further = [upstream.dial for upstream in lanes], _further(lanes)
     return {
-        dial: _mark(place, [*dials[place:], *dials[:place]], further, [refusal.DIAL, line.DIAL])
+        dial: _mark(place, [*dials[place:], *dials[:place]], further, [refusal.DIAL, line.DIAL, pause.DIAL])
         for place, dial in enumerate(dials, start=1)
     }
 
 
 def to_line(lanes: Sequence[Upstream]) -> str:
     """The mark of a new request that stands in line first. Where the line is down, it is as if it had none."""
-    return _mark(0, [line.DIAL, *(upstream.dial for upstream in lanes)], _further(lanes), [refusal.DIAL])
+    return _mark(0, [line.DIAL, *(upstream.dial for upstream in lanes)], _further(lanes), [refusal.DIAL, pause.DIAL])
 
 
 def _further(lanes: Sequence[Upstream]) -> list[str]:

@@ -18,6 +18,7 @@ from components.gateway.caddy import (
     lengths,
     line,
     next_lane,
+    pause,
     pilot_routes,
     turns,
 )
@@ -65,6 +66,7 @@ def names(settings: Settings, lanes: Sequence[Upstream]) -> list[Json]:
     }
     if settings.piloted:
         by_address = line.named(by_address)
+    by_address = pause.named(by_address)
     return [
         again.its_lane(),
         by_address,

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from components import ports
-from components.gateway.caddy import begun, connections, lengths, line, next_lane, refusal
+from components.gateway.caddy import begun, connections, lengths, line, next_lane, pause, refusal
 from components.gateway.caddy.answers import Json
 from components.gateway.caddy.upstreams import (
     ALONE,
@@ -199,6 +199,9 @@ def _proxy(
         slots.append({"dial": line.DIAL})
         own[next_lane.FIELD] = next_lane.MARK
         own[line.HEADER] = line.told(lanes, asks or Size.SHORT, wait_s)
+    if replay:
+        slots.append({"dial": pause.DIAL})
+        own |= pause.EXPECT
     handler: Json = {
         "handler": "reverse_proxy",
         "upstreams": slots,
@@ -237,14 +240,16 @@ def _proxy(
     if lined:
         handler["headers"]["request"]["delete"].append(line.NO_LANE_S)
     if replay:
+        handler["headers"]["request"]["delete"].append(pause.NO_PAUSE_S)
+        handler["transport"]["expect_continue_timeout"] = pause.BODY_AFTER
         # One byte more than the largest body that comes here: Caddy takes a full buffer for an incomplete body.
         handler["request_buffers"] = settings.gateway.replay_limit_mib * MIB + 1
         passive |= {"fail_duration": FAIL_DURATION, "unhealthy_status": list(REFUSED)}
-        balancing["retry_match"] = [{"expression": _worth_another_try(lanes, wait_s, lined=lined)}]
+        balancing["retry_match"] = [{"expression": _worth_another_try(lanes, wait_s)}]
     return handler
 
 
-def _worth_another_try(lanes: Sequence[Upstream], wait_s: int, *, lined: bool) -> str:
+def _worth_another_try(lanes: Sequence[Upstream], wait_s: int) -> str:
     """CEL. In JSON the short placeholder names `{rp.…}` never match."""
     status, age_ms = "{http.reverse_proxy.status_code}", "{http.request.duration_ms}"
     refused = f"{status} in [{', '.join(map(str, REFUSED))}]"
@@ -256,8 +261,7 @@ def _worth_another_try(lanes: Sequence[Upstream], wait_s: int, *, lined: bool) -
     if len(lanes) > 1:
         # What no time is left to repeat would be thrown away.
         rules.append(f"({status} == {FAILED} && {another} && {age_ms} < {wait_s * 1000}.0 && {next_lane.ONWARDS})")
-    if lined:
-        rules.append(f"{status} == {line.STATUS}")
+    rules.append(f"{status} == {line.STATUS}")
     return " || ".join(rules)
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 import xxhash
 
-from components.gateway.caddy import answers, burst_hop, line, next_lane, upstreams
+from components.gateway.caddy import answers, burst_hop, line, next_lane, pause, upstreams
 from components.gateway.caddy import config as caddy_config
 from components.gateway.caddy.walk import walks
 from components.gateway.pilot.lane import HOLD_S
@@ -106,7 +106,8 @@ def test_lanes_follow_the_settings(lanes: list[str], dials: list[str], environme
     handlers = proxies(chosen)
     assert len(handlers) == (4 if len(lanes) > 1 else 2)
     for handler in handlers:
-        in_line = [line.DIAL] if "home" in lanes and "request_buffers" in handler else []
+        kept = "request_buffers" in handler
+        in_line = [line.DIAL] * (kept and "home" in lanes) + [pause.DIAL] * kept
         assert [upstream["dial"] for upstream in handler["upstreams"]] == [*dials, *in_line]
     always = {"CONSOLE_FOLDER": "/etc/pilotlight/console", "GOGC": "200", "GOMEMLIMIT": "921MiB"}
     assert caddy_config.environment(chosen, vm_address=VM) == environment | always
@@ -123,7 +124,7 @@ def test_handlers_share_capacity_and_failures() -> None:
     large, *replayed = proxies(chosen)
     assert [upstream["max_requests"] for upstream in large["upstreams"][:2]] == [5, 3]
     for handler in replayed:
-        assert handler["upstreams"] == [*large["upstreams"], {"dial": line.DIAL}]
+        assert handler["upstreams"] == [*large["upstreams"], {"dial": line.DIAL}, {"dial": pause.DIAL}]
         asked = {**handler["health_checks"]["active"], "headers": large["health_checks"]["active"]["headers"]}
         assert asked == large["health_checks"]["active"], "but the size"
     small = replayed[-1]
@@ -186,16 +187,21 @@ def test_from_each_lane_on_to_the_next_that_is_up(lanes: list[str], vm: str, hom
         for up in itertools.product((True, False), repeat=len(dials)):
             available = {each for each, answers in zip(dials, up, strict=True) if answers}
             expected = next((each for each in later_first if each in available), NONE)
-            assert max([line.DIAL, NONE, *available], key=lambda each, mark=marks[dial]: _hash(each, mark)) == expected
+            assert (
+                max([line.DIAL, pause.DIAL, NONE, *available], key=lambda each, mark=marks[dial]: _hash(each, mark))
+                == expected
+            )
 
 
 @pytest.mark.parametrize("lanes", [["home", "vm"], ["vm", "home"], ["home"], ["burst"], ALL])
 def test_into_the_line_and_out_of_it(lanes: list[str]) -> None:
     """Whom the gate sends there takes it before any lane, and whom the line lets go takes the lanes in their order."""
     chosen = upstreams.upstreams(settings(lanes=lanes), vm_address=VM)
-    wanted, mark = [line.DIAL, *(upstream.dial for upstream in chosen), NONE], next_lane.to_line(chosen)
+    wanted, mark = [line.DIAL, *(upstream.dial for upstream in chosen), NONE, pause.DIAL], next_lane.to_line(chosen)
     assert sorted(wanted, key=lambda each: _hash(each, mark), reverse=True) == wanted
-    assert {"input": line.DIAL, "outputs": ["gateway", "", ""]} in _by_address(settings(lanes=lanes))["mappings"]
+    assert {"input": line.DIAL, "outputs": ["gateway", "", "", "Expect"]} in _by_address(settings(lanes=lanes))[
+        "mappings"
+    ]
 
 
 def _by_address(chosen: Settings) -> dict[str, Any]:
@@ -400,7 +406,7 @@ def test_dozens_of_services_fit_a_secret() -> None:
             for n in range(160)]  # fmt: skip
     text = caddy_config.document(settings(services=[SERVICES[0], *many], lanes=ALL), vm_address=VM, burst_url=BURST_URL)
     assert len(text) > 13 * caddy_config.SECRET_LIMIT
-    assert len(caddy_config.packed(text)) < caddy_config.SECRET_LIMIT / 5
+    assert len(caddy_config.packed(text)) < caddy_config.SECRET_LIMIT / 4
 
 
 # --- with burst ------------------------------------------------------------------------------------------------------
@@ -414,7 +420,7 @@ def test_burst_stands_between_home_and_vm_and_counts_as_declared() -> None:
             {"dial": "127.0.0.1:9181", "max_requests": 7},
             {"dial": f"{VM}:9931", "max_requests": 6},
             {"dial": NONE},
-            *([{"dial": line.DIAL}] if "request_buffers" in handler else []),
+            *([{"dial": line.DIAL}, {"dial": pause.DIAL}] if "request_buffers" in handler else []),
         ]
 
 
@@ -521,7 +527,7 @@ def test_only_the_pilot_s_volume_leads_to_caddy_s_control() -> None:
     assert config["apps"]["http"]["metrics"] == {}
     assert {name: found["listen"] for name, found in config["apps"]["http"]["servers"].items()} == {
         "api": [":{env.PORT}", "127.0.0.1:9184"], "checks": ["127.0.0.1:9180"], "burst": ["127.0.0.1:9181"],
-        "refusal": [NONE], "line": [line.DIAL],
+        "refusal": [NONE], "line": [line.DIAL], "pause": [pause.DIAL],
     }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ Plant = Callable[[Stack, str, str, Any], Stack]
 
 ACL = "tailscale:index/acl:Acl"
 KEY = "tailscale:index/tailnetKey:TailnetKey"
-CLOSED = [f"tag:gateway:{port}" for port in (1055, 8080, 9002, 9180, 9181, 9182, 9183, 9184, 9185, 9186)]
+CLOSED = [f"tag:gateway:{port}" for port in (1055, 8080, 9002, 9180, 9181, 9182, 9183, 9184, 9185, 9186, 9187)]
 """What listens in the gateway: nobody in the tailnet has to reach it."""
 NETWORKS = [
     "10.0.0.0/8",
