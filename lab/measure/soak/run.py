@@ -21,7 +21,7 @@ from lab.measure.soak import gauges
 from lab.measure.soak.callers import KINDS, Callers, Kind, Told
 from lab.measure.soak.gauges import Held, Look, Watch
 from lab.measure.soak.schedule import Event, Happened
-from lab.measure.soak.verdict import DESCRIPTORS, Limits, Violation, flat, judge
+from lab.measure.soak.verdict import Limits, Violation, flat, judge, open_still
 from lab.measure.testbed import Plant, Testbed, lab_up
 
 LANES: Final = 'lanes=["home","burst","vm"]'
@@ -34,6 +34,8 @@ CONFIG: Final = (LANES, CLIENTS, QUICK_BURST, MACHINE)
 COLD_START_S: Final = 3.0
 QUIET_S: Final = 6.0
 """Idle connections of the walk end after 4 s."""
+POOLED_S: Final = 100.0
+"""Traefik keeps idle connections to the pods for 90 s."""
 WARM: Final = (Kind("warm-up", 12, streamed=True), Kind("warm-up, 3.9 MiB", 2, size=3_080_000))
 WARM_S: Final = 6.0
 STOPPED: Final = ("home-stopped", "burst-stopped", "vm-stopped")
@@ -115,14 +117,22 @@ async def _soaked(
     if squeeze:
         await _squeeze(testbed, watch)
     await asyncio.sleep(QUIET_S)
-    report.after = gauges.look(testbed.lab.groups)
+    kept = await _settled(report, testbed)
     report.held = before, await gauges.held(folder)
     report.violations += judge(report.told, testbed.received(), report.happened, report.limits)
     report.violations += flat(*report.held)
-    for title, look in report.after.items():
-        had = report.before.get(title, look).descriptors
-        if look.descriptors > had + DESCRIPTORS:
-            report.violations.append(Violation("descriptors", f"{title}: {look.descriptors}, {had} before"))
+    report.violations += kept
+
+
+async def _settled(report: Report, testbed: Testbed) -> list[Violation]:
+    """Looks until no process has more open than before, or the longest pool of idle connections is over."""
+    until = time.monotonic() + POOLED_S
+    while True:
+        report.after = gauges.look(testbed.lab.groups)
+        kept = open_still(report.before, report.after)
+        if not kept or time.monotonic() > until:
+            return kept
+        await asyncio.sleep(1.0)
 
 
 async def _break(testbed: Testbed, event: Event, happened: list[Happened]) -> None:

@@ -8,13 +8,13 @@ had its headers: nobody else can know that it was begun. Once its caller has an 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from lab.measure.evidence import Arrival
 from lab.measure.soak.callers import Told
-from lab.measure.soak.gauges import Held
+from lab.measure.soak.gauges import Held, Look
 from lab.measure.soak.schedule import ENDING_S, LANES, Happened, cut
 from lab.run.instances import QUEUE_S
 
@@ -147,3 +147,12 @@ def flat(before: Held, after: Held) -> list[Violation]:
     if after.heap_mib > before.heap_mib + HEAP_MIB:
         found.append(Violation("memory", f"Caddy holds {after.heap_mib:.0f} MiB, {before.heap_mib:.0f} before"))
     return found
+
+
+def open_still(before: Mapping[str, Look], after: Mapping[str, Look]) -> list[Violation]:
+    """Processes that have more open than at first, by title; who came later has no `before`."""
+    return [
+        Violation("descriptors", f"{title}: {now.descriptors}, {before[title].descriptors} before")
+        for title, now in after.items()
+        if title in before and now.descriptors > before[title].descriptors + DESCRIPTORS
+    ]

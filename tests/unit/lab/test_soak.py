@@ -14,11 +14,11 @@ from lab.measure.evidence import Arrival
 from lab.measure.requests import words
 from lab.measure.soak import table
 from lab.measure.soak.callers import Answer, Body, Kind, Told
-from lab.measure.soak.gauges import Held
+from lab.measure.soak.gauges import Held, Look
 from lab.measure.soak.run import Report
 from lab.measure.soak.schedule import CALM_S, GROUPS, SETTLE_S, Event, Happened, schedule
 from lab.measure.soak.shrink import shortest
-from lab.measure.soak.verdict import FRONT, WAITED_OUT, Limits, flat, judge, outcome
+from lab.measure.soak.verdict import FRONT, WAITED_OUT, Limits, flat, judge, open_still, outcome
 from lab.read.stack import ROOT
 from lab.run.faults import FAULTS
 
@@ -238,6 +238,12 @@ def test_memory_that_stays_is_seen(after: Held, words: str) -> None:
     found = flat(Held(170, 31.0), after)
     assert words in "".join(one.text for one in found)
     assert bool(found) == bool(words)
+
+
+@pytest.mark.parametrize(("now", "words"), [({"a": 50, "b": 999}, ""), ({"a": 51}, "a: 51, 10 before"), ({}, "")])
+def test_descriptors_that_stay_are_seen(now: dict[str, int], words: str) -> None:
+    found = open_still({"a": Look(1.0, 10)}, {title: Look(1.0, count) for title, count in now.items()})
+    assert "".join(one.text for one in found) == words
 
 
 def test_the_errors_that_are_no_loss_are_documented() -> None:
