@@ -32,8 +32,8 @@ class Received:
     headers: dict[str, str]
     length: int
     sha256: str
-    peer: tuple[str, int]
-    """Whose connection it came by."""
+    peer: tuple[str, int] = field(compare=False)
+    """The caller's end of the connection that it came by, which says nothing about the request."""
 
 
 @dataclass
