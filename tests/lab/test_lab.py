@@ -101,7 +101,7 @@ class TestRunningLab:
         assert ["base_url", running.outputs["base_url"]] in [line.split() for line in lines]
         assert ["api_keys.demo", running.key] in [line.split() for line in lines]
         [script] = [line for line in lines if line.startswith("home_bootstrap ")]
-        assert re.search(r" script, \d{3} lines, \d+\.\d KiB *$", script)
+        assert re.search(r" script, \d+ lines, \d+\.\d KiB *$", script)
         assert lines[-1] == "`python -m lab outputs client_env.demo` prints that value whole"
         long = ("home_auth_key", "home_memory", "home_cpus")
         assert all(len(line.rstrip()) <= 80 or line.startswith(long) for line in lines)
