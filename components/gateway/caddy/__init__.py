@@ -45,7 +45,7 @@ pilot the check decides alone.
 to the pilot, which answers when it is the caller's turn, by age; then step 6 begins again. It ends after `wait_s` with
 503 and `Retry-After` (`answers`). Who hangs up is gone from line and memory. While somebody waits for a slot, newcomers
 stand in line first. Without the pilot, and for a service that lives at home alone (for `SERVICE_WAIT_S`), a place
-behind it lets him look again twice a second (`pause`); whose body is not kept looks every `TRY_INTERVAL`. The pilot
+behind it lets him look again ten times a second (`pause`); whose body is not kept looks every `TRY_INTERVAL`. The pilot
 counts who waits, and wakes burst for them.
 
 **Burst cold.** Caddy's check of burst asks the pilot and never burst (`checks`, `pilot_routes`), and the pilot says no:

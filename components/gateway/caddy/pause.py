@@ -1,4 +1,4 @@
-"""Where nobody holds the line: the last place in the walk, whose answer means `look again`, half a second later.
+"""Where nobody holds the line: the last place in the walk, whose answer means `look again`, a tenth of a second later.
 
 Owns: a loopback listener of the same Caddy that is as good as a lane to the walk, stands for none and is always up.
 Does not own: the line (`line`), which comes before it, the walk (`walk`).
@@ -16,8 +16,8 @@ from components.gateway.caddy import answers, line
 from components.gateway.caddy.answers import Json
 
 DIAL: Final = ports.loopback(ports.PAUSE)
-HOLD: Final = "500ms"
-"""Until he looks for a lane again. Nobody is told when one is free: of ten who wait one looks within 50 ms."""
+HOLD: Final = "100ms"
+"""Until he looks for a lane again. Nobody is told when one is free: of ten who wait one looks within 10 ms."""
 BODY_AFTER: Final = "5s"
 """Without a word from the listener the body would be sent, seconds: it says one after `HOLD`."""
 EXPECT: Final = {"Expect": "100-continue"}
