@@ -11,12 +11,13 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import io
 import itertools
 import json
 import random
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Final
@@ -133,6 +134,19 @@ class Answer:
 
     def whole(self, raw: bytes) -> None:
         """A plain answer."""
+        self.done = True
+        with self._in_form(raw):
+            self._whole(raw)
+
+    @contextlib.contextmanager
+    def _in_form(self, raw: bytes) -> Generator[None]:
+        """What can't be read as the answer that was asked for is somebody else's."""
+        try:
+            yield
+        except (ValueError, LookupError, TypeError, AttributeError):
+            self.crossed = self.crossed or f"it has another form: {raw[:200]!r}"
+
+    def _whole(self, raw: bytes) -> None:
         document: dict[str, Any] = json.loads(raw)
         text: str = document["choices"][0]["message"]["content"]
         found = _DIGEST.search(text)
@@ -140,7 +154,6 @@ class Answer:
             self.crossed = "it answers another request"
         elif text[: found.start()] != " ".join([f"BACKEND:{self.lane}", *(f"token{n}" for n in range(1, self.tokens))]):
             self.crossed = f"its text is not {self.lane}'s: {text[:200]}"
-        self.done = True
 
     def line(self, line: bytes) -> None:
         """One line of a stream."""
@@ -151,7 +164,8 @@ class Answer:
             if self.seen != self.tokens:
                 self.crossed = self.crossed or f"{self.seen} of {self.tokens} tokens"
         elif line.startswith(b"data: "):
-            self._chunk(json.loads(line[6:]))
+            with self._in_form(line):
+                self._chunk(json.loads(line[6:]))
 
     def _chunk(self, chunk: dict[str, Any]) -> None:
         self.ids.add(chunk["id"])
@@ -216,7 +230,7 @@ class Callers:
         }
         told = Told(kind.name, request, len(body), kind.chunked, time.time())
         self.told.append(told)
-        data = _pieces(body) if kind.chunked else body
+        data = _pieces(body) if kind.chunked else io.BytesIO(body)
         post = session.post(self._url, data=data, headers=headers)
         try:
             async with contextlib.AsyncExitStack() as opened:

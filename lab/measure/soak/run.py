@@ -176,6 +176,6 @@ async def _squeeze(testbed: Testbed, watch: Watch) -> None:
 def limits_of(testbed: Testbed) -> Limits:
     """As Caddy is told them."""
     text = "".join(t for one in testbed.plan.gateway.containers for mount in one.mounts for t in mount.texts)
-    waits = [int(found) for found in re.findall(r'"try_duration":"(\d+)s"', text)]
-    buffers = [int(found) for found in re.findall(r'"request_buffers":(\d+)', text)]
+    waits = [int(found) for found in re.findall(r'"try_duration": ?"(\d+)s"', text)]
+    buffers = [int(found) for found in re.findall(r'"request_buffers": ?(\d+)', text)]
     return Limits(max(waits), testbed.plan.gateway.timeout_s, max(buffers) - 1)

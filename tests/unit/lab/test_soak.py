@@ -105,6 +105,7 @@ GOOD: Final = [chunk("BACKEND:vm"), chunk(" token1"), chunk(" token2"), chunk(No
         ([*GOOD[:2], chunk(" token2", answer="fake-vm-2"), *GOOD[3:]], "parts of several answers"),
         ([*GOOD[:2], chunk(" token1"), *GOOD[2:]], "token 2 is ' token1'"),
         ([*GOOD[:2], *GOOD[3:]], "2 of 3 tokens"),
+        ([b"data: {}", *GOOD], "it has another form"),
         ([*GOOD[:5], *GOOD], "it went on after its end"),
     ],
 )
@@ -129,6 +130,8 @@ def whole(text: str, digest: str = DIGEST) -> bytes:
         (whole("BACKEND:vm token1 token2", "b" * 64), "it answers another request"),
         (whole("BACKEND:home token1 token2"), "its text is not vm's"),
         (whole("BACKEND:vm token1"), "its text is not vm's"),
+        (chunk("BACKEND:vm"), "it has another form"),
+        (b"{}", "it has another form"),
     ],
 )
 def test_a_whole_answer_that_is_not_its_request_s_is_seen(raw: bytes, words: str) -> None:
