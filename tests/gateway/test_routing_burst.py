@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from components.gateway.caddy import next_lane
+from components.gateway.caddy import next_lane, refusal
 from tests.gateway import burst_checks as seen
 from tests.gateway.burst_checks import CHECKS, cold, rendered, settings, started
 from tests.gateway.routing import Check, Mutation, broken, environment, find, patient, retried
@@ -218,7 +218,7 @@ def sizes_are_one(config: dict[str, Any]) -> None:
 
 def refusals_come_first(config: dict[str, Any]) -> None:
     for proxy in find(servers(config)["api"], lambda x: "load_balancing" in x):
-        proxy["upstreams"].insert(0, proxy["upstreams"].pop())
+        proxy["upstreams"].sort(key=lambda each: each["dial"] != refusal.DIAL)
 
 
 def refusals_ask_nobody(config: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from components.gateway.caddy import config as caddy_config
-from components.gateway.caddy import walk
+from components.gateway.caddy import pause, walk
 from components.settings import Settings
 from tests.gateway import routing
 from tests.gateway.backends import Behaviour, Lane
@@ -246,7 +246,11 @@ def test_services(toys: World, check: Check) -> None:
 
 def of_services(config: dict[str, Any]) -> list[dict[str, Any]]:
     """Handlers whose one upstream is a service."""
-    return find(config, lambda x: "load_balancing" in x and len(x["upstreams"]) == 1)
+
+    def lanes(proxy: dict[str, Any]) -> int:
+        return len([each for each in proxy["upstreams"] if each["dial"] != pause.DIAL])
+
+    return find(config, lambda x: "load_balancing" in x and lanes(x) == 1)
 
 
 def spelled_as_home(config: dict[str, Any]) -> None:
@@ -303,7 +307,7 @@ def headers_pass(config: dict[str, Any]) -> None:
 
 
 def hosts_pass(config: dict[str, Any]) -> None:
-    for proxy in find(config, lambda x: "load_balancing" in x):
+    for proxy in find(config, lambda x: "load_balancing" in x and "headers" in x):
         proxy["headers"]["request"]["delete"] = []
         proxy["headers"]["request"]["set"]["Host"] = ["{http.request.host}"]
 

@@ -52,7 +52,7 @@ def in_caddy(mutation: Mutation) -> Plant:
 
 
 def lanes(config: dict[str, Any]) -> list[dict[str, Any]]:
-    return find(config, lambda x: "load_balancing" in x)
+    return find(config, lambda x: "load_balancing" in x and "headers" in x)
 
 
 def no_retry_match(config: dict[str, Any]) -> None:
