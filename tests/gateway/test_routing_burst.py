@@ -217,8 +217,11 @@ def sizes_are_one(config: dict[str, Any]) -> None:
 
 
 def refusals_come_first(config: dict[str, Any]) -> None:
+    def other(place: dict[str, Any]) -> bool:
+        return place["dial"] != refusal.DIAL
+
     for proxy in find(servers(config)["api"], lambda x: "load_balancing" in x):
-        proxy["upstreams"].sort(key=lambda each: each["dial"] != refusal.DIAL)
+        proxy["upstreams"].sort(key=other)
 
 
 def refusals_ask_nobody(config: dict[str, Any]) -> None:
