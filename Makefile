@@ -11,7 +11,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --custom-com
 TESTS := -m pytest --numprocesses=auto --dist=loadfile --no-loadscope-reorder
 ALL := tests/lab tests/clients tests/contract tests/docs tests/gateway tests/attack tests/bootstrap tests/egress tests/engine tests/unit tests/golden
 
-.PHONY: lab test coverage check unit lint golden scenarios soak engines clients attack bench bench-quick bench-vm home tailnet lock audit sbom pip-lock clean
+.PHONY: lab test coverage check unit lint golden scenarios soak engines clients attack bench bench-quick bench-vm first-run home tailnet lock audit sbom pip-lock clean
 
 # `venv` makes the folder and not uv: Pulumi asks the folder's own pip for the packages.
 .venv/ready: requirements-dev.txt
@@ -106,6 +106,9 @@ bench: .bench/ready         ## ours beside plain Caddy, HAProxy, nginx, vllm-rou
 
 bench-quick: .bench/ready   ## the same in 3 minutes, into .bench: a first look
 	$(RUN) lab/run/own_network.py -m bench --scale quick --out .bench
+
+first-run: .venv/ready      ## a fresh clone until the first token of `make lab`, by uv and by pip; 1.2 GB to fetch; 5 minutes
+	$(RUN) -m bench.first_run
 
 bench-vm: .venv/ready       ## the VM lane's speed here, with random weights (6 GB on disk, once); 10 minutes; ROWS=--all has every row
 	$(RUN) -m bench.vm $(ROWS)
