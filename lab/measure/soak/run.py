@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from lab.control import folder_of
+from lab.measure.scenarios import MACHINE, QUICK_BURST
 from lab.measure.soak import gauges
 from lab.measure.soak.callers import KINDS, Callers, Kind, Told
 from lab.measure.soak.gauges import Held, Look, Watch
@@ -28,8 +29,6 @@ LANES: Final = 'lanes=["home","burst","vm"]'
 CLIENTS: Final = (
     'clients=[{"name":"demo"},{"name":"few","max_requests":6},{"name":"private","lanes":["home"],"priority":"high"}]'
 )
-QUICK_BURST: Final = 'burst={"idle_s":90,"wake_deadline_s":75,"retry_s":5,"slow_s":2.0,"recovered_s":1.0}'
-MACHINE: Final = 'vm={"gpu":"t4"}'
 CONFIG: Final = (LANES, CLIENTS, QUICK_BURST, MACHINE)
 COLD_START_S: Final = 3.0
 QUIET_S: Final = 6.0
