@@ -6,7 +6,7 @@ processes (`run.lab`), the Kubernetes API that Traefik reads (`run.kubernetes_ap
 Anything that it doesn't know stops the lab by name; `unproven` lists what it leaves out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -106,7 +106,11 @@ def objects(resources: Iterable[Resource]) -> list[Object]:
 
 def pods(resources: Iterable[Resource]) -> list[Pod]:
     """The declared pods of the local charts."""
-    found = objects(resources)
+    return pods_of(objects(resources))
+
+
+def pods_of(found: Sequence[Object]) -> list[Pod]:
+    """The pods among rendered objects."""
     return [_pod(item, found) for item in found if item["kind"] == "Deployment"]
 
 
@@ -145,7 +149,7 @@ def _rendered(release: Resource) -> list[Object]:
     return found
 
 
-def _pod(deployment: Object, rendered: list[Object]) -> Pod:
+def _pod(deployment: Object, rendered: Sequence[Object]) -> Pod:
     name = deployment["metadata"]["name"]
     namespace = deployment["metadata"]["namespace"]
     template = deployment["spec"]["template"]
@@ -201,7 +205,7 @@ def _apart(pod: str, affinity: Object, service: Mapping[str, str]) -> bool:
     return bool(affinity)
 
 
-def _paths(service: Object, rendered: list[Object]) -> tuple[str, ...]:
+def _paths(service: Object, rendered: Sequence[Object]) -> tuple[str, ...]:
     """Paths of the Ingresses' rules without a host that lead to this Service."""
     here = service["metadata"]
     return tuple(

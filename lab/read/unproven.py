@@ -151,10 +151,11 @@ def read(resources: Sequence[Resource]) -> Iterator[Unproven]:
     for resource in resources:
         if not resource.type.startswith("pilotlight:"):
             yield _unproven(f"{resource.name} ({resource.type.rsplit(':', 1)[-1]})", _row(resource))
-    for item in home.objects(resources):
+    objects = home.objects(resources)
+    for item in objects:
         if item["kind"] not in CARRIED_OUT:
             yield _unproven(f"{item['metadata']['name']} ({item['kind']})", BY_KIND.get(item["kind"]))
-    for pod in home.pods(resources):
+    for pod in home.pods_of(objects):
         if reason := images.why_not(pod.image):
             yield _unproven(f"home/{pod.name} ({pod.image})", (Group.GPU, f"not run, {reason}"))
 
