@@ -29,7 +29,7 @@ def lines(settings: Settings) -> list[str]:
             + f"then `pulumi up` from a machine that reaches `{settings.home.hostname}` over the tailnet.",
         ]
     if Lane.HOME in settings.lanes and settings.home.owner and settings.home.nodes > 1:
-        further = [f"`{settings.home.hostname}-{number}`" for number in range(2, settings.home.nodes + 1)]
+        further = [f"`{settings.home.hostname}-{number}`" for number in settings.home.further]
         steps.append(
             f"Whether {', '.join(further)} {'has' if len(further) == 1 else 'have'} joined home isn't known here; "
             + f"`k3s kubectl get nodes` on `{settings.home.hostname}` shows it. After the script has run there, with "

@@ -86,7 +86,7 @@ def declared(settings: Settings) -> tuple[Service, ...]:
 
 def replicas(service: Service, settings: Settings) -> tuple[str, ...]:
     """Names of the service's pods, as Kubernetes has them: the model has one on each machine, all else one in all."""
-    further = range(2, settings.home.nodes + 1) if service.completes else ()
+    further = settings.home.further if service.completes else ()
     return (service.name, *(f"{service.name}-{number}" for number in further))
 
 

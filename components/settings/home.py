@@ -81,6 +81,11 @@ class HomeSettings(Section):
         + "next lane.",
     )
 
+    @property
+    def further(self) -> range:
+        """Numbers of the machines beside the first, which has none in its name."""
+        return range(2, self.nodes + 1)
+
     @field_validator("gpu")
     @classmethod
     def _known_card(cls, gpu: str) -> str:

@@ -73,7 +73,7 @@ class Tailnet(pulumi.ComponentResource):
         self.home_key = pulumi.Output.from_input(None)
         if Lane.HOME in settings.lanes and settings.home.owner:
             self.home_key = self._machine_key("home")
-            self.node_keys = tuple(self._machine_key(f"home-{number}") for number in range(2, settings.home.nodes + 1))
+            self.node_keys = tuple(self._machine_key(f"home-{number}") for number in settings.home.further)
         if settings.tailnet.ci_repository:
             trusted = self._trust(
                 "ci",
