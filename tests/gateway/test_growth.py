@@ -104,13 +104,15 @@ def gateway(here: World, chosen: Settings) -> Generator[None]:
 
 
 class Callers:
-    """Each asks once."""
+    """Each asks once, one after the other: of two in one moment both may get the last slot."""
 
-    def __init__(self, here: World, count: int) -> None:
+    def __init__(self, here: World, toy: Toy, count: int) -> None:
         self.statuses: list[int] = []
         self._threads = [threading.Thread(target=self._call, args=(here,)) for _ in range(count)]
-        for thread in self._threads:
+        before = toy.running + in_line()
+        for number, thread in enumerate(self._threads, start=before + 1):
             thread.start()
+            until(lambda number=number: toy.running + in_line() >= number, "the caller is at the toy or in line")
 
     def _call(self, here: World) -> None:
         self.statuses.append(here.call().status)
@@ -125,7 +127,7 @@ def slots_follow(here: World, lane: str, behind: Machines, slots: Callable[[int]
     """`slots`: of a lane by the machines that are up, of which there are `most` in the end."""
     toy = behind.toy
     toy.behaviour.hold = True
-    callers = Callers(here, CALLERS)
+    callers = Callers(here, toy, CALLERS)
     for up in range(behind.up, most + 1):
         behind.up = up
         until(lambda up=up: (toy.running, in_line()) == (slots(up), CALLERS - slots(up)), f"{up} machines are full")
@@ -142,7 +144,7 @@ def slots_follow(here: World, lane: str, behind: Machines, slots: Callable[[int]
         # Caddy asks twice as often.
         behind.looked_at()
         toy.most = 0
-        callers = Callers(here, CALLERS)
+        callers = Callers(here, toy, CALLERS)
         until(lambda: (toy.running, in_line()) == (slots(least), CALLERS + 1 - slots(least)), "the rest is full")
         behind.looked_at()
         assert toy.most == slots(least)
